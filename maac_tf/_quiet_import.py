@@ -1,0 +1,37 @@
+"""Imports TensorFlow without the notes that it writes to the terminal while it starts.
+
+TensorFlow's C++ side writes about oneDNN and absent GPUs before any log level can be set. They
+are caught here, and written out after all if the import fails.
+"""
+
+import os
+import sys
+import tempfile
+
+
+def _import_tensorflow():
+  import tensorflow as tf
+
+  tf.config.list_physical_devices()  # looking for a GPU is what writes the rest of the notes
+
+
+def _run_quietly(function):
+  """Calls `function` with file descriptor 2 redirected; shows what was caught only if it raises."""
+  sys.stderr.flush()
+  terminal = os.dup(2)
+  with tempfile.TemporaryFile() as caught:
+    os.dup2(caught.fileno(), 2)
+    try:
+      function()
+    except BaseException:
+      caught.seek(0)
+      os.write(terminal, caught.read())
+      raise
+    finally:
+      os.dup2(terminal, 2)
+      os.close(terminal)
+
+
+if "TF_CPP_MIN_LOG_LEVEL" not in os.environ and "tensorflow" not in sys.modules:
+  os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # from here on: errors only
+  _run_quietly(_import_tensorflow)

@@ -1,0 +1,61 @@
+"""gin files and bindings, with every mistake as one clear line."""
+
+import contextlib
+import difflib
+import os
+from collections.abc import Sequence
+
+import gin
+
+# A finished run may be made longer, and looked at more often: these may change on resuming.
+MAY_CHANGE = ("train.iterations", "Trainer.eval_every", "Trainer.eval_episodes")
+
+
+class ConfigError(Exception):
+  """What the user asked for cannot be run; the message is for them."""
+
+
+@contextlib.contextmanager
+def user_errors():
+  """Turns the errors of a wrong value into a ConfigError of one line."""
+  try:
+    yield
+  except (ValueError, TypeError, RuntimeError, SyntaxError, OSError, AttributeError) as error:
+    # gin adds lines on where the call came from; the first is what is wrong.
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [repr(error)]
+    raise ConfigError(lines[0]) from error
+
+
+def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()):
+  """Parses gin files, then single bindings, later ones overriding earlier ones.
+
+  A file may include others by their path from its own folder.
+
+  Raises:
+    ConfigError: for a missing file, or a binding that names nothing.
+  """
+  for path in gin_files:
+    if not os.path.isfile(path):
+      folder = os.path.dirname(path) or "."
+      files = [f for f in os.listdir(folder) if f.endswith(".gin")] if os.path.isdir(folder) else []
+      nearest = difflib.get_close_matches(os.path.basename(path), files, n=1, cutoff=0)
+      hint = f" Did you mean {os.path.join(folder, nearest[0])!r}?" if nearest else ""
+      raise ConfigError(f"There is no gin file {path!r}.{hint}")
+    gin.add_config_file_search_path(os.path.dirname(os.path.abspath(path)))
+  with user_errors():
+    gin.parse_config_files_and_bindings(list(gin_files), list(gin_params))
+
+
+def differences(saved: str, current: str) -> list[str]:
+  """Bindings that differ between two operative configs, as diff lines; MAY_CHANGE excepted."""
+
+  def bindings(text):
+    lines = (line.strip() for line in text.splitlines())
+    return sorted(
+      line
+      for line in lines
+      if line and not line.startswith("#") and line.split(" = ")[0] not in MAY_CHANGE
+    )
+
+  delta = difflib.ndiff(bindings(saved), bindings(current))
+  return [line for line in delta if line[0] in "+-"]

@@ -1,0 +1,148 @@
+"""Maximum-likelihood fit of the dynamics ensemble with early stopping (section 4.3, model learning)."""
+
+import gin
+import keras
+import tensorflow as tf
+
+from maac_tf.networks import Dynamics
+from maac_tf.replay import ReplayBuffer
+
+# The learned limits of the log-variance are pulled together this much (Chua et al. 2018).
+LIMIT_WEIGHT = 0.01
+# Rows per member that the validation loss is measured on, at the most.
+MAX_VALIDATION_ROWS = 4096
+
+
+@gin.configurable
+class DynamicsFit(tf.Module):
+  """Fits the members of an ensemble to bootstraps of D_env.
+
+  Which slot of the buffer is for validation is drawn once for each member and never changes, so
+  that no member is ever validated on what it was trained on, in this fit or an earlier one.
+  """
+
+  def __init__(
+    self,
+    dynamics: Dynamics,
+    buffer: ReplayBuffer,
+    seed: int,
+    learning_rate: float = 1e-3,
+    batch_size: int = 256,
+    max_epochs: int = 200,
+    patience: int = 5,
+    validation_fraction: float = 0.1,
+  ):
+    """Raises ValueError unless 0 < validation_fraction < 1."""
+    super().__init__()
+    if not 0 < validation_fraction < 1:
+      raise ValueError(f"validation_fraction must be in (0, 1), not {validation_fraction}.")
+    self._dynamics, self._buffer = dynamics, buffer
+    self._batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience
+    self._train_fraction = 1.0 - validation_fraction
+    shape = (dynamics.ensemble_size, buffer.capacity)
+    roles = tf.random.stateless_uniform(shape, [seed, 0]) < validation_fraction
+    self._is_validation = tf.Variable(roles, trainable=False)
+    self._optimizer = keras.optimizers.Adam(learning_rate)
+    self._optimizer.build(dynamics.trainable_variables)
+    self._best = [tf.Variable(v, trainable=False) for v in dynamics.trainable_variables]
+
+  def negative_log_likelihood(self, observation, action, next_observation):
+    """Mean over rows and outputs, in nats of the *normalised* change: [E, N, ...] -> [E, N].
+
+    The change of variables makes fits comparable between tasks and iterations.
+    """
+    log_prob = self._dynamics(observation, action).log_prob(next_observation)
+    outputs = next_observation.shape[-1]
+    return -log_prob / outputs - tf.reduce_mean(tf.math.log(self._dynamics.delta_scale))
+
+  @tf.function
+  def fit(self, seed):
+    """Trains until no member improved on its validation loss for `patience` epochs.
+
+    Every member ends with the weights of its own best epoch, the start included.
+
+    Args:
+      seed: [2] int.
+
+    Returns:
+      Dict of scalars: `validation_loss` (mean over members, of the weights kept), `train_loss`
+      (of the last epoch), `epochs`.
+    """
+    size = tf.cast(self._buffer.size, tf.int32)
+    everything = self._buffer.gather(tf.range(size))
+    self._dynamics.set_normalizer(
+      everything.observation, everything.action, everything.next_observation
+    )
+    bag_seed, shuffle_seed = tf.unstack(tf.random.split(seed, 2))
+    is_validation = self._is_validation[:, :size]
+    order = tf.argsort(tf.cast(is_validation, tf.int32), axis=-1, stable=True)  # training first
+    num_validation = tf.reduce_sum(tf.cast(is_validation, tf.int32), -1)  # [E]
+    bag = self._bootstrap(order, size - num_validation, bag_seed)
+    # The last rows of `order` are the validation rows; members with fewer are masked.
+    width = tf.minimum(tf.reduce_max(num_validation), MAX_VALIDATION_ROWS)
+    validation_rows = order[:, size - width :]
+    mask = tf.range(width)[tf.newaxis] >= width - num_validation[:, tf.newaxis]
+    validation = self._buffer.gather(validation_rows)
+
+    def validation_loss():
+      loss = self.negative_log_likelihood(
+        validation.observation, validation.action, validation.next_observation
+      )
+      return tf.math.divide_no_nan(
+        tf.reduce_sum(tf.where(mask, loss, 0.0), -1), tf.reduce_sum(tf.cast(mask, tf.float32), -1)
+      )
+
+    best_loss = validation_loss()
+    for best, variable in zip(self._best, self._dynamics.trainable_variables, strict=True):
+      best.assign(variable)
+    epochs_without = tf.zeros_like(best_loss, tf.int32)
+    train_loss, epoch = 0.0, 0
+    while epoch < self._max_epochs and tf.reduce_any(epochs_without < self._patience):
+      train_loss = self._epoch(bag, tf.random.fold_in(shuffle_seed, epoch))
+      loss = validation_loss()
+      improved = loss < best_loss
+      for best, variable in zip(self._best, self._dynamics.trainable_variables, strict=True):
+        best.assign(tf.where(improved[:, tf.newaxis, tf.newaxis], variable, best))
+      best_loss = tf.where(improved, loss, best_loss)
+      epochs_without = tf.where(improved, 0, epochs_without + 1)
+      epoch += 1
+    for best, variable in zip(self._best, self._dynamics.trainable_variables, strict=True):
+      variable.assign(best)
+    return {
+      "validation_loss": tf.reduce_mean(best_loss),
+      "train_loss": train_loss,
+      "epochs": tf.cast(epoch, tf.float32),
+    }
+
+  def _bootstrap(self, order, num_train, seed):
+    """Rows [E, whole batches], drawn with replacement from each member's own training rows."""
+    rows = tf.cast(tf.cast(tf.shape(order)[1], tf.float32) * self._train_fraction, tf.int32)
+    batches = tf.maximum(rows // self._batch_size, 1)
+    shape = [order.shape[0], batches * self._batch_size]
+    uniform = tf.random.stateless_uniform(shape, seed)
+    limit = num_train[:, tf.newaxis]
+    drawn = tf.cast(uniform * tf.cast(limit, tf.float32), tf.int32)
+    return tf.gather(order, tf.minimum(drawn, limit - 1), batch_dims=1)
+
+  def _epoch(self, bag, seed):
+    """One pass over the bootstraps in a random order; returns the mean training loss."""
+    keys = tf.random.stateless_uniform(tf.shape(bag)[1:], seed, maxval=None, minval=None, dtype=tf.int32)
+    bag = tf.gather(bag, tf.argsort(keys), axis=1)
+    batches = tf.shape(bag)[1] // self._batch_size
+    total = 0.0
+    for i in tf.range(batches):
+      rows = bag[:, i * self._batch_size : (i + 1) * self._batch_size]
+      total += self._train_step(self._buffer.gather(rows))
+    return total / tf.cast(batches, tf.float32)
+
+  def _train_step(self, batch):
+    variables = self._dynamics.trainable_variables
+    with tf.GradientTape() as tape:
+      likelihood = tf.reduce_mean(
+        self.negative_log_likelihood(batch.observation, batch.action, batch.next_observation), -1
+      )
+      limits = tf.reduce_sum(self._dynamics.max_log_var - self._dynamics.min_log_var)
+      outputs = batch.observation.shape[-1]
+      loss = tf.reduce_sum(likelihood) + LIMIT_WEIGHT * limits / outputs  # members do not interact
+    self._optimizer.apply(tape.gradient(loss, variables), variables)
+    return tf.reduce_mean(likelihood)

@@ -1,0 +1,57 @@
+"""The adapter between a Gymnasium environment and networks whose actions lie in [-1, 1]."""
+
+from typing import NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+
+class TimeStep(NamedTuple):
+  """What one step returns; `terminal` is true termination, `truncated` a time limit."""
+
+  observation: np.ndarray  # [S] float32
+  reward: float
+  terminal: bool
+  truncated: bool
+
+
+class Environment:
+  """A Gymnasium environment with float32 observations and actions in [-1, 1].
+
+  Attributes:
+    observation_size: S.
+    action_size: A.
+    action_scale, action_shift: [A] float32; an action `a` of the networks is
+      `a * action_scale + action_shift` in the environment's units. Unbounded actions are passed
+      on as they are.
+  """
+
+  def __init__(self, env: gym.Env):
+    """Raises ValueError unless observations and actions are flat boxes."""
+    for name, space in (("observation", env.observation_space), ("action", env.action_space)):
+      if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        raise ValueError(f"The {name} space must be a one-dimensional Box, not {space}.")
+    low, high = env.action_space.low, env.action_space.high
+    bounded = np.isfinite(low) & np.isfinite(high)
+    self._env = env
+    self.observation_size = env.observation_space.shape[0]
+    self.action_size = env.action_space.shape[0]
+    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    self.action_scale = ((high - low) / 2).astype(np.float32)
+    self.action_shift = ((high + low) / 2).astype(np.float32)
+
+  def reset(self, seed: int | None = None) -> np.ndarray:
+    """Starts an episode; returns the first observation, [S] float32."""
+    observation, _ = self._env.reset(seed=seed)
+    return observation.astype(np.float32)
+
+  def step(self, action: np.ndarray) -> TimeStep:
+    """Takes `action`, [A] in [-1, 1] (clipped to it)."""
+    action = np.clip(action, -1.0, 1.0) * self.action_scale + self.action_shift
+    observation, reward, terminal, truncated, _ = self._env.step(action)
+    if not np.all(np.isfinite(observation)):
+      raise FloatingPointError(f"The environment returned {observation} after action {action}.")
+    return TimeStep(observation.astype(np.float32), float(reward), terminal, truncated)
+
+  def close(self):
+    self._env.close()

@@ -1,0 +1,166 @@
+"""The tasks, each an environment with the same reward and termination in TensorFlow.
+
+`reward_fn(observation, action, next_observation)` returns the reward and
+`termination_fn(observation, action, next_observation)` whether the episode truly ends there. Both
+take [..., S], [..., A], [..., S] in the environment's units (action after clipping to the actuator
+range) and return [...]; the reward is differentiable, as the H-step objective needs it.
+
+HalfCheetah, Hopper, Walker2d and Ant are those of Wang et al. 2019, which the paper uses:
+Gymnasium's physics, no termination, 1,000 steps, all of the velocities, unclipped.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from maac_tf.envs.double_integrator import DoubleIntegrator
+from maac_tf.envs.environment import Environment
+
+TensorFn = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def never_terminates(observation, action, next_observation):
+  """The termination function of a task that only a time limit ends: False, [...]."""
+  del observation, action
+  return tf.zeros(tf.shape(next_observation)[:-1], tf.bool)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A named environment and what the imagined rollouts must know of it."""
+
+  name: str
+  make_gym_env: Callable[[], gym.Env]
+  reward_fn: TensorFn
+  termination_fn: TensorFn = never_terminates
+
+  def make_environment(self) -> Environment:
+    return Environment(self.make_gym_env())
+
+
+def _log_mujoco_warning(message):
+  # Gymnasium's half-cheetah and ant set this; it is not for their user to mend.
+  if "settotalmass" not in message:
+    logging.warning("MuJoCo: %s", message)
+
+
+class _LocomotionEnv(gym.Wrapper):
+  """Wang et al.'s observation and reward over Gymnasium's physics.
+
+  Observation: (q[skipped:], v). Reward: v_x - 0.1 |a|², and -3 (z - height)² + 1 with a height.
+  """
+
+  def __init__(self, gym_id: str, skipped: int, z_index: int, height: float | None, **kwargs):
+    # Without a handler of its own, MuJoCo writes MUJOCO_LOG.TXT into the working directory.
+    mujoco.set_mju_user_warning(_log_mujoco_warning)
+    super().__init__(gym.make(gym_id, **kwargs))
+    self._skipped, self._z_index, self._height = skipped, z_index, height
+    size = self._observation().size
+    self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
+
+  def _observation(self):
+    data = self.unwrapped.data
+    return np.concatenate([data.qpos[self._skipped :], data.qvel])
+
+  def reset(self, **kwargs):
+    _, info = self.env.reset(**kwargs)
+    return self._observation(), info
+
+  def step(self, action):
+    _, _, terminated, truncated, info = self.env.step(action)
+    data = self.unwrapped.data
+    reward = data.qvel[0] - 0.1 * np.sum(np.square(action))
+    if self._height is not None:
+      reward += 1.0 - 3.0 * (data.qpos[self._z_index] - self._height) ** 2
+    return self._observation(), reward, terminated, truncated, info
+
+
+def _locomotion_task(name, gym_id, *, positions, skipped, z_index=None, height=None, **kwargs):
+  """A task of Wang et al.; `positions` is the length of MuJoCo's q."""
+  x_velocity = positions - skipped  # v follows q[skipped:] in the observation
+
+  def reward_fn(observation, action, next_observation):
+    del observation
+    reward = next_observation[..., x_velocity] - 0.1 * tf.reduce_sum(tf.square(action), -1)
+    if height is not None:
+      z = next_observation[..., z_index - skipped]
+      reward += 1.0 - 3.0 * tf.square(z - height)
+    return reward
+
+  def make_gym_env():
+    return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs)
+
+  return Task(name, make_gym_env, reward_fn)
+
+
+def _pendulum_reward(observation, action, next_observation):
+  """Gymnasium's: the cost of the angle, speed and torque before the step."""
+  del next_observation
+  cos, sin, speed = tf.unstack(observation, axis=-1)
+  angle = tf.atan2(sin, cos)
+  return -(tf.square(angle) + 0.1 * tf.square(speed) + 0.001 * tf.square(action[..., 0]))
+
+
+def _double_integrator_reward(observation, action, next_observation):
+  del next_observation
+  return -0.5 * (tf.reduce_sum(tf.square(observation), -1) + tf.square(action[..., 0]))
+
+
+def _make_double_integrator():
+  return gym.wrappers.TimeLimit(DoubleIntegrator(), max_episode_steps=200)
+
+
+TASKS = {
+  task.name: task
+  for task in (
+    _locomotion_task("half_cheetah", "HalfCheetah-v5", positions=9, skipped=1),
+    _locomotion_task(
+      "hopper",
+      "Hopper-v5",
+      positions=6,
+      skipped=1,
+      z_index=1,
+      height=1.3,
+      terminate_when_unhealthy=False,
+    ),
+    _locomotion_task(
+      "walker2d",
+      "Walker2d-v5",
+      positions=9,
+      skipped=1,
+      z_index=1,
+      height=1.3,
+      terminate_when_unhealthy=False,
+      xml_file="walker2d.xml",  # the v5 file has other foot friction than the authors'
+    ),
+    _locomotion_task(
+      "ant",
+      "Ant-v5",
+      positions=15,
+      skipped=2,
+      z_index=2,
+      height=0.57,
+      terminate_when_unhealthy=False,
+    ),
+    Task("pendulum", lambda: gym.make("Pendulum-v1"), _pendulum_reward),
+    Task("double_integrator", _make_double_integrator, _double_integrator_reward),
+  )
+}
+
+
+def make_task(name: str) -> Task:
+  """The task of that name; raises ValueError, naming the nearest, if there is none."""
+  if name not in TASKS:
+    nearest = difflib.get_close_matches(str(name), TASKS, n=1, cutoff=0)[0]
+    raise ValueError(
+      f"There is no task {name!r}. Did you mean {nearest!r}? The tasks are {', '.join(TASKS)}."
+    )
+  return TASKS[name]
+
+

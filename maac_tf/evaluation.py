@@ -1,0 +1,42 @@
+"""Episodes with a policy, without learning."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from maac_tf.envs import Task
+
+
+class Episodes(NamedTuple):
+  """Results, one number an episode."""
+
+  returns: np.ndarray  # [episodes], undiscounted
+  lengths: np.ndarray  # [episodes], environment steps
+
+
+def run_episodes(
+  task: Task, act: Callable[[np.ndarray], np.ndarray], seeds: Sequence[int]
+) -> Episodes:
+  """Runs one episode from each start seed, side by side, so that the policy is called on a batch.
+
+  Args:
+    task: an environment of its own is made for each seed.
+    act: observations [N, S] -> actions [N, A] in [-1, 1].
+    seeds: of the environments' resets.
+  """
+  environments = [task.make_environment() for _ in seeds]
+  observations = np.stack([e.reset(s) for e, s in zip(environments, seeds, strict=True)])
+  returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), int)
+  running = np.ones(len(seeds), bool)
+  while running.any():
+    actions = act(observations)
+    for i in np.flatnonzero(running):
+      step = environments[i].step(actions[i])
+      observations[i] = step.observation
+      returns[i] += step.reward
+      lengths[i] += 1
+      running[i] = not (step.terminal or step.truncated)
+  for environment in environments:
+    environment.close()
+  return Episodes(returns, lengths)

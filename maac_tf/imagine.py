@@ -1,0 +1,116 @@
+"""The one differentiable rollout, and who of the ensemble predicts which trajectory.
+
+Shapes: H model steps, B start states, N trajectories, E members, M members used, S, A.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class RolloutNoise(NamedTuple):
+  """All that is random in a rollout of H steps."""
+
+  action: tf.Tensor  # [H, ..., A] standard normal
+  model: Any  # whatever `step` takes, each tensor [H, ...]
+
+
+class Trajectory(NamedTuple):
+  """H imagined steps, time-major. c_t is `not_done[t]`: 1 until the step that terminates."""
+
+  observation: tf.Tensor  # [H + 1, ..., S]
+  action: tf.Tensor  # [H, ..., A]
+  log_prob: tf.Tensor  # [H, ...]
+  reward: tf.Tensor  # [H, ...]
+  terminal: tf.Tensor  # [H, ...] bool
+  not_done: tf.Tensor  # [H + 1, ...]
+
+
+def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajectory:
+  """Unrolls policy and model from `observation` for as many steps as `noise` has.
+
+  Gradients flow through everything; the caller decides where they stop.
+
+  Args:
+    act: (observation, noise) -> (action, log_prob).
+    step: (observation, action, noise) -> (next_observation, reward, terminal).
+    observation: [..., S] start states s_0.
+    noise: of H steps; H = 0 is allowed and returns the start states alone.
+    first: (action, log_prob) at s_0, when the caller has drawn them already.
+  """
+  horizon = noise.action.shape[0]
+  not_done = tf.ones(tf.shape(observation)[:-1], observation.dtype)
+  observations, not_dones, steps = [observation], [not_done], []
+  for t in range(horizon):
+    given = t == 0 and first is not None
+    action, log_prob = first if given else act(observation, noise.action[t])
+    model_noise = tf.nest.map_structure(lambda x, t=t: x[t], noise.model)
+    observation, reward, terminal = step(observation, action, model_noise)
+    not_done *= 1.0 - tf.cast(terminal, not_done.dtype)
+    observations.append(observation)
+    not_dones.append(not_done)
+    steps.append((action, log_prob, reward, terminal))
+
+  def stack(index, like):
+    return tf.stack([s[index] for s in steps]) if steps else like
+
+  batch = tf.shape(observation)[:-1]
+  none = tf.zeros(tf.concat([[0], batch], 0), observation.dtype)
+  return Trajectory(
+    observation=tf.stack(observations),
+    action=stack(0, tf.zeros(tf.concat([[0], tf.shape(noise.action)[1:]], 0), observation.dtype)),
+    log_prob=stack(1, none),
+    reward=stack(2, none),
+    terminal=stack(3, tf.cast(none, tf.bool)),
+    not_done=tf.stack(not_dones),
+  )
+
+
+def random_member(predict, ensemble_size, observation, action, noise, permutation):
+  """Each trajectory's next observation by a member of its own: f_U with U uniform (section 4.3).
+
+  Every member gets an equal share of the trajectories, dealt by `permutation`; redrawn at each
+  step, each trajectory's member is uniform and independent of the steps before.
+
+  Args:
+    predict: (observation, action, noise) of [E, N/E, ...] -> next_observation [E, N/E, S].
+    ensemble_size: E, a divisor of N.
+    observation, action, noise: [N, S], [N, A], [N, S].
+    permutation: [N] int, a permutation of range(N).
+
+  Returns:
+    next_observation: [N, S].
+  """
+
+  def deal(x):
+    return tf.reshape(tf.gather(x, permutation), [ensemble_size, -1, x.shape[-1]])
+
+  dealt = predict(deal(observation), deal(action), deal(noise))
+  return tf.gather(tf.reshape(dealt, tf.shape(observation)), tf.argsort(permutation))
+
+
+def to_members(x, members, ensemble_size):
+  """Copies every row to M members of the ensemble, a random subset of its own: [B, ...] -> [E, N, ...].
+
+  The batch is cut into E groups; group g goes to the members (g + members[j]) mod E. So every
+  member gets the same number of rows, N = M B / E, and no weights are gathered.
+
+  Args:
+    x: [B, ...], with B a multiple of E.
+    members: [M] int, distinct numbers below E in random order.
+    ensemble_size: E.
+  """
+  groups = tf.reshape(x, tf.concat([[ensemble_size, -1], tf.shape(x)[1:]], 0))
+  group_of = (tf.range(ensemble_size)[:, tf.newaxis] - members) % ensemble_size  # [E, M]
+  dealt = tf.gather(groups, group_of)  # [E, M, B / E, ...]
+  return tf.reshape(dealt, tf.concat([[ensemble_size, -1], tf.shape(x)[1:]], 0))
+
+
+def from_members(x, members, ensemble_size):
+  """Undoes `to_members` on one number per row: [E, N] -> [M, B]."""
+  num_members = members.shape[0]
+  dealt = tf.reshape(x, [ensemble_size, num_members, -1])
+  j = tf.range(num_members)[:, tf.newaxis]
+  member = (tf.range(ensemble_size) + members[:, tf.newaxis]) % ensemble_size  # [M, E]
+  index = tf.stack([member, tf.broadcast_to(j, tf.shape(member))], -1)
+  return tf.reshape(tf.gather_nd(dealt, index), [num_members, -1])

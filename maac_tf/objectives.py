@@ -1,0 +1,160 @@
+"""The objective of MAAC and the targets of its critic: pure functions of networks, data and noise.
+
+Shapes: B batch, S, A sizes, K trajectories and n final actions per start state, H horizon,
+E ensemble members, M of them used in the targets, Q critics. `c` counts 1 until an imagined step
+terminates: the reward of that step counts, nothing after it does.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from maac_tf import imagine
+
+
+class Transition(NamedTuple):
+  """One step; `terminal` is true termination, 1.0 or 0.0, never a time limit."""
+
+  observation: tf.Tensor  # [..., S]
+  action: tf.Tensor  # [..., A] in [-1, 1]
+  reward: tf.Tensor  # [...]
+  next_observation: tf.Tensor  # [..., S]
+  terminal: tf.Tensor  # [...]
+
+
+class PolicyNoise(NamedTuple):
+  """What is random in the policy loss of one batch of B start states."""
+
+  rollout: imagine.RolloutNoise  # H steps of K * B trajectories
+  final_action: tf.Tensor  # [n, K * B, A]
+
+
+class SteveNoise(NamedTuple):
+  """What is random in the STEVE targets of one batch of B transitions."""
+
+  first_action: tf.Tensor  # [B, A], for the stored s_1
+  rollout: imagine.RolloutNoise  # h_max steps, [h_max, E, M B / E, ...]; its first action is unused
+  final_action: tf.Tensor  # [E, M B / E, A]
+  members: tf.Tensor  # [M] int, see `imagine.to_members`
+
+
+def policy_loss(act, step, q_value, observation, noise: PolicyNoise, *, discount, temperature):
+  """-J_π of section 4.3, with the entropy bonus estimated at the start states.
+
+      J = Σ_{t<H} γ^t c_t r_t + γ^H c_H min_q Q_q(s_H, a_H) - β log π(a_0|s_0)
+
+  The expectation is over K trajectories from each start state and n actions at the end of each.
+  With H = 0 and n = 1 this is the policy loss of SAC. The gradient flows through reward, model,
+  critic and policy; ask a tape for that of the policy's variables only.
+
+  Args:
+    act: the policy, (observation, noise) -> (action, log_prob).
+    step: the model, (observation, action, noise) -> (next_observation, reward, terminal).
+    q_value: the critics, (observation, action) -> [Q, ...].
+    observation: [B, S] start states s_0.
+    noise: H, K and n are its shapes.
+
+  Returns:
+    (loss, log_prob of the actions at s_0, the imagined Trajectory).
+  """
+  num_trajectories = noise.final_action.shape[1] // observation.shape[0]
+  trajectory = imagine.rollout(
+    act, step, tf.tile(observation, [num_trajectories, 1]), noise.rollout
+  )
+  horizon = trajectory.reward.shape[0]
+  final = trajectory.observation[-1]
+  final_action, final_log_prob = act(final, noise.final_action)
+  final = tf.broadcast_to(final, tf.concat([tf.shape(final_action)[:1], tf.shape(final)], 0))
+  final_value = tf.reduce_mean(tf.reduce_min(q_value(final, final_action), 0), 0)
+
+  discounts = discount ** tf.range(horizon + 1, dtype=observation.dtype)
+  returns = tf.einsum("t,tn,tn->n", discounts[:-1], trajectory.not_done[:-1], trajectory.reward)
+  returns += discounts[-1] * trajectory.not_done[-1] * final_value
+  log_prob = trajectory.log_prob[0] if horizon else final_log_prob
+  loss = temperature * tf.reduce_mean(log_prob) - tf.reduce_mean(returns)
+  return loss, log_prob, trajectory
+
+
+def steve_targets(
+  act, step, q_value, transition: Transition, noise: SteveNoise, *, discount, temperature
+):
+  """Critic targets that trust the model where it agrees with itself (section 4.3; Buckman et al. 2018).
+
+  For each rollout length h = 0..h_max, member m and critic q the candidate
+
+      T = r_0 + Σ_{i=1..h} γ^i c_i (r_i - β log π_i) + γ^{h+1} c_{h+1} (Q_q(s_{h+1}, a_{h+1}) - β log π_{h+1})
+
+  is rolled inside m from the stored s_1; all share one a_1. Per h, the mean is over m of the minimum
+  over q; its weight is 1 / (variance over m *and* q + 1e-8), normalised over h. The critics'
+  disagreement must be in that variance: at h = 0 it is all there is. With h_max = 0 this is the TD
+  target of SAC.
+
+  Args:
+    act, step: as in `policy_loss`; `step` gets [E, N, ...], the leading index being the member.
+    q_value: the *target* critics, (observation, action) -> [Q, ...].
+    transition: B stored steps.
+    noise: h_max and M are its shapes.
+
+  Returns:
+    (targets [B], weights [h_max + 1, B]), without gradient.
+  """
+  num_members = noise.members.shape[0]
+  horizon = noise.rollout.action.shape[0]
+  first_action, first_log_prob = act(transition.next_observation, noise.first_action)
+
+  def soft_value(observation, action, log_prob):
+    return q_value(observation, action) - temperature * log_prob  # [Q, ...]
+
+  not_done_1 = 1.0 - transition.terminal
+  value_1 = soft_value(transition.next_observation, first_action, first_log_prob)
+  td = transition.reward + discount * not_done_1 * value_1  # [Q, B]
+  candidates = [tf.repeat(td[:, tf.newaxis], num_members, 1)]  # of [Q, M, B]
+
+  if horizon:
+    ensemble_size = noise.rollout.action.shape[1]
+
+    def deal(x):
+      return imagine.to_members(x, noise.members, ensemble_size)
+
+    trajectory = imagine.rollout(
+      act,
+      step,
+      deal(transition.next_observation),
+      noise.rollout,
+      first=(deal(first_action), deal(first_log_prob)),
+    )
+    not_done = deal(not_done_1) * trajectory.not_done  # c_1 .. c_{h_max + 1}
+    final_action, final_log_prob = act(trajectory.observation[-1], noise.final_action)
+    later_action = tf.concat([trajectory.action[1:], final_action[tf.newaxis]], 0)
+    later_log_prob = tf.concat([trajectory.log_prob[1:], final_log_prob[tf.newaxis]], 0)
+    value = soft_value(trajectory.observation[1:], later_action, later_log_prob)
+    partial = deal(transition.reward)
+    for h in range(1, horizon + 1):
+      soft_reward = trajectory.reward[h - 1] - temperature * trajectory.log_prob[h - 1]
+      partial += discount**h * not_done[h - 1] * soft_reward
+      candidate = partial + discount ** (h + 1) * not_done[h] * value[:, h - 1]  # [Q, E, N]
+      candidates.append(
+        tf.stack(
+          [
+            imagine.from_members(one_critic, noise.members, ensemble_size)
+            for one_critic in tf.unstack(candidate)
+          ]
+        )
+      )
+
+  candidates = tf.stack(candidates)  # [h_max + 1, Q, M, B]
+  mean = tf.reduce_mean(tf.reduce_min(candidates, 1), 1)
+  weight = 1.0 / (tf.math.reduce_variance(candidates, [1, 2]) + 1e-8)
+  weight /= tf.reduce_sum(weight, 0)
+  return tf.stop_gradient(tf.reduce_sum(weight * mean, 0)), tf.stop_gradient(weight)
+
+
+def critic_loss(q_value, transition: Transition, targets):
+  """J_Q (section 3.1): mean squared error to the targets [B], summed over the critics."""
+  errors = q_value(transition.observation, transition.action) - targets
+  return tf.reduce_sum(tf.reduce_mean(tf.square(errors), -1))
+
+
+def temperature_loss(log_temperature, log_prob, target_entropy):
+  """Drives the entropy -log_prob towards the target (Haarnoja et al. 2018b); log_prob is constant."""
+  return -log_temperature * tf.stop_gradient(tf.reduce_mean(log_prob) + target_entropy)

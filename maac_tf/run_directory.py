@@ -1,0 +1,150 @@
+"""What a run leaves behind: config, metrics, events, checkpoints, policy, curve."""
+
+import csv
+import glob
+import os
+import shutil
+
+import gin
+import tensorflow as tf
+
+from maac_tf import config, export, plotting
+
+# No line breaks inside a binding, so that configs compare line by line.
+_LINE_LENGTH = 100_000
+
+
+def saved_config(path: str) -> str | None:
+  """The gin file of the run in `path`, to resume it without naming its files; None for no run."""
+  file = os.path.join(path, "config.gin")
+  return file if os.path.isfile(file) else None
+
+
+class RunDirectory:
+  """A folder that holds one run, and resumes it where its newest checkpoint stands."""
+
+  def __init__(self, path: str, trainer: tf.Module):
+    """Creates the folder, or restores `trainer` from it.
+
+    Everything written after the checkpoint that is restored is dropped, so that the run goes on
+    as if it had never stopped.
+
+    Raises:
+      ConfigError: when the folder holds a run of another config, or something else.
+    """
+    self.path = path
+    self._trainer = trainer
+    self._manager = tf.train.CheckpointManager(
+      tf.train.Checkpoint(trainer=trainer), self._file("checkpoints"), max_to_keep=2
+    )
+    operative = gin.operative_config_str(_LINE_LENGTH)
+    self.resumed = self._manager.latest_checkpoint is not None
+    if self.resumed:
+      self._check_config(operative)
+      status = self._manager.checkpoint.restore(self._manager.latest_checkpoint)
+      status.assert_existing_objects_matched().expect_partial()
+    elif os.path.isdir(path) and set(os.listdir(path)) - _OF_A_RUN:
+      raise config.ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
+    os.makedirs(path, exist_ok=True)
+    self._write("config.gin", gin.config_str(_LINE_LENGTH))
+    self._write("operative_config.gin", operative)
+    self._header, self._seconds = None, 0.0
+    self._drop_later_rows(int(trainer.env_steps))
+    _drop_later_events(path, int(trainer.env_steps))
+    self._events = tf.summary.create_file_writer(path)
+
+  def log(self, row: dict[str, float | None]):
+    """Appends a row to metrics.csv and the TensorBoard events; None is an empty cell."""
+    self._seconds += sum(value for name, value in row.items() if name.startswith("seconds/"))
+    row = row | {"seconds/total": self._seconds}
+    with open(self._file("metrics.csv"), "a", newline="") as file:
+      writer = csv.writer(file)
+      if self._header is None:
+        self._header = list(row)
+        writer.writerow(self._header)
+      writer.writerow(["" if row[name] is None else row[name] for name in self._header])
+      file.flush()
+      os.fsync(file.fileno())
+    with self._events.as_default(step=row["env_steps"]):
+      for name, value in row.items():
+        if value is not None and name != "env_steps":
+          tf.summary.scalar(name, value)
+    self._events.flush()
+
+  def save(self):
+    """Writes a checkpoint of everything, and with it the policy and the curve as they are now."""
+    self._manager.save(checkpoint_number=int(self._trainer.iteration))
+    self._replace("policy", lambda path: export.export_policy(self._trainer.agent, path))
+    self._replace(
+      "curve.png", lambda path: plotting.plot_run(self._file("metrics.csv"), path)
+    )
+
+  def _file(self, name):
+    return os.path.join(self.path, name)
+
+  def _write(self, name, text):
+    def write(path):
+      with open(path, "w") as file:
+        file.write(text)
+
+    self._replace(name, write)
+
+  def _replace(self, name, write):
+    """Writes beside the old file or folder first, so that a kill leaves one of the two whole."""
+    new, old = self._file("." + name), self._file(".old-" + name)
+    shutil.rmtree(new, ignore_errors=True)
+    write(new)
+    if os.path.isdir(self._file(name)):  # only files are replaced in one step
+      shutil.rmtree(old, ignore_errors=True)
+      os.rename(self._file(name), old)
+    os.replace(new, self._file(name))
+    shutil.rmtree(old, ignore_errors=True)
+
+  def _check_config(self, operative):
+    with open(self._file("operative_config.gin")) as file:
+      changed = config.differences(file.read(), operative)
+    if changed:
+      raise config.ConfigError(
+        f"{self.path!r} holds a run of another config (- its own, + yours):\n"
+        + "\n".join(changed)
+        + "\nGive another --run_dir, or its own config to resume it."
+      )
+
+  def _drop_later_rows(self, env_steps):
+    if not os.path.isfile(self._file("metrics.csv")):
+      return
+    with open(self._file("metrics.csv"), newline="") as file:
+      lines = list(csv.reader(file))
+    if not lines:
+      return
+    self._header, rows = lines[0], lines[1:]
+    column = self._header.index("env_steps")
+    # A row cut short by a kill is a later row too.
+    kept = [r for r in rows if len(r) == len(self._header) and int(r[column]) <= env_steps]
+    if kept:
+      self._seconds = float(kept[-1][self._header.index("seconds/total")])
+
+    def write(path):
+      with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([self._header, *kept])
+
+    self._replace("metrics.csv", write)
+
+
+_OF_A_RUN = {"config.gin", "operative_config.gin", "metrics.csv", "checkpoints"}
+
+
+def _drop_later_events(path, env_steps):
+  """Rewrites the event files without what came after `env_steps`, and without cut-off tails."""
+  for name in glob.glob(os.path.join(path, "events.out.tfevents.*")):
+    kept = []
+    try:
+      for record in tf.data.TFRecordDataset(name).as_numpy_iterator():
+        if tf.compat.v1.Event.FromString(record).step <= env_steps:
+          kept.append(record)
+    except tf.errors.DataLossError:
+      pass  # cut off in mid-write by a kill
+    with tf.io.TFRecordWriter(name + ".new") as writer:
+      for record in kept:
+        writer.write(record)
+    os.replace(name + ".new", name)

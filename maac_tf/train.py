@@ -1,0 +1,67 @@
+"""Trains MAAC: `python -m maac_tf.train --gin_file=gin/hopper.gin`."""
+
+import os
+import sys
+import time
+
+import gin
+import tensorflow as tf
+from absl import app, flags
+
+from maac_tf import config, run_directory, trainer
+
+_GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "A gin file; repeatable, later ones win.")
+_GIN_PARAM = flags.DEFINE_multi_string(
+  "gin_param", [], "A gin binding such as 'Maac.horizon=0'; repeatable, wins over the files."
+)
+_RUN_DIR = flags.DEFINE_string(
+  "run_dir", None, "Where the run goes; one that holds a run resumes. Default: runs/TASK-SEED-TIME."
+)
+_SEED = flags.DEFINE_integer("seed", None, "Of everything random; default 0.", lower_bound=0)
+_THREADS = flags.DEFINE_integer(
+  "threads", 0, "CPU threads to use; 0 is one for each core.", lower_bound=0
+)
+_DETERMINISTIC = flags.DEFINE_bool(
+  "deterministic", False, "Only deterministic operations, so that equal runs are equal bit by bit."
+)
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+  if _THREADS.value:
+    tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
+    tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
+  if _DETERMINISTIC.value:
+    tf.config.experimental.enable_op_determinism()
+  try:
+    gin_files = _GIN_FILE.value
+    if not gin_files and _RUN_DIR.value and run_directory.saved_config(_RUN_DIR.value):
+      gin_files = [run_directory.saved_config(_RUN_DIR.value)]
+    config.load(gin_files, _GIN_PARAM.value)
+    if _SEED.value is not None:
+      gin.bind_parameter("train.seed", _SEED.value)
+    run_dir = _RUN_DIR.value or _default_run_dir()
+    stopped_by = trainer.train(run_dir)
+  except config.ConfigError as error:
+    print(f"Error: {error}", file=sys.stderr)
+    return 1
+  if stopped_by:
+    print(f"Saved. Resume with: python -m maac_tf.train --run_dir={run_dir}")
+    return 128 + stopped_by
+  print(f"Finished. The policy is in {run_dir}/policy, the curve in {run_dir}/curve.png.")
+  return 0
+
+
+def _default_run_dir():
+  with config.user_errors():
+    try:
+      task = gin.query_parameter("train.task")
+    except ValueError:
+      raise ValueError("No task: give a task file, such as --gin_file=gin/hopper.gin.") from None
+  seed = _SEED.value or 0
+  return os.path.join("runs", f"{task}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,285 @@
+"""Algorithm 1: collect, fit, imagine, update; with evaluation, logs and checkpoints around it."""
+
+import contextlib
+import signal
+import time
+
+import gin
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from maac_tf import config, evaluation
+from maac_tf.agent import Maac
+from maac_tf.envs import Task, make_task
+from maac_tf.objectives import Transition
+from maac_tf.run_directory import RunDirectory
+
+# Evaluation episodes start from these seeds and the following ones, the same in every run.
+EVALUATION_SEED = 10_000
+_EVALUATION = ("eval/return", "eval/return_std", "eval/length")
+# Updates in one call of the compiled function: long enough to cost nothing, short enough for a
+# progress bar.
+UPDATES_PER_CALL = 100
+
+
+@gin.configurable
+class Trainer(tf.Module):
+  """The state of a run and the lines of Algorithm 1, one method each."""
+
+  def __init__(
+    self,
+    task: Task,
+    seed: int = 0,
+    *,
+    random_steps: int = 5_000,
+    steps_per_iteration: int = 1_000,
+    updates_per_step: float = 4,
+    rounds: int = 4,
+    rollout_starts: int = 100_000,
+    rollout_schedule: tuple[int, int, int, int] = (1, 1, 0, 1),
+    eval_every: int = 1_000,
+    eval_episodes: int = 5,
+  ):
+    """Builds environment and agent; nothing runs yet.
+
+    Args:
+      task: what to learn.
+      seed: of everything random.
+      random_steps: uniformly random actions before the first fit.
+      steps_per_iteration: environment steps an iteration.
+      updates_per_step: gradient updates for each environment step.
+      rounds: how often an iteration imagines and then updates.
+      rollout_starts: states of D_env that a round imagines from; fewer where D_model, holding the
+        rollouts of one iteration, would overflow.
+      rollout_schedule: (from, to, first, last): the imagined rollouts' length grows linearly
+        between two iterations.
+      eval_every: environment steps between evaluations.
+      eval_episodes: episodes of the deterministic policy in each.
+
+    Raises:
+      ValueError: for a value that makes no sense.
+    """
+    super().__init__()
+    for name, value, least in (
+      ("random_steps", random_steps, 1),
+      ("steps_per_iteration", steps_per_iteration, 1),
+      ("rounds", rounds, 1),
+      ("rollout_starts", rollout_starts, 1),
+      ("eval_every", eval_every, 1),
+      ("eval_episodes", eval_episodes, 1),
+    ):
+      if not isinstance(value, int) or value < least:
+        raise ValueError(f"Trainer.{name} must be an integer of {least} or more, not {value!r}.")
+    shortest, longest, first, last = rollout_schedule
+    if not (1 <= shortest <= longest and first < last):
+      raise ValueError(
+        "Trainer.rollout_schedule must be (from, to, first, last) with 1 <= from <= to and "
+        f"first < last, not {rollout_schedule}."
+      )
+    self.task, self.seed = task, seed
+    self._environment = task.make_environment()
+    self.agent = Maac(task, self._environment, seed)
+    self.generator = tf.random.Generator.from_seed(seed, alg="philox")
+    self.iteration = tf.Variable(0, dtype=tf.int64, trainable=False)  # finished ones
+    self.env_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+    self.random_steps, self.steps_per_iteration = random_steps, steps_per_iteration
+    self.updates_per_step, self.rounds = updates_per_step, rounds
+    self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
+    self.eval_every, self.eval_episodes = eval_every, eval_episodes
+
+  def run_iteration(self, progress=lambda share: None) -> dict[str, float | None]:
+    """One pass of the loop of Algorithm 1.
+
+    Args:
+      progress: called with the share of the iteration done since its last call.
+
+    Returns:
+      The row of metrics; None where there was no evaluation.
+
+    Raises:
+      FloatingPointError: when a loss is no longer a finite number.
+    """
+    agent, metrics, clock = self.agent, {}, _Clock()
+    with clock("collect"):  # line 3
+      if self.env_steps == 0:
+        self.collect(self.random_steps, random=True)
+      metrics |= self.collect(self.steps_per_iteration)
+    if agent.uses_model:
+      with clock("fit"):  # lines 4-5
+        metrics |= _numbers("model", agent.dynamics_fit.fit(self._next_seed()))
+    progress(0.1)
+    rows = []
+    for _ in range(self.rounds):
+      if agent.imagines:
+        with clock("imagine"):  # lines 6-7
+          metrics |= self.imagine()
+      with clock("update"):  # lines 8-11
+        rows += self.update(progress)
+    metrics |= {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    self.iteration.assign_add(1)
+    with clock("evaluate"):
+      metrics |= self.evaluate() if self._evaluation_is_due() else dict.fromkeys(_EVALUATION)
+    for name, value in metrics.items():
+      if value is not None and not np.isfinite(value):
+        raise FloatingPointError(
+          f"{name} became {value} in iteration {int(self.iteration)}; the last checkpoint is from "
+          "before it."
+        )
+    counters = {"env_steps": int(self.env_steps), "iteration": int(self.iteration)}
+    return counters | metrics | clock.seconds
+
+  def collect(self, steps: int, random: bool = False) -> dict[str, float]:
+    """Line 3: `steps` steps of the real environment into D_env, from a freshly seeded reset."""
+    seed = self._next_seed()
+    shape = [steps, 1, self.agent.action_size]
+    if random:
+      noise = tf.random.stateless_uniform(shape, seed, -1.0, 1.0).numpy()
+    else:
+      noise = tf.random.stateless_normal(shape, seed).numpy()
+    rows, returns, episode_return = [], [], 0.0
+    reset_seed = int(tf.random.stateless_uniform([], seed, 0, 2**31 - 1, tf.int32))
+    observation = self._environment.reset(reset_seed)
+    for t in range(steps):
+      action = noise[t] if random else self.agent.act(observation[np.newaxis], noise[t]).numpy()
+      step = self._environment.step(action[0])
+      rows.append((observation, action[0], step.reward, step.observation, step.terminal))
+      observation = step.observation
+      episode_return += step.reward
+      if step.terminal or step.truncated:
+        returns.append(episode_return)
+        observation, episode_return = self._environment.reset(), 0.0
+    columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
+    self.agent.env_buffer.add(Transition(*map(tf.constant, columns)))
+    self.env_steps.assign_add(steps)
+    return {"collect/return": float(np.mean(returns or [episode_return]))}
+
+  def imagine(self) -> dict[str, float]:
+    """Line 6: imagined rollouts from states of D_env into D_model."""
+    length = self.rollout_length()
+    room = self.agent.model_buffer.capacity // (self.rounds * length)
+    ensemble_size = self.agent.dynamics.ensemble_size
+    starts = max(1, min(self.rollout_starts, room) // ensemble_size) * ensemble_size
+    share = self.agent.fill_model_buffer(starts, length, self._next_seed())
+    return {"imagine/length": length, "imagine/terminated": float(share)}
+
+  def update(self, progress) -> list[dict[str, float]]:
+    """Lines 8-11: this round's share of the iteration's updates."""
+    updates = round(self.steps_per_iteration * self.updates_per_step / self.rounds)
+    rows = []
+    for start in range(0, updates, UPDATES_PER_CALL):
+      count = min(UPDATES_PER_CALL, updates - start)
+      rows.append(_numbers("", self.agent.train(tf.constant(count), self._next_seed())))
+      progress(0.9 * count / (updates * self.rounds))
+    return rows
+
+  def evaluate(self) -> dict[str, float]:
+    """Episodes of the deterministic policy, from the same start seeds every time."""
+    noise = tf.zeros([self.eval_episodes, self.agent.action_size])
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + self.eval_episodes)
+    episodes = evaluation.run_episodes(
+      self.task, lambda observation: self.agent.act(observation, noise).numpy(), seeds
+    )
+    values = np.mean(episodes.returns), np.std(episodes.returns), np.mean(episodes.lengths)
+    return dict(zip(_EVALUATION, map(float, values), strict=True))
+
+  def rollout_length(self) -> int:
+    """Of the imagined rollouts in the current iteration."""
+    shortest, longest, first, last = self.rollout_schedule
+    share = np.clip((int(self.iteration) - first) / (last - first), 0.0, 1.0)
+    return int(shortest + share * (longest - shortest))
+
+  def _evaluation_is_due(self):
+    steps = self.steps_per_iteration
+    done = int(self.iteration) * steps
+    return done // self.eval_every > (done - steps) // self.eval_every
+
+  def _next_seed(self) -> tf.Tensor:
+    """A fresh seed, [2] int64: all of a run's randomness is split off the one generator."""
+    return self.generator.make_seeds(1)[:, 0]
+
+
+def _numbers(prefix, tensors):
+  prefix = prefix and prefix + "/"
+  return {prefix + key: float(value) for key, value in tensors.items()}
+
+
+class _Clock:
+  """Adds up wall-clock seconds by name."""
+
+  def __init__(self):
+    self.seconds = {f"seconds/{n}": 0.0 for n in ("collect", "fit", "imagine", "update", "evaluate")}
+
+  @contextlib.contextmanager
+  def __call__(self, name):
+    start = time.perf_counter()
+    yield
+    self.seconds[f"seconds/{name}"] += time.perf_counter() - start
+
+
+@gin.configurable
+def train(run_dir: str, *, task: str = gin.REQUIRED, seed: int = 0, iterations: int = 50):
+  """Trains MAAC on a task, or goes on with the run that `run_dir` holds.
+
+  SIGINT (Ctrl-C) and SIGTERM finish the iteration and save it; a second one stops at once, which
+  loses the iteration under way and no more.
+
+  Args:
+    run_dir: the folder of the run, see `RunDirectory`.
+    task: a name of `maac_tf.envs.TASKS`.
+    seed: of everything random.
+    iterations: of Algorithm 1's loop, in all.
+
+  Returns:
+    The number of the signal that stopped the run, or None when it is finished.
+
+  Raises:
+    ConfigError: for a wrong value, before anything is created.
+  """
+  with config.user_errors():
+    if not isinstance(iterations, int) or iterations < 1:
+      raise ValueError(f"train.iterations must be an integer of 1 or more, not {iterations!r}.")
+    trainer = Trainer(make_task(task), seed)
+  run = RunDirectory(run_dir, trainer)
+  steps = trainer.steps_per_iteration
+  bar = tqdm.tqdm(
+    total=iterations * steps, initial=int(trainer.iteration) * steps, unit="step", disable=None
+  )
+  if run.resumed:
+    tqdm.tqdm.write(f"Resuming {run_dir} after {int(trainer.env_steps):,} environment steps.")
+  with _StopSignals() as stop, bar:
+    while int(trainer.iteration) < iterations and stop.signal is None:
+      row = trainer.run_iteration(lambda share: bar.update(share * steps))
+      run.log(row)
+      run.save()
+      bar.set_postfix_str(_summary(row))
+      tqdm.tqdm.write(f"{row['env_steps']:>9,} steps  {_summary(row)}")
+  return stop.signal
+
+
+def _summary(row):
+  parts = []
+  if row["eval/return"] is not None:
+    parts.append(f"return {row['eval/return']:.1f} ± {row['eval/return_std']:.1f}")
+  if "model/validation_loss" in row:
+    parts.append(f"model loss {row['model/validation_loss']:.2f}")
+  return "  ".join(parts)
+
+
+class _StopSignals:
+  """Notes the first SIGINT or SIGTERM in `signal`; leaves later ones to Python's default."""
+
+  def __enter__(self):
+    self.signal = None
+    self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+    return self
+
+  def __exit__(self, *_):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _note(self, number, frame):
+    del frame
+    self.signal = number
+    self.__exit__()
+    tqdm.tqdm.write("Finishing this iteration, then saving; press again to stop at once.")
