@@ -102,9 +102,7 @@ class Maac(tf.Module):
       )
     _require(0 < real_fraction <= 1, f"Maac.real_fraction must be in (0, 1], not {real_fraction}.")
     _require(0 < discount < 1, f"Maac.discount must be in (0, 1), not {discount}.")
-    _require(
-      0 <= polyak_decay < 1, f"Maac.polyak_decay must be in [0, 1), not {polyak_decay}."
-    )
+    _require(0 <= polyak_decay < 1, f"Maac.polyak_decay must be in [0, 1), not {polyak_decay}.")
     _require(
       initial_temperature > 0,
       f"Maac.initial_temperature must be positive, not {initial_temperature}.",

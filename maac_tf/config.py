@@ -3,9 +3,11 @@
 import contextlib
 import difflib
 import os
+import re
 from collections.abc import Sequence
 
 import gin
+from absl import logging
 
 # A finished run may be made longer, and looked at more often: these may change on resuming.
 MAY_CHANGE = ("train.iterations", "Trainer.eval_every", "Trainer.eval_episodes")
@@ -42,19 +44,24 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()):
       hint = f" Did you mean {os.path.join(folder, nearest[0])!r}?" if nearest else ""
       raise ConfigError(f"There is no gin file {path!r}.{hint}")
     gin.add_config_file_search_path(os.path.dirname(os.path.abspath(path)))
-  with user_errors():
-    gin.parse_config_files_and_bindings(list(gin_files), list(gin_params))
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.FATAL)  # gin logs an error for every folder it looks in vainly
+  try:
+    with user_errors():
+      gin.parse_config_files_and_bindings(list(gin_files), list(gin_params))
+  finally:
+    logging.set_verbosity(verbosity)
 
 
 def differences(saved: str, current: str) -> list[str]:
   """Bindings that differ between two operative configs, as diff lines; MAY_CHANGE excepted."""
 
   def bindings(text):
-    lines = (line.strip() for line in text.splitlines())
+    text = re.sub(r"\\?\n[ \t]+", " ", text)  # gin indents the lines that continue a binding
     return sorted(
       line
-      for line in lines
-      if line and not line.startswith("#") and line.split(" = ")[0] not in MAY_CHANGE
+      for line in text.splitlines()
+      if " = " in line and line[0] != "#" and line.split(" = ")[0] not in MAY_CHANGE
     )
 
   delta = difflib.ndiff(bindings(saved), bindings(current))

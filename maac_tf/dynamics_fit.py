@@ -126,7 +126,9 @@ class DynamicsFit(tf.Module):
 
   def _epoch(self, bag, seed):
     """One pass over the bootstraps in a random order; returns the mean training loss."""
-    keys = tf.random.stateless_uniform(tf.shape(bag)[1:], seed, maxval=None, minval=None, dtype=tf.int32)
+    keys = tf.random.stateless_uniform(
+      tf.shape(bag)[1:], seed, maxval=None, minval=None, dtype=tf.int32
+    )
     bag = tf.gather(bag, tf.argsort(keys), axis=1)
     batches = tf.shape(bag)[1] // self._batch_size
     total = 0.0

@@ -4,7 +4,7 @@ import os
 import sys
 
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 from maac_tf import envs, evaluation
 
@@ -18,6 +18,7 @@ _SAMPLE = flags.DEFINE_bool("sample", False, "Draw actions instead of the determ
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.WARNING)
   try:
     task = envs.make_task(_TASK.value)
     if not os.path.isfile(os.path.join(_POLICY.value, "saved_model.pb")):

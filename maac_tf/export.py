@@ -27,9 +27,7 @@ class _ExportedPolicy(tf.Module):
     return self._act(observation, tf.zeros([tf.shape(observation)[0], self._action_size]))
 
   def _sample(self, observation):
-    return self._act(
-      observation, tf.random.normal([tf.shape(observation)[0], self._action_size])
-    )
+    return self._act(observation, tf.random.normal([tf.shape(observation)[0], self._action_size]))
 
 
 def export_policy(agent: Maac, path: str):

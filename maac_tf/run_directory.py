@@ -10,9 +10,6 @@ import tensorflow as tf
 
 from maac_tf import config, export, plotting
 
-# No line breaks inside a binding, so that configs compare line by line.
-_LINE_LENGTH = 100_000
-
 
 def saved_config(path: str) -> str | None:
   """The gin file of the run in `path`, to resume it without naming its files; None for no run."""
@@ -37,7 +34,7 @@ class RunDirectory:
     self._manager = tf.train.CheckpointManager(
       tf.train.Checkpoint(trainer=trainer), self._file("checkpoints"), max_to_keep=2
     )
-    operative = gin.operative_config_str(_LINE_LENGTH)
+    operative = gin.operative_config_str()
     self.resumed = self._manager.latest_checkpoint is not None
     if self.resumed:
       self._check_config(operative)
@@ -46,7 +43,7 @@ class RunDirectory:
     elif os.path.isdir(path) and set(os.listdir(path)) - _OF_A_RUN:
       raise config.ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
     os.makedirs(path, exist_ok=True)
-    self._write("config.gin", gin.config_str(_LINE_LENGTH))
+    self._write("config.gin", gin.config_str())
     self._write("operative_config.gin", operative)
     self._header, self._seconds = None, 0.0
     self._drop_later_rows(int(trainer.env_steps))
@@ -75,9 +72,7 @@ class RunDirectory:
     """Writes a checkpoint of everything, and with it the policy and the curve as they are now."""
     self._manager.save(checkpoint_number=int(self._trainer.iteration))
     self._replace("policy", lambda path: export.export_policy(self._trainer.agent, path))
-    self._replace(
-      "curve.png", lambda path: plotting.plot_run(self._file("metrics.csv"), path)
-    )
+    self._replace("curve.png", lambda path: plotting.plot_run(self._file("metrics.csv"), path))
 
   def _file(self, name):
     return os.path.join(self.path, name)

@@ -6,7 +6,7 @@ import time
 
 import gin
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 from maac_tf import config, run_directory, trainer
 
@@ -29,6 +29,7 @@ _DETERMINISTIC = flags.DEFINE_bool(
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.WARNING)
   if _THREADS.value:
     tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
     tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
@@ -44,7 +45,8 @@ def main(argv):
     run_dir = _RUN_DIR.value or _default_run_dir()
     stopped_by = trainer.train(run_dir)
   except config.ConfigError as error:
-    print(f"Error: {error}", file=sys.stderr)
+    message = str(error).split("\n  In call to configurable")[0]  # which gin appends
+    print(f"Error: {message}", file=sys.stderr)
     return 1
   if stopped_by:
     print(f"Saved. Resume with: python -m maac_tf.train --run_dir={run_dir}")

@@ -208,7 +208,9 @@ class _Clock:
   """Adds up wall-clock seconds by name."""
 
   def __init__(self):
-    self.seconds = {f"seconds/{n}": 0.0 for n in ("collect", "fit", "imagine", "update", "evaluate")}
+    self.seconds = {
+      f"seconds/{n}": 0.0 for n in ("collect", "fit", "imagine", "update", "evaluate")
+    }
 
   @contextlib.contextmanager
   def __call__(self, name):

@@ -162,5 +162,3 @@ def make_task(name: str) -> Task:
       f"There is no task {name!r}. Did you mean {nearest!r}? The tasks are {', '.join(TASKS)}."
     )
   return TASKS[name]
-
-
