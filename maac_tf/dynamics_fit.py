@@ -1,4 +1,4 @@
-"""Maximum-likelihood fit of the dynamics ensemble with early stopping (section 4.3, model learning)."""
+"""Maximum-likelihood fit of the ensemble with early stopping (section 4.3, model learning)."""
 
 import gin
 import keras

@@ -90,7 +90,7 @@ def random_member(predict, ensemble_size, observation, action, noise, permutatio
 
 
 def to_members(x, members, ensemble_size):
-  """Copies every row to M members of the ensemble, a random subset of its own: [B, ...] -> [E, N, ...].
+  """Copies every row to M members, a random subset of its own: [B, ...] -> [E, N, ...].
 
   The batch is cut into E groups; group g goes to the members (g + members[j]) mod E. So every
   member gets the same number of rows, N = M B / E, and no weights are gathered.

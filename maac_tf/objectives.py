@@ -78,16 +78,17 @@ def policy_loss(act, step, q_value, observation, noise: PolicyNoise, *, discount
 def steve_targets(
   act, step, q_value, transition: Transition, noise: SteveNoise, *, discount, temperature
 ):
-  """Critic targets that trust the model where it agrees with itself (section 4.3; Buckman et al. 2018).
+  """Critic targets that trust the model where it agrees with itself (Buckman et al. 2018).
 
   For each rollout length h = 0..h_max, member m and critic q the candidate
 
-      T = r_0 + Σ_{i=1..h} γ^i c_i (r_i - β log π_i) + γ^{h+1} c_{h+1} (Q_q(s_{h+1}, a_{h+1}) - β log π_{h+1})
+      T = r_0 + Σ_{i=1..h} γ^i c_i (r_i - β log π_i)
+          + γ^{h+1} c_{h+1} (Q_q(s_{h+1}, a_{h+1}) - β log π_{h+1})
 
-  is rolled inside m from the stored s_1; all share one a_1. Per h, the mean is over m of the minimum
-  over q; its weight is 1 / (variance over m *and* q + 1e-8), normalised over h. The critics'
-  disagreement must be in that variance: at h = 0 it is all there is. With h_max = 0 this is the TD
-  target of SAC.
+  is rolled inside m from the stored s_1 (section 4.3); all share one a_1. Per h, the mean is over m
+  of the minimum over q; its weight is 1 / (variance over m *and* q + 1e-8), normalised over h. The
+  critics' disagreement must be in that variance: at h = 0 it is all there is. With h_max = 0 this
+  is the TD target of SAC.
 
   Args:
     act, step: as in `policy_loss`; `step` gets [E, N, ...], the leading index being the member.
@@ -156,5 +157,5 @@ def critic_loss(q_value, transition: Transition, targets):
 
 
 def temperature_loss(log_temperature, log_prob, target_entropy):
-  """Drives the entropy -log_prob towards the target (Haarnoja et al. 2018b); log_prob is constant."""
+  """Drives the entropy -log_prob to the target (Haarnoja et al. 2018b); log_prob is constant."""
   return -log_temperature * tf.stop_gradient(tf.reduce_mean(log_prob) + target_entropy)

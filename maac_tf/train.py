@@ -39,9 +39,8 @@ def main(argv):
     gin_files = _GIN_FILE.value
     if not gin_files and _RUN_DIR.value and run_directory.saved_config(_RUN_DIR.value):
       gin_files = [run_directory.saved_config(_RUN_DIR.value)]
-    config.load(gin_files, _GIN_PARAM.value)
-    if _SEED.value is not None:
-      gin.bind_parameter("train.seed", _SEED.value)
+    seed = [] if _SEED.value is None else [f"train.seed = {_SEED.value}"]
+    config.load(gin_files, [*_GIN_PARAM.value, *seed])
     run_dir = _RUN_DIR.value or _default_run_dir()
     stopped_by = trainer.train(run_dir)
   except config.ConfigError as error:

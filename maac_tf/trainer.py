@@ -118,14 +118,14 @@ class Trainer(tf.Module):
         rows += self.update(progress)
     metrics |= {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     self.iteration.assign_add(1)
-    with clock("evaluate"):
-      metrics |= self.evaluate() if self._evaluation_is_due() else dict.fromkeys(_EVALUATION)
     for name, value in metrics.items():
-      if value is not None and not np.isfinite(value):
+      if not np.isfinite(value):
         raise FloatingPointError(
           f"{name} became {value} in iteration {int(self.iteration)}; the last checkpoint is from "
           "before it."
         )
+    with clock("evaluate"):
+      metrics |= self.evaluate() if self._evaluation_is_due() else dict.fromkeys(_EVALUATION)
     counters = {"env_steps": int(self.env_steps), "iteration": int(self.iteration)}
     return counters | metrics | clock.seconds
 

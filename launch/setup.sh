@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Makes the project's virtual environment, or reuses it: .venv, with the versions of constraints.txt.
+# Other folder: MAAC_VENV. Other extras than "dev": MAAC_EXTRAS, e.g. MAAC_EXTRAS=dev,gpu.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+venv=${MAAC_VENV:-.venv}
+extras=${MAAC_EXTRAS:-dev,tensorboard}
+python=${PYTHON:-python3}
+
+# Made anew when what it was made from has changed.
+stamp="$venv/.maac_tf"
+wanted="$extras $(cat setup.py constraints.txt | cksum)"
+if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+    echo "Error: maac_tf needs Python 3.11 or newer; set PYTHON to one ($python is not)." >&2
+    exit 1
+  }
+  echo "Setting up $venv (once; a few minutes) ..." >&2
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint constraints.txt --editable ".[$extras]" >&2
+  echo "$wanted" >"$stamp"
+fi

@@ -1,0 +1,29 @@
+"""Model-Augmented Actor-Critic in TensorFlow 2 / Keras."""
+
+from setuptools import find_packages, setup
+
+setup(
+  name="maac_tf",
+  version="0.1.0",
+  description="Model-Augmented Actor-Critic (MAAC) in TensorFlow 2 / Keras",
+  license="Apache-2.0",
+  packages=find_packages(include=["maac_tf", "maac_tf.*"]),
+  python_requires=">=3.11",
+  install_requires=[
+    "tensorflow>=2.19,<2.22",
+    "tensorflow-probability>=0.25,<0.26",
+    "tf_keras>=2.19,<2.22",  # not used here: TFP imports it
+    "gymnasium[mujoco]>=1.2,<2",  # MuJoCo with Gymnasium's v5 models
+    "mujoco>=3.3",
+    "gin-config>=0.5",
+    "absl-py>=2",
+    "numpy>=1.26",
+    "matplotlib>=3.8",  # curve.png
+    "tqdm>=4.60",  # the progress bar
+  ],
+  extras_require={
+    "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
+    "tensorboard": ["tensorboard>=2.19"],
+    "dev": ["pytest>=8", "ruff>=0.9"],
+  },
+)

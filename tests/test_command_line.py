@@ -1,0 +1,135 @@
+"""The commands as a user runs them, each in a process of its own."""
+
+import csv
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conftest import TINY
+
+ROOT = pathlib.Path(__file__).parent.parent
+PENDULUM = f"--gin_file={ROOT / 'gin' / 'pendulum.gin'}"
+PARAMS = [f"--gin_param={p}" for p in TINY]
+
+
+def _start(module, *arguments, cwd):
+  return subprocess.Popen(
+    [sys.executable, "-m", f"maac_tf.{module}", *map(str, arguments)],
+    cwd=cwd,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _run(module, *arguments, cwd):
+  process = _start(module, *arguments, cwd=cwd)
+  out, err = process.communicate(timeout=300)
+  return process.returncode, out, err
+
+
+def _rows(run):
+  with open(run / "metrics.csv", newline="") as file:
+    rows = list(csv.DictReader(file))
+  return [{k: v for k, v in row.items() if not k.startswith("seconds/")} for row in rows]
+
+
+def _checkpoint(run):
+  reader = tf.train.load_checkpoint(str(run / "checkpoints"))
+  names = [n for n in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in n]
+  return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
+
+
+def _wait_for(condition, process):
+  deadline = time.monotonic() + 240
+  while not condition():
+    assert process.poll() is None, process.communicate()
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+
+
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+  """4 iterations in one go, and killed by -9 in the third and resumed: equal to the last bit."""
+  long = [PENDULUM, *PARAMS, "--gin_param=train.iterations=4", "--seed=5"]
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  uninterrupted = _start("train", *long, f"--run_dir={whole}", cwd=tmp_path)
+  process = _start("train", *long, f"--run_dir={killed}", cwd=tmp_path)
+  _wait_for((killed / "checkpoints" / "ckpt-2.index").exists, process)
+  process.kill()
+  process.communicate()
+  code, out, err = _run(
+    "train", f"--run_dir={killed}", "--gin_param=train.iterations=4", cwd=tmp_path
+  )
+  assert code == 0, err
+  assert "Resuming" in out and "Finished" in out
+  assert uninterrupted.communicate()[1] == "" and uninterrupted.returncode == 0
+  assert _rows(whole) == _rows(killed) and len(_rows(whole)) == 4
+  want, got = _checkpoint(whole), _checkpoint(killed)
+  assert want.keys() == got.keys() and len(want) > 50
+  for name, value in want.items():
+    np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_to_resume(tmp_path, number):
+  run = tmp_path / "run"
+  arguments = [PENDULUM, *PARAMS, "--gin_param=train.iterations=100000", f"--run_dir={run}"]
+  process = _start("train", *arguments, cwd=tmp_path)
+  _wait_for((run / "metrics.csv").exists, process)
+  process.send_signal(number)
+  out, err = process.communicate(timeout=120)
+  assert process.returncode == 128 + number, err
+  assert f"Resume with: python -m maac_tf.train --run_dir={run}" in out
+  steps = int(_rows(run)[-1]["env_steps"])
+  newest = tf.train.latest_checkpoint(str(run / "checkpoints"))
+  assert int(newest.split("-")[-1]) == (steps - 300) // 40
+  assert (run / "policy" / "saved_model.pb").exists()
+
+
+def test_locomotion_leaves_no_litter_and_the_policy_runs_without_this_package(tmp_path):
+  arguments = [f"--gin_file={ROOT / 'gin' / 'half_cheetah.gin'}", *PARAMS]
+  code, out, err = _run(
+    "train", *arguments, "--gin_param=train.iterations=1", "--run_dir=run", cwd=tmp_path
+  )
+  assert code == 0 and err == "", err
+  assert os.listdir(tmp_path) == ["run"]
+  code, out, err = _run(
+    "evaluate", "--policy=run/policy", "--task=half_cheetah", "--episodes=2", cwd=tmp_path
+  )
+  assert code == 0 and err == "", err
+  assert out.startswith("half_cheetah: return ") and "over 2 episodes" in out
+  code, _, err = _run("evaluate", "--policy=run/policy", "--task=hopper", cwd=tmp_path)
+  assert code == 1 and "observations of 17 numbers, but hopper has 11" in err
+
+
+MISTAKES = {
+  "misspelt binding": ([PENDULUM, "--gin_param=Maac.horizn=3"], "horizn"),
+  "misspelt configurable": ([PENDULUM, "--gin_param=Mac.horizon=3"], "Mac"),
+  "unknown task": (["--gin_param=train.task='hoper'"], "Did you mean 'hopper'"),
+  "missing file": ([PENDULUM.replace("pendulum", "pendulm")], "pendulum.gin'"),
+  "negative horizon": ([PENDULUM, "--gin_param=Maac.horizon=-1"], "Maac.horizon must be"),
+  "no task": ([], "give a task file"),
+  "misspelt flag": (["--gin_fil=gin/hopper.gin"], "gin_fil"),
+}
+
+
+def test_every_mistake_is_one_clear_line_and_creates_nothing(tmp_path):
+  processes = {
+    name: _start("train", *arguments, cwd=tmp_path) for name, (arguments, _) in MISTAKES.items()
+  }
+  for name, (_, expected) in MISTAKES.items():
+    out, err = processes[name].communicate(timeout=240)
+    assert processes[name].returncode not in (0, None), name
+    assert expected in err and "Traceback" not in err, (name, err)
+    if name != "misspelt flag":  # absl's own words
+      assert len(err.splitlines()) == 1 and err.startswith("Error: "), (name, err)
+    assert out == "", name
+  assert os.listdir(tmp_path) == []

@@ -1,0 +1,82 @@
+"""The fit on a system whose mean and noise are known."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maac_tf.dynamics_fit import DynamicsFit
+from maac_tf.networks import Dynamics
+from maac_tf.objectives import Transition
+from maac_tf.replay import ReplayBuffer
+
+A = np.array([[0.9, 0.2], [-0.3, 0.8]])
+B = np.array([[0.5], [2.0]])
+NOISE = np.array([0.05, 0.4])
+
+
+def _data(count, seed):
+  rng = np.random.default_rng(seed)
+  observation, action = rng.normal(size=(count, 2)), rng.uniform(-1, 1, (count, 1))
+  mean = observation @ A.T + action @ B.T
+  after = mean + NOISE * rng.normal(size=(count, 2))
+  columns = observation, action, np.zeros(count), after, np.zeros(count)
+  return Transition(*(tf.constant(c, tf.float32) for c in columns)), mean
+
+
+def _fit(count=3_000, **kwargs):
+  dynamics = Dynamics(2, 1, ensemble_size=4, hidden_units=(32, 32), seed=1)
+  buffer = ReplayBuffer(count + 100, 2, 1)
+  buffer.add(_data(count, 0)[0])
+  return dynamics, buffer, DynamicsFit(dynamics, buffer, seed=3, **kwargs)
+
+
+def test_recovers_mean_and_noise_of_a_linear_system():
+  dynamics, _, fit = _fit()
+  report = fit.fit(tf.constant([1, 2]))
+  test, mean = _data(500, 9)
+  gaussian = dynamics(
+    tf.tile(test.observation[None], [4, 1, 1]), tf.tile(test.action[None], [4, 1, 1])
+  )
+  error = np.sqrt(np.mean((gaussian.mean() - mean) ** 2, axis=(0, 1)))
+  assert np.all(error < 0.35 * NOISE), error
+  std = gaussian.stddev().numpy().mean((0, 1))
+  np.testing.assert_allclose(std, NOISE, rtol=0.15)
+  # The best that any model can reach: the entropy of the noise, in units of the changes' spread.
+  scale = dynamics.delta_scale.numpy()
+  optimum = np.mean(0.5 * np.log(2 * np.pi * np.e) + np.log(NOISE / scale))
+  assert report["validation_loss"].numpy() == pytest.approx(optimum, abs=0.1)
+
+
+def test_every_member_keeps_the_weights_of_its_best_epoch():
+  """The reported loss is that of the weights kept, also after a fit that only made it worse."""
+  dynamics, buffer, fit = _fit(600, learning_rate=0.05, patience=3, max_epochs=30)
+  fit.fit(tf.constant([1, 2]))
+  before = fit.fit(tf.constant([3, 4]))["validation_loss"].numpy()
+  after = fit.fit(tf.constant([5, 6]))["validation_loss"].numpy()
+  assert after <= before + 1e-6
+  rows = buffer.gather(tf.range(600))
+  losses = []
+  for member, validation in enumerate(fit._is_validation.numpy()[:, :600]):
+    loss = fit.negative_log_likelihood(
+      *(tf.tile(x[None], [4, 1, 1]) for x in (rows.observation, rows.action, rows.next_observation))
+    ).numpy()[member, validation]
+    losses.append(loss.mean())
+  assert np.mean(losses) == pytest.approx(after, abs=1e-4)
+
+
+def test_nothing_validated_is_ever_trained_on():
+  _, _, fit = _fit(500)
+  roles = fit._is_validation[:, :500]
+  assert not np.array_equal(roles[0], roles[1])
+  order = tf.argsort(tf.cast(roles, tf.int32), -1, stable=True)
+  num_train = 500 - tf.reduce_sum(tf.cast(roles, tf.int32), -1)
+  for seed in range(3):
+    bag = fit._bootstrap(order, num_train, [seed, 0])
+    for member in range(4):
+      assert not np.any(roles[member].numpy()[bag[member]])
+      assert len(np.unique(bag[member])) < bag.shape[1]  # with replacement
+
+
+def test_validation_fraction_must_leave_something():
+  with pytest.raises(ValueError, match=r"validation_fraction must be in \(0, 1\), not 1"):
+    _fit(100, validation_fraction=1)

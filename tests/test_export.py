@@ -1,0 +1,56 @@
+"""The SavedModel against the policy it was made from."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from maac_tf.agent import Maac
+from maac_tf.envs import make_task
+from maac_tf.export import export_policy
+
+# Run where this package cannot be imported.
+LOADER = """
+import json, sys
+import numpy as np, tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+out = {}
+for rows in (1, 5):
+  observation = np.load(sys.argv[2])[:rows]
+  action = loaded.signatures["serving_default"](observation=tf.constant(observation))["action"]
+  out[rows] = action.numpy().tolist()
+samples = [
+  loaded.signatures["sample"](observation=tf.constant(np.load(sys.argv[2])))["action"].numpy()
+  for _ in range(400)
+]
+out["mean"], out["std"] = np.mean(samples, 0).tolist(), np.std(samples, 0).tolist()
+assert not any(name.startswith("maac_tf") for name in sys.modules)
+print(json.dumps(out))
+"""
+
+
+def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path):
+  task = make_task("pendulum")  # torques in [-2, 2]
+  agent = Maac(task, task.make_environment(), seed=4)
+  export_policy(agent, str(tmp_path / "policy"))
+  observation = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+  np.save(tmp_path / "observation.npy", observation)
+  arguments = [tmp_path / "policy", tmp_path / "observation.npy"]
+  result = subprocess.run(
+    [sys.executable, "-I", "-c", LOADER, *map(str, arguments)],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert result.returncode == 0, result.stderr
+  got = json.loads(result.stdout)
+  want = 2.0 * agent.act(observation, tf.zeros([5, 1])).numpy()
+  np.testing.assert_allclose(got["1"], want[:1], atol=1e-6)
+  np.testing.assert_allclose(got["5"], want, atol=1e-6)
+  many = 2.0 * np.tanh(agent.policy(observation).distribution.sample(20_000, seed=[1, 2]).numpy())
+  std = many.std(0)
+  np.testing.assert_allclose(got["std"], std, rtol=0.25)
+  np.testing.assert_allclose(got["mean"], many.mean(0), atol=5 * std.max() / 20)

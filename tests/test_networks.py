@@ -1,0 +1,85 @@
+"""Networks against NumPy and TFP."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from maac_tf.networks import Critic, Dynamics, EnsembleDense, Policy, soft_clip
+
+
+def test_soft_clip_is_bounded_and_nearly_the_identity_inside():
+  x = tf.constant([-1e3, -4.0, 0.0, 1e3], tf.float64)
+  np.testing.assert_allclose(soft_clip(x, -10.0, 5.0), [-10, -4, 0, 5], atol=1e-2)
+
+
+def test_ensemble_dense_keeps_members_apart():
+  layer = EnsembleDense(3, 5, "relu", seed=1)
+  x = np.random.default_rng(0).normal(size=(3, 7, 4)).astype(np.float32)
+  got = layer(x)
+  kernel, bias = layer.kernel.numpy(), layer.bias.numpy()
+  for member in range(3):
+    want = np.maximum(x[member] @ kernel[member] + bias[member], 0)
+    np.testing.assert_allclose(got[member], want, atol=1e-5)
+  limit = np.sqrt(6 / (4 + 5))  # Glorot's, of one member's kernel
+  assert 0.8 * limit < np.abs(kernel).max() <= limit
+  assert not np.allclose(kernel[0], kernel[1])
+
+
+def test_policy_returns_a_distribution_and_act_its_log_probability():
+  policy = Policy(3, 2, (16,), seed=2)
+  observation = tf.random.stateless_normal([5, 3], [0, 1])
+  noise = 0.5 * tf.random.stateless_normal([4, 5, 2], [0, 2])
+  distribution = policy(observation)
+  assert isinstance(distribution, tfp.distributions.Distribution)
+  action, log_prob = policy.act(observation, noise)
+  assert action.shape == (4, 5, 2) and log_prob.shape == (4, 5)
+  np.testing.assert_allclose(log_prob, distribution.log_prob(action), atol=1e-3)
+  np.testing.assert_allclose(
+    policy.act(observation, tf.zeros([5, 2]))[0],
+    np.tanh(distribution.distribution.mean()),
+    rtol=1e-5,
+  )
+
+
+def test_policy_log_probability_is_a_density():
+  """Its exponential integrates to one over the actions."""
+  policy = Policy(2, 1, (8,), seed=0)
+  actions = np.linspace(-1, 1, 20_001)[1:-1, None].astype(np.float32)
+  density = np.exp(policy(tf.ones([1, 2])).log_prob(actions))
+  np.testing.assert_allclose(np.trapezoid(density, actions[:, 0]), 1.0, atol=1e-3)
+
+
+def test_critic_is_independent_networks_over_any_leading_dimensions():
+  critic = Critic(3, 2, num_critics=3, hidden_units=(8, 8))
+  observation, action = tf.ones([4, 6, 3]), tf.ones([4, 6, 2])
+  values = critic(observation, action)
+  assert values.shape == (3, 4, 6)
+  assert len(np.unique(np.round(values[:, 0, 0], 6))) == 3
+  np.testing.assert_allclose(critic(observation[0], action[0]), values[:, 0], rtol=1e-5)
+
+
+def test_dynamics_predicts_in_units_of_the_environment():
+  dynamics = Dynamics(2, 1, ensemble_size=3, hidden_units=(8,))
+  rng = np.random.default_rng(0)
+  observation = rng.normal(5, 100, (64, 2)).astype(np.float32)
+  action = rng.normal(0, 1, (64, 1)).astype(np.float32)
+  change = rng.normal([3.0, -1.0], [0.1, 20.0], (64, 2)).astype(np.float32)
+  dynamics.set_normalizer(observation, action, observation + change)
+
+  def tile(x):
+    return tf.tile(x[None], [3, 1, 1])
+
+  gaussian = dynamics(tile(observation), tile(action))
+  # An untrained network predicts about the mean change, up to a few of its standard deviations.
+  predicted = gaussian.mean().numpy() - observation
+  np.testing.assert_allclose(predicted.mean((0, 1)), [3.0, -1.0], atol=20)
+  assert np.all(np.abs((predicted - change.mean(0)) / change.std(0)) < 5)
+  one = dynamics.sample(tile(observation), tile(action), tf.ones([3, 64, 2]))
+  np.testing.assert_allclose(one, gaussian.mean() + gaussian.stddev(), rtol=1e-5)
+
+
+def test_constant_inputs_are_left_alone():
+  dynamics = Dynamics(2, 1, ensemble_size=1, hidden_units=(8,))
+  observation = np.stack([np.full(50, 3.0), np.arange(50.0)], -1).astype(np.float32)
+  dynamics.set_normalizer(observation, np.zeros([50, 1], np.float32), observation)
+  assert np.isfinite(dynamics(observation[None], np.zeros([1, 50, 1])).mean()).all()

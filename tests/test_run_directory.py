@@ -1,0 +1,102 @@
+"""What a run leaves behind, and what resuming does to it."""
+
+import csv
+import os
+import pathlib
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maac_tf import config
+from maac_tf.run_directory import RunDirectory
+from maac_tf.trainer import Trainer, make_task, train
+
+
+def _rows(path):
+  with open(path / "metrics.csv", newline="") as file:
+    return list(csv.DictReader(file))
+
+
+def _event_steps(path):
+  steps = []
+  for file in sorted(path.glob("events.out.tfevents.*")):
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+      event = tf.compat.v1.Event.FromString(record)
+      steps += [event.step] if event.summary.value else []
+  return steps
+
+
+@pytest.fixture
+def finished_run(tiny, tmp_path):
+  """A run of two iterations, and its folder."""
+  gin.parse_config("train.task = 'pendulum'")
+  path = tmp_path / "run"
+  assert train(str(path), iterations=2) is None
+  return path
+
+
+def test_a_run_leaves_all_of_its_files(finished_run):
+  assert {f.name for f in finished_run.iterdir() if "events" not in f.name} == {
+    "config.gin", "operative_config.gin", "metrics.csv", "checkpoints", "policy", "curve.png",
+  }  # fmt: skip
+  rows = _rows(finished_run)
+  assert [row["env_steps"] for row in rows] == ["340", "380"]
+  assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+  assert set(_event_steps(finished_run)) == {340, 380}
+  assert (finished_run / "curve.png").read_bytes().startswith(b"\x89PNG")
+  assert "Maac.horizon = 4" in (finished_run / "operative_config.gin").read_text()
+
+
+def test_what_came_after_the_checkpoint_is_dropped(finished_run):
+  """As after a kill between writing a row and the end of its checkpoint."""
+  checkpoints = finished_run / "checkpoints"
+  for file in checkpoints.glob("ckpt-2.*"):
+    file.unlink()
+  state = (checkpoints / "checkpoint").read_text()
+  (checkpoints / "checkpoint").write_text(state.replace('path: "ckpt-2"', 'path: "ckpt-1"', 1))
+  with open(finished_run / "metrics.csv", "a") as file:
+    file.write("420,3,-1.0")  # cut off by the kill
+  trainer = Trainer(make_task("pendulum"))
+  run = RunDirectory(str(finished_run), trainer)
+  assert run.resumed and int(trainer.iteration) == 1
+  assert [row["env_steps"] for row in _rows(finished_run)] == ["340"]
+  assert set(_event_steps(finished_run)) == {340}
+  run.log(trainer.run_iteration())
+  assert [row["env_steps"] for row in _rows(finished_run)] == ["340", "380"]
+  assert float(_rows(finished_run)[1]["seconds/total"]) > 0
+
+
+def test_another_config_is_refused_and_run_length_is_not(finished_run):
+  with pytest.raises(config.ConfigError) as error:
+    with gin.unlock_config():
+      gin.bind_parameter("Maac.discount", 0.5)
+    train(str(finished_run), iterations=3)
+  assert "+ Maac.discount = 0.5" in str(error.value)
+  with gin.unlock_config():
+    gin.bind_parameter("Maac.discount", 0.99)
+    gin.bind_parameter("Trainer.eval_episodes", 1)
+  assert train(str(finished_run), iterations=3) is None
+  assert [row["iteration"] for row in _rows(finished_run)] == ["1", "2", "3"]
+
+
+def test_a_folder_with_other_things_is_refused(tiny, tmp_path):
+  (tmp_path / "thesis.tex").write_text("all of it")
+  gin.parse_config("train.task = 'pendulum'")
+  with pytest.raises(config.ConfigError, match="is not empty and not a run"):
+    train(str(tmp_path), iterations=1)
+  assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_nothing_is_created_for_a_wrong_value(tiny, tmp_path):
+  gin.parse_config(["train.task = 'pendulum'", "Maac.horizon = -1"])
+  with pytest.raises(config.ConfigError, match="Maac.horizon must be"):
+    train(str(tmp_path / "run"), iterations=1)
+  assert not pathlib.Path(tmp_path / "run").exists()
+
+
+def test_differences_ignore_order_comments_and_line_breaks():
+  saved = "# Parameters for A:\nA.x = 1\nB.y = \\\n    (1, 2)\ntrain.iterations = 5\n"
+  assert not config.differences(saved, "B.y = (1, 2)\n\nA.x = 1\ntrain.iterations = 9\n")
+  assert config.differences(saved, "B.y = (1, 3)\nA.x = 1") == ["- B.y = (1, 2)", "+ B.y = (1, 3)"]

@@ -1,0 +1,84 @@
+"""The TensorFlow reward and termination against real steps."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maac_tf.envs import TASKS, Environment, make_task
+from maac_tf.envs.double_integrator import DT
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_reward_and_termination_equal_the_environments(name):
+  task = make_task(name)
+  environment = task.make_environment()
+  rng = np.random.default_rng(0)
+  rows = []
+  observation = environment.reset(seed=0)
+  for _ in range(1_000):
+    # Beyond [-1, 1] too: what the reward sees is the clipped action.
+    action = rng.uniform(-1.5, 1.5, environment.action_size).astype(np.float32)
+    step = environment.step(action)
+    clipped = np.clip(action, -1, 1) * environment.action_scale + environment.action_shift
+    rows.append((observation, clipped, step.observation, step.reward, step.terminal))
+    ended = step.terminal or step.truncated
+    observation = environment.reset() if ended else step.observation
+  before, action, after, reward, terminal = (np.array(c) for c in zip(*rows, strict=True))
+  arguments = [tf.constant(x, tf.float32) for x in (before, action, after)]
+  np.testing.assert_allclose(task.reward_fn(*arguments), reward, atol=1e-4)
+  np.testing.assert_array_equal(task.termination_fn(*arguments), terminal)
+  assert np.std(reward) > 1e-3
+
+
+@pytest.mark.parametrize(
+  ("name", "sizes"),
+  [("half_cheetah", (17, 6)), ("hopper", (11, 3)), ("walker2d", (17, 6)), ("ant", (27, 8))],
+)
+def test_locomotion_tasks_are_those_of_the_paper(name, sizes):
+  environment = make_task(name).make_environment()
+  assert (environment.observation_size, environment.action_size) == sizes
+  observation = environment.reset(seed=1)
+  for t in range(1_000):  # falls, and goes on to the time limit
+    step = environment.step(np.full(sizes[1], 1.0 if t % 10 < 5 else -1.0))
+    assert not step.terminal
+    assert step.truncated == (t == 999)
+    observation = np.maximum(observation, np.abs(step.observation))
+  if name in ("hopper", "walker2d"):
+    assert observation.max() > 10.0, "Gymnasium clips velocities at 10; the paper does not"
+
+
+def test_walker_has_the_authors_feet():
+  model = make_task("walker2d").make_gym_env().unwrapped.model
+  assert model.geom("foot_geom").friction[0] == pytest.approx(0.9)
+  assert model.geom("foot_left_geom").friction[0] == pytest.approx(1.9)
+
+
+def test_double_integrator_moves_as_designed():
+  environment = make_task("double_integrator").make_environment()
+  position, velocity = environment.reset(seed=3)
+  step = environment.step(np.array([0.5]))
+  np.testing.assert_allclose(
+    step.observation, [position + DT * velocity, velocity + DT * 0.5], rtol=1e-6
+  )
+  assert step.reward == pytest.approx(-0.5 * (position**2 + velocity**2 + 0.25), rel=1e-5)
+
+
+def test_actions_are_rescaled_and_clipped():
+  environment = make_task("pendulum").make_environment()
+  np.testing.assert_allclose(environment.action_scale, [2.0])
+  environment.reset(seed=0)
+  full = environment.step(np.array([1.0])).observation
+  environment.reset(seed=0)
+  np.testing.assert_array_equal(environment.step(np.array([7.0])).observation, full)
+
+
+def test_unknown_task_names_the_nearest():
+  with pytest.raises(ValueError, match="no task 'hoper'. Did you mean 'hopper'"):
+    make_task("hoper")
+
+
+def test_environment_refuses_other_spaces():
+  import gymnasium as gym
+
+  with pytest.raises(ValueError, match="action space must be a one-dimensional Box"):
+    Environment(gym.make("CartPole-v1"))
