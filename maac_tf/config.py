@@ -57,7 +57,7 @@ def differences(saved: str, current: str) -> list[str]:
   """Bindings that differ between two operative configs, as diff lines; MAY_CHANGE excepted."""
 
   def bindings(text):
-    text = re.sub(r"\\?\n[ \t]+", " ", text)  # gin indents the lines that continue a binding
+    text = re.sub(r"\s*\\?\n[ \t]+", " ", text)  # gin indents the lines that continue a binding
     return sorted(
       line
       for line in text.splitlines()

@@ -41,6 +41,7 @@ class DynamicsFit(tf.Module):
     self._train_fraction = 1.0 - validation_fraction
     shape = (dynamics.ensemble_size, buffer.capacity)
     roles = tf.random.stateless_uniform(shape, [seed, 0]) < validation_fraction
+    roles |= tf.eye(*shape) > 0  # a row at the least, however little data there is
     self._is_validation = tf.Variable(roles, trainable=False)
     self._optimizer = keras.optimizers.Adam(learning_rate)
     self._optimizer.build(dynamics.trainable_variables)
@@ -78,19 +79,17 @@ class DynamicsFit(tf.Module):
     order = tf.argsort(tf.cast(is_validation, tf.int32), axis=-1, stable=True)  # training first
     num_validation = tf.reduce_sum(tf.cast(is_validation, tf.int32), -1)  # [E]
     bag = self._bootstrap(order, size - num_validation, bag_seed)
-    # The last rows of `order` are the validation rows; members with fewer are masked.
+    # The last rows of `order` are the validation rows; evenly spread ones where they are too many.
     width = tf.minimum(tf.reduce_max(num_validation), MAX_VALIDATION_ROWS)
-    validation_rows = order[:, size - width :]
-    mask = tf.range(width)[tf.newaxis] >= width - num_validation[:, tf.newaxis]
+    spread = tf.range(width)[tf.newaxis] * num_validation[:, tf.newaxis] // width
+    validation_rows = tf.gather(order, size - num_validation[:, tf.newaxis] + spread, batch_dims=1)
     validation = self._buffer.gather(validation_rows)
 
     def validation_loss():
       loss = self.negative_log_likelihood(
         validation.observation, validation.action, validation.next_observation
       )
-      return tf.math.divide_no_nan(
-        tf.reduce_sum(tf.where(mask, loss, 0.0), -1), tf.reduce_sum(tf.cast(mask, tf.float32), -1)
-      )
+      return tf.reduce_mean(loss, -1)
 
     best_loss = validation_loss()
     for best, variable in zip(self._best, self._dynamics.trainable_variables, strict=True):

@@ -6,7 +6,11 @@ from maac_tf.objectives import Transition
 
 
 class ReplayBuffer(tf.Module):
-  """The newest `capacity` transitions; one class for D_env and D_model."""
+  """The newest `capacity` transitions; one class for D_env and D_model.
+
+  Attributes:
+    window: int64 variable; samples are of the newest so many only. At first, of all.
+  """
 
   def __init__(self, capacity: int, observation_size: int, action_size: int):
     super().__init__()
@@ -22,6 +26,7 @@ class ReplayBuffer(tf.Module):
       *(tf.Variable(tf.zeros((capacity, *size)), trainable=False) for size in sizes)
     )
     self._added = tf.Variable(0, dtype=tf.int64, trainable=False)
+    self.window = tf.Variable(capacity, dtype=tf.int64, trainable=False)
 
   @property
   def size(self) -> tf.Tensor:
@@ -39,8 +44,10 @@ class ReplayBuffer(tf.Module):
     self._added.assign_add(count)
 
   def random_indices(self, shape, seed) -> tf.Tensor:
-    """Uniform indices of stored transitions; the buffer must not be empty."""
-    return tf.random.stateless_uniform(shape, seed, 0, self.size, tf.int64)
+    """Uniform indices of transitions in the window; the buffer must not be empty."""
+    ages = tf.minimum(self.size, self.window)
+    age = tf.random.stateless_uniform(shape, seed, 0, ages, tf.int64)
+    return (self._added - 1 - age) % self.capacity
 
   def gather(self, indices) -> Transition:
     """The transitions at `indices` [...], with replacement where they repeat."""

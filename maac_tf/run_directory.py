@@ -4,6 +4,7 @@ import csv
 import glob
 import os
 import shutil
+import time
 
 import gin
 import tensorflow as tf
@@ -40,20 +41,21 @@ class RunDirectory:
       self._check_config(operative)
       status = self._manager.checkpoint.restore(self._manager.latest_checkpoint)
       status.assert_existing_objects_matched().expect_partial()
-    elif os.path.isdir(path) and set(os.listdir(path)) - _OF_A_RUN:
+    elif os.path.isdir(path) and os.listdir(path) and not saved_config(path):
       raise config.ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
     os.makedirs(path, exist_ok=True)
     self._write("config.gin", gin.config_str())
     self._write("operative_config.gin", operative)
-    self._header, self._seconds = None, 0.0
+    self._header, self._seconds_before = None, 0.0
     self._drop_later_rows(int(trainer.env_steps))
     _drop_later_events(path, int(trainer.env_steps))
+    self._start = time.perf_counter()
     self._events = tf.summary.create_file_writer(path)
 
   def log(self, row: dict[str, float | None]):
     """Appends a row to metrics.csv and the TensorBoard events; None is an empty cell."""
-    self._seconds += sum(value for name, value in row.items() if name.startswith("seconds/"))
-    row = row | {"seconds/total": self._seconds}
+    seconds = self._seconds_before + time.perf_counter() - self._start
+    row = row | {"seconds/total": seconds}  # checkpoints and earlier sessions included
     with open(self._file("metrics.csv"), "a", newline="") as file:
       writer = csv.writer(file)
       if self._header is None:
@@ -117,16 +119,13 @@ class RunDirectory:
     # A row cut short by a kill is a later row too.
     kept = [r for r in rows if len(r) == len(self._header) and int(r[column]) <= env_steps]
     if kept:
-      self._seconds = float(kept[-1][self._header.index("seconds/total")])
+      self._seconds_before = float(kept[-1][self._header.index("seconds/total")])
 
     def write(path):
       with open(path, "w", newline="") as file:
         csv.writer(file).writerows([self._header, *kept])
 
     self._replace("metrics.csv", write)
-
-
-_OF_A_RUN = {"config.gin", "operative_config.gin", "metrics.csv", "checkpoints"}
 
 
 def _drop_later_events(path, env_steps):
@@ -139,7 +138,8 @@ def _drop_later_events(path, env_steps):
           kept.append(record)
     except tf.errors.DataLossError:
       pass  # cut off in mid-write by a kill
-    with tf.io.TFRecordWriter(name + ".new") as writer:
+    new = os.path.join(path, ".events")
+    with tf.io.TFRecordWriter(new) as writer:
       for record in kept:
         writer.write(record)
-    os.replace(name + ".new", name)
+    os.replace(new, name)

@@ -62,7 +62,7 @@ class Trainer(tf.Module):
     """
     super().__init__()
     for name, value, least in (
-      ("random_steps", random_steps, 1),
+      ("random_steps", random_steps, 32),
       ("steps_per_iteration", steps_per_iteration, 1),
       ("rounds", rounds, 1),
       ("rollout_starts", rollout_starts, 1),
@@ -71,6 +71,12 @@ class Trainer(tf.Module):
     ):
       if not isinstance(value, int) or value < least:
         raise ValueError(f"Trainer.{name} must be an integer of {least} or more, not {value!r}.")
+    self.updates_per_round = round(steps_per_iteration * updates_per_step / rounds)
+    if self.updates_per_round < 1:
+      raise ValueError(
+        f"Trainer.updates_per_step ({updates_per_step}) makes no update in a round of "
+        f"{steps_per_iteration} / {rounds} environment steps: set it higher."
+      )
     shortest, longest, first, last = rollout_schedule
     if not (1 <= shortest <= longest and first < last):
       raise ValueError(
@@ -80,11 +86,17 @@ class Trainer(tf.Module):
     self.task, self.seed = task, seed
     self._environment = task.make_environment()
     self.agent = Maac(task, self._environment, seed)
-    self.generator = tf.random.Generator.from_seed(seed, alg="philox")
+    if max(random_steps, steps_per_iteration) > self.agent.env_buffer.capacity:
+      raise ValueError(
+        f"Maac.env_capacity ({self.agent.env_buffer.capacity}) must hold Trainer.random_steps "
+        f"({random_steps}) and Trainer.steps_per_iteration ({steps_per_iteration})."
+      )
+    # The seed is the key, not the counter: streams of different seeds never overlap.
+    self.generator = tf.random.Generator.from_key_counter(seed, [0, 0], "philox")
     self.iteration = tf.Variable(0, dtype=tf.int64, trainable=False)  # finished ones
     self.env_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
     self.random_steps, self.steps_per_iteration = random_steps, steps_per_iteration
-    self.updates_per_step, self.rounds = updates_per_step, rounds
+    self.rounds = rounds
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
     self.eval_every, self.eval_episodes = eval_every, eval_episodes
 
@@ -131,14 +143,13 @@ class Trainer(tf.Module):
 
   def collect(self, steps: int, random: bool = False) -> dict[str, float]:
     """Line 3: `steps` steps of the real environment into D_env, from a freshly seeded reset."""
-    seed = self._next_seed()
     shape = [steps, 1, self.agent.action_size]
     if random:
-      noise = tf.random.stateless_uniform(shape, seed, -1.0, 1.0).numpy()
+      noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
     else:
-      noise = tf.random.stateless_normal(shape, seed).numpy()
+      noise = tf.random.stateless_normal(shape, self._next_seed()).numpy()
     rows, returns, episode_return = [], [], 0.0
-    reset_seed = int(tf.random.stateless_uniform([], seed, 0, 2**31 - 1, tf.int32))
+    reset_seed = int(tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32))
     observation = self._environment.reset(reset_seed)
     for t in range(steps):
       action = noise[t] if random else self.agent.act(observation[np.newaxis], noise[t]).numpy()
@@ -160,13 +171,14 @@ class Trainer(tf.Module):
     room = self.agent.model_buffer.capacity // (self.rounds * length)
     ensemble_size = self.agent.dynamics.ensemble_size
     starts = max(1, min(self.rollout_starts, room) // ensemble_size) * ensemble_size
+    # Not older: rollouts of earlier iterations come from other models and another policy.
+    self.agent.model_buffer.window.assign(self.rounds * starts * length)
     share = self.agent.fill_model_buffer(starts, length, self._next_seed())
     return {"imagine/length": length, "imagine/terminated": float(share)}
 
   def update(self, progress) -> list[dict[str, float]]:
     """Lines 8-11: this round's share of the iteration's updates."""
-    updates = round(self.steps_per_iteration * self.updates_per_step / self.rounds)
-    rows = []
+    updates, rows = self.updates_per_round, []
     for start in range(0, updates, UPDATES_PER_CALL):
       count = min(UPDATES_PER_CALL, updates - start)
       rows.append(_numbers("", self.agent.train(tf.constant(count), self._next_seed())))

@@ -40,7 +40,9 @@ def test_xla_and_plain_updates_agree(tiny, settings):
   for name in want:
     np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-5, err_msg=name)
   for network in ("policy", "critic", "target_critic"):
-    for a, b in zip(getattr(xla, network).variables, getattr(plain, network).variables):
+    for a, b in zip(
+      getattr(xla, network).variables, getattr(plain, network).variables, strict=False
+    ):
       np.testing.assert_allclose(a, b, atol=1e-5, err_msg=network)
 
 
@@ -52,7 +54,9 @@ def test_each_loss_moves_its_own_network_only(tiny):
   before = {name: _values(network.variables) for name, network in networks.items()}
   agent.train(tf.constant(3), SEED)
   for name, network in networks.items():
-    same = all(np.array_equal(a, b) for a, b in zip(before[name], _values(network.variables)))
+    same = all(
+      np.array_equal(a, b) for a, b in zip(before[name], _values(network.variables), strict=False)
+    )
     assert same == (name != "policy"), name
   agent = _agent(policy_learning_rate=0.0)
   policy, dynamics = _values(agent.policy.variables), _values(agent.dynamics.variables)

@@ -50,6 +50,8 @@ def test_recovers_mean_and_noise_of_a_linear_system():
 def test_every_member_keeps_the_weights_of_its_best_epoch():
   """The reported loss is that of the weights kept, also after a fit that only made it worse."""
   dynamics, buffer, fit = _fit(600, learning_rate=0.05, patience=3, max_epochs=30)
+  roles = np.stack([np.arange(700) % 10 == member for member in range(4)])  # 60 rows each
+  fit._is_validation.assign(roles)
   fit.fit(tf.constant([1, 2]))
   before = fit.fit(tf.constant([3, 4]))["validation_loss"].numpy()
   after = fit.fit(tf.constant([5, 6]))["validation_loss"].numpy()
@@ -75,6 +77,12 @@ def test_nothing_validated_is_ever_trained_on():
     for member in range(4):
       assert not np.any(roles[member].numpy()[bag[member]])
       assert len(np.unique(bag[member])) < bag.shape[1]  # with replacement
+
+
+def test_members_have_a_validation_row_however_little_data_there_is():
+  _, _, fit = _fit(20, validation_fraction=1e-6)
+  np.testing.assert_array_equal(np.sum(fit._is_validation, -1), 1)
+  assert np.isfinite(fit.fit(tf.constant([1, 2]))["validation_loss"])
 
 
 def test_validation_fraction_must_leave_something():

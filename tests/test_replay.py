@@ -39,6 +39,15 @@ def test_samples_are_uniform_over_what_is_stored():
   assert np.all(np.abs(counts - 1_000) < 150)  # five standard deviations
 
 
+def test_a_window_samples_the_newest_only():
+  buffer = ReplayBuffer(6, 2, 1)
+  buffer.add(_transitions(range(5)))
+  buffer.add(_transitions(range(5, 9)))  # wraps
+  buffer.window.assign(4)
+  rewards = buffer.gather(buffer.random_indices([1_000], [1, 2])).reward
+  assert set(rewards.numpy()) == {5, 6, 7, 8}
+
+
 def test_too_many_at_once_are_refused():
   with pytest.raises(ValueError, match="3 transitions do not fit a buffer of capacity 2"):
     ReplayBuffer(2, 2, 1).add(_transitions([0, 1, 2]))

@@ -3,6 +3,7 @@
 import csv
 import os
 import pathlib
+import shutil
 
 import gin
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from maac_tf import config
-from maac_tf.run_directory import RunDirectory
-from maac_tf.trainer import Trainer, make_task, train
+from maac_tf.trainer import train
+from tests.conftest import TINY
 
 
 def _rows(path):
@@ -28,13 +29,21 @@ def _event_steps(path):
   return steps
 
 
-@pytest.fixture
-def finished_run(tiny, tmp_path):
-  """A run of two iterations, and its folder."""
-  gin.parse_config("train.task = 'pendulum'")
-  path = tmp_path / "run"
+@pytest.fixture(scope="module")
+def original_run(tmp_path_factory):
+  path = tmp_path_factory.mktemp("original") / "run"
+  gin.parse_config([*TINY, "train.task = 'pendulum'"])
   assert train(str(path), iterations=2) is None
+  gin.clear_config()
   return path
+
+
+@pytest.fixture
+def finished_run(original_run, tiny, tmp_path):
+  """A run of two iterations, and its config bound."""
+  gin.parse_config("train.task = 'pendulum'")
+  shutil.copytree(original_run, tmp_path / "run")
+  return tmp_path / "run"
 
 
 def test_a_run_leaves_all_of_its_files(finished_run):
@@ -58,14 +67,20 @@ def test_what_came_after_the_checkpoint_is_dropped(finished_run):
   (checkpoints / "checkpoint").write_text(state.replace('path: "ckpt-2"', 'path: "ckpt-1"', 1))
   with open(finished_run / "metrics.csv", "a") as file:
     file.write("420,3,-1.0")  # cut off by the kill
-  trainer = Trainer(make_task("pendulum"))
-  run = RunDirectory(str(finished_run), trainer)
-  assert run.resumed and int(trainer.iteration) == 1
+  assert train(str(finished_run), iterations=1) is None  # there is nothing left to do
   assert [row["env_steps"] for row in _rows(finished_run)] == ["340"]
   assert set(_event_steps(finished_run)) == {340}
-  run.log(trainer.run_iteration())
+  before = float(_rows(finished_run)[0]["seconds/total"])
+  assert train(str(finished_run), iterations=2) is None
   assert [row["env_steps"] for row in _rows(finished_run)] == ["340", "380"]
-  assert float(_rows(finished_run)[1]["seconds/total"]) > 0
+  assert set(_event_steps(finished_run)) == {340, 380}
+  assert float(_rows(finished_run)[1]["seconds/total"]) > before
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(finished_run):
+  shutil.rmtree(finished_run / "checkpoints")
+  assert train(str(finished_run), iterations=1) is None
+  assert [row["env_steps"] for row in _rows(finished_run)] == ["340"]
 
 
 def test_another_config_is_refused_and_run_length_is_not(finished_run):

@@ -22,8 +22,8 @@ class Environment:
     observation_size: S.
     action_size: A.
     action_scale, action_shift: [A] float32; an action `a` of the networks is
-      `a * action_scale + action_shift` in the environment's units. Unbounded actions are passed
-      on as they are.
+      `a * action_scale + action_shift` in the environment's units. An action without bounds has
+      scale 1: of it, the policy uses [-1, 1].
   """
 
   def __init__(self, env: gym.Env):
