@@ -247,13 +247,10 @@ class Maac(tf.Module):
     normal = tf.random.stateless_normal
     batch, num_model = self.batch_size, self.batch_size - self.num_real
     trajectories = batch * self.num_trajectories
-    if self.critic_horizon:
-      ensemble = self.dynamics.ensemble_size
-      keys = tf.random.stateless_uniform([ensemble], members, None, None, tf.int32)
-      subset = tf.argsort(keys)[: self.models_per_target]
-      dealt = [ensemble, batch // ensemble * self.models_per_target]
-    else:
-      subset, dealt = tf.zeros([1], tf.int32), [1, batch]
+    ensemble_size = self.dynamics.ensemble_size if self.dynamics else 1
+    keys = tf.random.stateless_uniform([ensemble_size], members, None, None, tf.int32)
+    num_members = min(self.models_per_target, ensemble_size)
+    dealt = [ensemble_size, batch // ensemble_size * num_members]
     return UpdateNoise(
       env_indices=self.env_buffer.random_indices([self.num_real], e),
       model_indices=(
@@ -272,7 +269,7 @@ class Maac(tf.Module):
           model=normal([self.critic_horizon, *dealt, self.observation_size], cm),
         ),
         final_action=normal([*dealt, self.action_size], cf),
-        members=subset,
+        members=tf.argsort(keys)[:num_members],
       ),
     )
 

@@ -16,14 +16,17 @@ class RolloutNoise(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-  """H imagined steps, time-major. c_t is `not_done[t]`: 1 until the step that terminates."""
+  """H imagined steps, each field a list over time t = 0..H-1, or 0..H where said.
 
-  observation: tf.Tensor  # [H + 1, ..., S]
-  action: tf.Tensor  # [H, ..., A]
-  log_prob: tf.Tensor  # [H, ...]
-  reward: tf.Tensor  # [H, ...]
-  terminal: tf.Tensor  # [H, ...] bool
-  not_done: tf.Tensor  # [H + 1, ...]
+  c_t is `not_done[t]`: 1 until a step has terminated, 0 from then on.
+  """
+
+  observation: list[tf.Tensor]  # 0..H, of [..., S]
+  action: list[tf.Tensor]  # [..., A]
+  log_prob: list[tf.Tensor]  # [...]
+  reward: list[tf.Tensor]  # [...]
+  terminal: list[tf.Tensor]  # [...] bool
+  not_done: list[tf.Tensor]  # 0..H, of [...], 1.0 or 0.0
 
 
 def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajectory:
@@ -38,32 +41,18 @@ def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajecto
     noise: of H steps; H = 0 is allowed and returns the start states alone.
     first: (action, log_prob) at s_0, when the caller has drawn them already.
   """
-  horizon = noise.action.shape[0]
   not_done = tf.ones(tf.shape(observation)[:-1], observation.dtype)
-  observations, not_dones, steps = [observation], [not_done], []
-  for t in range(horizon):
+  trajectory = Trajectory([observation], [], [], [], [], [not_done])
+  for t in range(noise.action.shape[0]):
     given = t == 0 and first is not None
     action, log_prob = first if given else act(observation, noise.action[t])
     model_noise = tf.nest.map_structure(lambda x, t=t: x[t], noise.model)
     observation, reward, terminal = step(observation, action, model_noise)
     not_done *= 1.0 - tf.cast(terminal, not_done.dtype)
-    observations.append(observation)
-    not_dones.append(not_done)
-    steps.append((action, log_prob, reward, terminal))
-
-  def stack(index, like):
-    return tf.stack([s[index] for s in steps]) if steps else like
-
-  batch = tf.shape(observation)[:-1]
-  none = tf.zeros(tf.concat([[0], batch], 0), observation.dtype)
-  return Trajectory(
-    observation=tf.stack(observations),
-    action=stack(0, tf.zeros(tf.concat([[0], tf.shape(noise.action)[1:]], 0), observation.dtype)),
-    log_prob=stack(1, none),
-    reward=stack(2, none),
-    terminal=stack(3, tf.cast(none, tf.bool)),
-    not_done=tf.stack(not_dones),
-  )
+    new = Trajectory(observation, action, log_prob, reward, terminal, not_done)
+    for values, value in zip(trajectory, new, strict=True):
+      values.append(value)
+  return trajectory
 
 
 def random_member(predict, ensemble_size, observation, action, noise, permutation):

@@ -58,18 +58,17 @@ def policy_loss(act, step, q_value, observation, noise: PolicyNoise, *, discount
     (loss, log_prob of the actions at s_0, the imagined Trajectory).
   """
   num_trajectories = noise.final_action.shape[1] // observation.shape[0]
-  trajectory = imagine.rollout(
-    act, step, tf.tile(observation, [num_trajectories, 1]), noise.rollout
-  )
-  horizon = trajectory.reward.shape[0]
+  starts = tf.tile(observation, [num_trajectories, 1])
+  trajectory = imagine.rollout(act, step, starts, noise.rollout)
+  horizon = len(trajectory.reward)
   final = trajectory.observation[-1]
-  final_action, final_log_prob = act(final, noise.final_action)
+  final_action, final_log_prob = act(final, noise.final_action)  # n of them
   final = tf.broadcast_to(final, tf.concat([tf.shape(final_action)[:1], tf.shape(final)], 0))
   final_value = tf.reduce_mean(tf.reduce_min(q_value(final, final_action), 0), 0)
 
-  discounts = discount ** tf.range(horizon + 1, dtype=observation.dtype)
-  returns = tf.einsum("t,tn,tn->n", discounts[:-1], trajectory.not_done[:-1], trajectory.reward)
-  returns += discounts[-1] * trajectory.not_done[-1] * final_value
+  returns = discount**horizon * trajectory.not_done[-1] * final_value
+  for t in range(horizon):
+    returns += discount**t * trajectory.not_done[t] * trajectory.reward[t]
   log_prob = trajectory.log_prob[0] if horizon else final_log_prob
   loss = temperature * tf.reduce_mean(log_prob) - tf.reduce_mean(returns)
   return loss, log_prob, trajectory
@@ -124,23 +123,19 @@ def steve_targets(
       noise.rollout,
       first=(deal(first_action), deal(first_log_prob)),
     )
-    not_done = deal(not_done_1) * trajectory.not_done  # c_1 .. c_{h_max + 1}
     final_action, final_log_prob = act(trajectory.observation[-1], noise.final_action)
-    later_action = tf.concat([trajectory.action[1:], final_action[tf.newaxis]], 0)
-    later_log_prob = tf.concat([trajectory.log_prob[1:], final_log_prob[tf.newaxis]], 0)
-    value = soft_value(trajectory.observation[1:], later_action, later_log_prob)
-    partial = deal(transition.reward)
+    actions = [*trajectory.action, final_action]
+    log_probs = [*trajectory.log_prob, final_log_prob]
+    later = (tf.stack(x[1:]) for x in (trajectory.observation, actions, log_probs))
+    values = soft_value(*later)  # [Q, h_max, E, N]
+    partial, not_done_1 = deal(transition.reward), deal(not_done_1)
     for h in range(1, horizon + 1):
-      soft_reward = trajectory.reward[h - 1] - temperature * trajectory.log_prob[h - 1]
-      partial += discount**h * not_done[h - 1] * soft_reward
-      candidate = partial + discount ** (h + 1) * not_done[h] * value[:, h - 1]  # [Q, E, N]
+      c = [not_done_1 * not_done for not_done in trajectory.not_done[h - 1 : h + 1]]
+      soft_reward = trajectory.reward[h - 1] - temperature * log_probs[h - 1]
+      partial += discount**h * c[0] * soft_reward
+      candidate = partial + discount ** (h + 1) * c[1] * values[:, h - 1]
       candidates.append(
-        tf.stack(
-          [
-            imagine.from_members(one_critic, noise.members, ensemble_size)
-            for one_critic in tf.unstack(candidate)
-          ]
-        )
+        tf.stack([imagine.from_members(one_q, noise.members, ensemble_size) for one_q in candidate])
       )
 
   candidates = tf.stack(candidates)  # [h_max + 1, Q, M, B]

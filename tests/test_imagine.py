@@ -19,11 +19,11 @@ def test_rollout_follows_policy_and_model_until_it_terminates():
   start = tf.constant([[0.0], [2.0]])
   noise = imagine.RolloutNoise(action=tf.fill([4, 2, 1], 0.5), model=tf.zeros([4, 2, 1]))
   trajectory = imagine.rollout(act, step, start, noise)
-  np.testing.assert_allclose(trajectory.observation[:, 0, 0], [0, 1, 2, 3, 4])
-  np.testing.assert_allclose(trajectory.action[:, 0, 0], [0.5, 10.5, 20.5, 30.5])
-  np.testing.assert_allclose(trajectory.reward[:, 0], [0, 100, 200, 300])
-  np.testing.assert_allclose(trajectory.not_done[:, 0], [1, 1, 1, 0, 0])
-  np.testing.assert_allclose(trajectory.not_done[:, 1], [1, 0, 0, 0, 0])
+  np.testing.assert_allclose(np.stack(trajectory.observation)[:, 0, 0], [0, 1, 2, 3, 4])
+  np.testing.assert_allclose(np.stack(trajectory.action)[:, 0, 0], [0.5, 10.5, 20.5, 30.5])
+  np.testing.assert_allclose(np.stack(trajectory.reward)[:, 0], [0, 100, 200, 300])
+  np.testing.assert_allclose(np.stack(trajectory.not_done)[:, 0], [1, 1, 1, 0, 0])
+  np.testing.assert_allclose(np.stack(trajectory.not_done)[:, 1], [1, 0, 0, 0, 0])
 
 
 def test_rollout_takes_a_first_action_that_is_given():
@@ -37,8 +37,8 @@ def test_rollout_takes_a_first_action_that_is_given():
   noise = imagine.RolloutNoise(action=tf.zeros([2, 1, 1]), model=tf.zeros([2, 1, 1]))
   first = tf.constant([[7.0]]), tf.constant([-1.0])
   trajectory = imagine.rollout(act, step, tf.constant([[1.0]]), noise, first)
-  np.testing.assert_allclose(trajectory.observation[:, 0, 0], [1, 8, 16])
-  np.testing.assert_allclose(trajectory.log_prob[:, 0], [-1, 8])
+  np.testing.assert_allclose(np.stack(trajectory.observation)[:, 0, 0], [1, 8, 16])
+  np.testing.assert_allclose(np.stack(trajectory.log_prob)[:, 0], [-1, 8])
 
 
 def test_every_trajectory_gets_one_member_in_equal_shares():

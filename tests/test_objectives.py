@@ -205,7 +205,7 @@ def test_policy_loss_stops_counting_after_termination():
     temperature=0.0,
   )
   assert -loss.numpy() == pytest.approx(1 + 0.5 * 2)
-  np.testing.assert_allclose(trajectory.not_done[:, 0], [1, 1, 0, 0])
+  np.testing.assert_allclose(np.stack(trajectory.not_done)[:, 0], [1, 1, 0, 0])
 
 
 def test_policy_loss_averages_over_final_actions_of_the_worse_critic():
