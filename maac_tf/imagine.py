@@ -96,10 +96,11 @@ def to_members(x, members, ensemble_size):
 
 
 def from_members(x, members, ensemble_size):
-  """Undoes `to_members` on one number per row: [E, N] -> [M, B]."""
+  """Undoes `to_members` on one number per row: [..., E, N] -> [..., M, B]."""
   num_members = members.shape[0]
-  dealt = tf.reshape(x, [ensemble_size, num_members, -1])
-  j = tf.range(num_members)[:, tf.newaxis]
+  rows = x.shape[-1] // num_members  # B / E
   member = (tf.range(ensemble_size) + members[:, tf.newaxis]) % ensemble_size  # [M, E]
-  index = tf.stack([member, tf.broadcast_to(j, tf.shape(member))], -1)
-  return tf.reshape(tf.gather_nd(dealt, index), [num_members, -1])
+  slot = (member * num_members + tf.range(num_members)[:, tf.newaxis]) * rows  # in E * N
+  slots = tf.reshape(slot[..., tf.newaxis] + tf.range(rows), [num_members, -1])  # [M, B]
+  flat = tf.reshape(x, tf.concat([tf.shape(x)[:-2], [-1]], 0))
+  return tf.gather(flat, slots, axis=-1)

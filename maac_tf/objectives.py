@@ -134,9 +134,7 @@ def steve_targets(
       soft_reward = trajectory.reward[h - 1] - temperature * log_probs[h - 1]
       partial += discount**h * c[0] * soft_reward
       candidate = partial + discount ** (h + 1) * c[1] * values[:, h - 1]
-      candidates.append(
-        tf.stack([imagine.from_members(one_q, noise.members, ensemble_size) for one_q in candidate])
-      )
+      candidates.append(imagine.from_members(candidate, noise.members, ensemble_size))
 
   candidates = tf.stack(candidates)  # [h_max + 1, Q, M, B]
   mean = tf.reduce_mean(tf.reduce_min(candidates, 1), 1)
