@@ -18,6 +18,7 @@ setup(
     "gin-config>=0.5",
     "absl-py>=2",
     "numpy>=1.26",
+    "filelock>=3.12",  # one process a run directory
     "matplotlib>=3.8",  # curve.png
     "tqdm>=4.60",  # the progress bar
   ],

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 
+import filelock
 import gin
 import tensorflow as tf
 
@@ -30,7 +31,15 @@ class RunDirectory:
     Raises:
       ConfigError: when the folder holds a run of another config, or something else.
     """
+    if os.path.isdir(path) and os.listdir(path) and not saved_config(path):
+      raise config.ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
+    os.makedirs(path, exist_ok=True)
     self.path = path
+    self._lock = filelock.FileLock(self._file(".lock"))  # held until the process ends
+    try:
+      self._lock.acquire(blocking=False)
+    except filelock.Timeout:
+      raise config.ConfigError(f"Another process is training in {path!r}.") from None
     self._trainer = trainer
     self._manager = tf.train.CheckpointManager(
       tf.train.Checkpoint(trainer=trainer), self._file("checkpoints"), max_to_keep=2
@@ -41,9 +50,6 @@ class RunDirectory:
       self._check_config(operative)
       status = self._manager.checkpoint.restore(self._manager.latest_checkpoint)
       status.assert_existing_objects_matched().expect_partial()
-    elif os.path.isdir(path) and os.listdir(path) and not saved_config(path):
-      raise config.ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
-    os.makedirs(path, exist_ok=True)
     self._write("config.gin", gin.config_str())
     self._write("operative_config.gin", operative)
     self._header, self._seconds_before = None, 0.0

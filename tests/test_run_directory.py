@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 
+import filelock
 import gin
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def finished_run(original_run, tiny, tmp_path):
 
 
 def test_a_run_leaves_all_of_its_files(finished_run):
-  assert {f.name for f in finished_run.iterdir() if "events" not in f.name} == {
+  assert {f.name for f in finished_run.iterdir() if f.name[0] not in ".e"} == {
     "config.gin", "operative_config.gin", "metrics.csv", "checkpoints", "policy", "curve.png",
   }  # fmt: skip
   rows = _rows(finished_run)
@@ -102,6 +103,13 @@ def test_a_folder_with_other_things_is_refused(tiny, tmp_path):
   with pytest.raises(config.ConfigError, match="is not empty and not a run"):
     train(str(tmp_path), iterations=1)
   assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(finished_run):
+  with filelock.FileLock(finished_run / ".lock"):
+    with pytest.raises(config.ConfigError, match="Another process is training in"):
+      train(str(finished_run), iterations=3)
+  assert len(_rows(finished_run)) == 2
 
 
 def test_nothing_is_created_for_a_wrong_value(tiny, tmp_path):
