@@ -35,12 +35,22 @@ class RunDirectory:
       raise config.ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
     os.makedirs(path, exist_ok=True)
     self.path = path
-    self._lock = filelock.FileLock(self._file(".lock"))  # held until the process ends
+    self._trainer = trainer
+    self._lock = filelock.FileLock(self._file(".lock"))
     try:
       self._lock.acquire(blocking=False)
     except filelock.Timeout:
       raise config.ConfigError(f"Another process is training in {path!r}.") from None
-    self._trainer = trainer
+    try:
+      self._restore()
+    except BaseException:
+      self._lock.release()
+      raise
+    self._start = time.perf_counter()
+    self._events = tf.summary.create_file_writer(path)
+
+  def _restore(self):
+    trainer = self._trainer
     self._manager = tf.train.CheckpointManager(
       tf.train.Checkpoint(trainer=trainer), self._file("checkpoints"), max_to_keep=2
     )
@@ -54,9 +64,12 @@ class RunDirectory:
     self._write("operative_config.gin", operative)
     self._header, self._seconds_before = None, 0.0
     self._drop_later_rows(int(trainer.env_steps))
-    _drop_later_events(path, int(trainer.env_steps))
-    self._start = time.perf_counter()
-    self._events = tf.summary.create_file_writer(path)
+    _drop_later_events(self.path, int(trainer.env_steps))
+
+  def close(self):
+    """Lets another run go on in this folder."""
+    self._events.close()
+    self._lock.release()
 
   def log(self, row: dict[str, float | None]):
     """Appends a row to metrics.csv and the TensorBoard events; None is an empty cell."""

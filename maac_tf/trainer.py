@@ -254,13 +254,17 @@ def train(run_dir: str, *, task: str = gin.REQUIRED, seed: int = 0, iterations: 
     if not isinstance(iterations, int) or iterations < 1:
       raise ValueError(f"train.iterations must be an integer of 1 or more, not {iterations!r}.")
     trainer = Trainer(make_task(task), seed)
-  run = RunDirectory(run_dir, trainer)
+  with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
+    return _train(trainer, run, iterations)
+
+
+def _train(trainer, run, iterations):
   steps = trainer.steps_per_iteration
   bar = tqdm.tqdm(
     total=iterations * steps, initial=int(trainer.iteration) * steps, unit="step", disable=None
   )
   if run.resumed:
-    tqdm.tqdm.write(f"Resuming {run_dir} after {int(trainer.env_steps):,} environment steps.")
+    tqdm.tqdm.write(f"Resuming {run.path} after {int(trainer.env_steps):,} environment steps.")
   with _StopSignals() as stop, bar:
     while int(trainer.iteration) < iterations and stop.signal is None:
       row = trainer.run_iteration(lambda share: bar.update(share * steps))
