@@ -1,7 +1,7 @@
 """Imports TensorFlow without the notes that it writes to the terminal while it starts.
 
 TensorFlow's C++ side writes about oneDNN and absent GPUs before any log level can be set. They
-are caught here, and written out after all if the import fails.
+are caught here, and written out after all if the import fails. TF_CPP_MIN_LOG_LEVEL=0 shows them.
 """
 
 import os
@@ -32,6 +32,5 @@ def _run_quietly(function):
       os.close(terminal)
 
 
-if "TF_CPP_MIN_LOG_LEVEL" not in os.environ and "tensorflow" not in sys.modules:
-  os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # from here on: errors only
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0" and "tensorflow" not in sys.modules:
   _run_quietly(_import_tensorflow)

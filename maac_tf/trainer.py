@@ -261,7 +261,11 @@ def train(run_dir: str, *, task: str = gin.REQUIRED, seed: int = 0, iterations: 
 def _train(trainer, run, iterations):
   steps = trainer.steps_per_iteration
   bar = tqdm.tqdm(
-    total=iterations * steps, initial=int(trainer.iteration) * steps, unit="step", disable=None
+    total=iterations * steps,
+    initial=int(trainer.iteration) * steps,
+    unit="step",
+    bar_format="{l_bar}{bar}| {n:,.0f}/{total:,.0f} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+    disable=None,  # where the output is not a terminal
   )
   if run.resumed:
     tqdm.tqdm.write(f"Resuming {run.path} after {int(trainer.env_steps):,} environment steps.")
