@@ -29,6 +29,12 @@ def _require(condition, message):
     raise ValueError(message)
 
 
+def _permutations(shape, seed):
+  """Random permutations of range(shape[-1]); unlike a shuffle, XLA has a kernel for these."""
+  keys = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32)
+  return tf.argsort(keys, axis=-1)
+
+
 @gin.configurable
 class Maac(tf.Module):
   """Model-augmented actor-critic (section 4.3).
@@ -108,7 +114,7 @@ class Maac(tf.Module):
       f"Maac.initial_temperature must be positive, not {initial_temperature}.",
     )
     sizes = environment.observation_size, environment.action_size
-    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(5) // 2]
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(4) // 2]
 
     self._task = task
     self.action_scale, self.action_shift = environment.action_scale, environment.action_shift
@@ -128,16 +134,9 @@ class Maac(tf.Module):
     if self.uses_model:
       self.dynamics = Dynamics(*sizes, seed=seeds[2])
       self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, seeds[3])
-      self._check_ensemble()
     if self.imagines:
       self.model_buffer = ReplayBuffer(model_capacity, *sizes)
-    if critic_horizon > 0:
-      _require(
-        self.critic.num_critics >= 2,
-        "STEVE weighs its targets by the disagreement of the critics and needs two of them: set "
-        f"Critic.num_critics to 2 or more (it is {self.critic.num_critics}), or "
-        "Maac.critic_horizon to 0.",
-      )
+    self._check_combination()
 
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
     self._policy_optimizer = keras.optimizers.Adam(policy_learning_rate)
@@ -148,19 +147,25 @@ class Maac(tf.Module):
     self._temperature_optimizer.build([self._log_temperature])
     self.compiled_update = tf.function(self.update, jit_compile=jit_compile or None)
 
-  def _check_ensemble(self):
-    ensemble_size = self.dynamics.ensemble_size
+  def _check_combination(self):
     if self.critic_horizon:
       _require(
-        self.models_per_target <= ensemble_size,
-        f"Maac.models_per_target is {self.models_per_target}, but the ensemble has only "
-        f"{ensemble_size} members (Dynamics.ensemble_size).",
+        self.critic.num_critics >= 2,
+        "STEVE weighs its targets by the disagreement of the critics and needs two of them: set "
+        f"Critic.num_critics to 2 or more (it is {self.critic.num_critics}), or "
+        "Maac.critic_horizon to 0.",
       )
-    _require(
-      self.batch_size % ensemble_size == 0,
-      f"Maac.batch_size ({self.batch_size}) must be a multiple of Dynamics.ensemble_size "
-      f"({ensemble_size}): each member predicts an equal share of the batch.",
-    )
+      _require(
+        self.models_per_target <= self.dynamics.ensemble_size,
+        f"Maac.models_per_target is {self.models_per_target}, but the ensemble has only "
+        f"{self.dynamics.ensemble_size} members (Dynamics.ensemble_size).",
+      )
+    if self.uses_model:
+      _require(
+        self.batch_size % self.dynamics.ensemble_size == 0,
+        f"Maac.batch_size ({self.batch_size}) must be a multiple of Dynamics.ensemble_size "
+        f"({self.dynamics.ensemble_size}): each member predicts an equal share of the batch.",
+      )
 
   @property
   def imagines(self) -> bool:
@@ -230,15 +235,10 @@ class Maac(tf.Module):
     """For rollouts through random members."""
     a, m, p = tf.unstack(tf.random.split(seed, 3))
     normal = tf.random.stateless_normal
-    keys = tf.random.stateless_uniform(
-      [horizon, num_trajectories], p, minval=None, maxval=None, dtype=tf.int32
-    )
+    shape = [horizon, num_trajectories]
     return imagine.RolloutNoise(
-      action=normal([horizon, num_trajectories, self.action_size], a),
-      model=(
-        normal([horizon, num_trajectories, self.observation_size], m),
-        tf.argsort(keys, axis=-1),
-      ),
+      action=normal([*shape, self.action_size], a),
+      model=(normal([*shape, self.observation_size], m), _permutations(shape, p)),
     )
 
   def draw(self, seed) -> UpdateNoise:
@@ -248,7 +248,6 @@ class Maac(tf.Module):
     batch, num_model = self.batch_size, self.batch_size - self.num_real
     trajectories = batch * self.num_trajectories
     ensemble_size = self.dynamics.ensemble_size if self.dynamics else 1
-    keys = tf.random.stateless_uniform([ensemble_size], members, None, None, tf.int32)
     num_members = min(self.models_per_target, ensemble_size)
     dealt = [ensemble_size, batch // ensemble_size * num_members]
     return UpdateNoise(
@@ -269,7 +268,7 @@ class Maac(tf.Module):
           model=normal([self.critic_horizon, *dealt, self.observation_size], cm),
         ),
         final_action=normal([*dealt, self.action_size], cf),
-        members=tf.argsort(keys)[:num_members],
+        members=_permutations([ensemble_size], members)[:num_members],
       ),
     )
 
