@@ -31,11 +31,33 @@ class DynamicsFit(tf.Module):
     max_epochs: int = 200,
     patience: int = 5,
     validation_fraction: float = 0.1,
+    variance_weighting: float = 0.0,
   ):
-    """Raises ValueError unless 0 < validation_fraction < 1."""
+    """Makes the optimizer and draws the roles.
+
+    Args:
+      dynamics: the ensemble to fit.
+      buffer: D_env.
+      seed: of the roles.
+      learning_rate: of Adam.
+      batch_size: transitions for each member.
+      max_epochs: of one fit.
+      patience: epochs without improvement of the validation loss before a fit ends.
+      validation_fraction: the share of transitions that a member is validated on.
+      variance_weighting: β of the β-NLL loss (Seitzer et al. 2022), in [0, 1]. The likelihood of
+        each output is weighted by its predicted variance, held constant, to this power. 0 is plain
+        maximum likelihood, which gives up on the mean where it predicts a large variance; 1 fits
+        the mean by least squares.
+
+    Raises:
+      ValueError: for a fraction or a weighting out of range.
+    """
     super().__init__()
     if not 0 < validation_fraction < 1:
       raise ValueError(f"validation_fraction must be in (0, 1), not {validation_fraction}.")
+    if not 0 <= variance_weighting <= 1:
+      raise ValueError(f"variance_weighting must be in [0, 1], not {variance_weighting}.")
+    self._variance_weighting = variance_weighting
     self._dynamics, self._buffer = dynamics, buffer
     self._batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience
     self._train_fraction = 1.0 - validation_fraction
@@ -48,13 +70,17 @@ class DynamicsFit(tf.Module):
     self._best = [tf.Variable(v, trainable=False) for v in dynamics.trainable_variables]
 
   def negative_log_likelihood(self, observation, action, next_observation):
-    """Mean over rows and outputs, in nats of the *normalised* change: [E, N, ...] -> [E, N].
+    """Of each output, in nats of the *normalised* change: [E, N, ...] -> [E, N, S].
 
     The change of variables makes fits comparable between tasks and iterations.
+
+    Returns:
+      (the negative log-likelihood, the variance predicted for the normalised change).
     """
-    log_prob = self._dynamics(observation, action).log_prob(next_observation)
-    outputs = next_observation.shape[-1]
-    return -log_prob / outputs - tf.reduce_mean(tf.math.log(self._dynamics.delta_scale))
+    gaussian = self._dynamics(observation, action)
+    scale = self._dynamics.delta_scale
+    loss = -gaussian.distribution.log_prob(next_observation) - tf.math.log(scale)
+    return loss, tf.square(gaussian.stddev() / scale)
 
   @tf.function
   def fit(self, seed):
@@ -86,10 +112,10 @@ class DynamicsFit(tf.Module):
     validation = self._buffer.gather(validation_rows)
 
     def validation_loss():
-      loss = self.negative_log_likelihood(
+      loss, _ = self.negative_log_likelihood(
         validation.observation, validation.action, validation.next_observation
       )
-      return tf.reduce_mean(loss, -1)
+      return tf.reduce_mean(loss, [1, 2])
 
     best_loss = validation_loss()
     for best, variable in zip(self._best, self._dynamics.trainable_variables, strict=True):
@@ -139,11 +165,12 @@ class DynamicsFit(tf.Module):
   def _train_step(self, batch):
     variables = self._dynamics.trainable_variables
     with tf.GradientTape() as tape:
-      likelihood = tf.reduce_mean(
-        self.negative_log_likelihood(batch.observation, batch.action, batch.next_observation), -1
+      likelihood, variance = self.negative_log_likelihood(
+        batch.observation, batch.action, batch.next_observation
       )
-      limits = tf.reduce_sum(self._dynamics.max_log_var - self._dynamics.min_log_var)
-      outputs = batch.observation.shape[-1]
-      loss = tf.reduce_sum(likelihood) + LIMIT_WEIGHT * limits / outputs  # members do not interact
+      weight = tf.stop_gradient(variance**self._variance_weighting)
+      limits = tf.reduce_mean(self._dynamics.max_log_var - self._dynamics.min_log_var, [1, 2])
+      member_loss = tf.reduce_mean(weight * likelihood, [1, 2]) + LIMIT_WEIGHT * limits
+      loss = tf.reduce_sum(member_loss)  # members do not interact
     self._optimizer.apply(tape.gradient(loss, variables), variables)
     return tf.reduce_mean(likelihood)

@@ -30,8 +30,9 @@ def _fit(count=3_000, **kwargs):
   return dynamics, buffer, DynamicsFit(dynamics, buffer, seed=3, **kwargs)
 
 
-def test_recovers_mean_and_noise_of_a_linear_system():
-  dynamics, _, fit = _fit()
+@pytest.mark.parametrize("weighting", [0.0, 0.5])
+def test_recovers_mean_and_noise_of_a_linear_system(weighting):
+  dynamics, _, fit = _fit(variance_weighting=weighting)
   report = fit.fit(tf.constant([1, 2]))
   test, mean = _data(500, 9)
   gaussian = dynamics(
@@ -61,7 +62,7 @@ def test_every_member_keeps_the_weights_of_its_best_epoch():
   for member, validation in enumerate(fit._is_validation.numpy()[:, :600]):
     loss = fit.negative_log_likelihood(
       *(tf.tile(x[None], [4, 1, 1]) for x in (rows.observation, rows.action, rows.next_observation))
-    ).numpy()[member, validation]
+    )[0].numpy()[member, validation]
     losses.append(loss.mean())
   assert np.mean(losses) == pytest.approx(after, abs=1e-4)
 
@@ -83,6 +84,11 @@ def test_members_have_a_validation_row_however_little_data_there_is():
   _, _, fit = _fit(20, validation_fraction=1e-6)
   np.testing.assert_array_equal(np.sum(fit._is_validation, -1), 1)
   assert np.isfinite(fit.fit(tf.constant([1, 2]))["validation_loss"])
+
+
+def test_a_weighting_out_of_range_is_refused():
+  with pytest.raises(ValueError, match=r"variance_weighting must be in \[0, 1\], not 2"):
+    _fit(100, variance_weighting=2)
 
 
 def test_validation_fraction_must_leave_something():
