@@ -165,12 +165,16 @@ class DynamicsFit(tf.Module):
   def _train_step(self, batch):
     variables = self._dynamics.trainable_variables
     with tf.GradientTape() as tape:
-      likelihood, variance = self.negative_log_likelihood(
-        batch.observation, batch.action, batch.next_observation
-      )
-      weight = tf.stop_gradient(variance**self._variance_weighting)
-      limits = tf.reduce_mean(self._dynamics.max_log_var - self._dynamics.min_log_var, [1, 2])
-      member_loss = tf.reduce_mean(weight * likelihood, [1, 2]) + LIMIT_WEIGHT * limits
-      loss = tf.reduce_sum(member_loss)  # members do not interact
+      loss, likelihood = self.loss(batch)
     self._optimizer.apply(tape.gradient(loss, variables), variables)
-    return tf.reduce_mean(likelihood)
+    return likelihood
+
+  def loss(self, batch):
+    """What a step descends on a batch of [E, N, ...] transitions, and its mean NLL, scalars."""
+    likelihood, variance = self.negative_log_likelihood(
+      batch.observation, batch.action, batch.next_observation
+    )
+    weight = tf.stop_gradient(variance**self._variance_weighting)
+    limits = tf.reduce_mean(self._dynamics.max_log_var - self._dynamics.min_log_var, [1, 2])
+    member_loss = tf.reduce_mean(weight * likelihood, [1, 2]) + LIMIT_WEIGHT * limits
+    return tf.reduce_sum(member_loss), tf.reduce_mean(likelihood)  # members do not interact

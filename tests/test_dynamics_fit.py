@@ -48,6 +48,26 @@ def test_recovers_mean_and_noise_of_a_linear_system(weighting):
   assert report["validation_loss"].numpy() == pytest.approx(optimum, abs=0.1)
 
 
+@pytest.mark.parametrize("weighting", [0.0, 0.5, 1.0])
+def test_gradient_of_the_mean_is_weighted_by_the_variance(weighting):
+  """In closed form, for the biases of the predicted means: error / variance^(1 - weighting)."""
+  dynamics, buffer, fit = _fit(100, variance_weighting=weighting)
+  rows = buffer.gather(tf.range(100))
+  dynamics.set_normalizer(rows.observation, rows.action, rows.next_observation)
+  batch = Transition(*(tf.stack([x] * 4) for x in rows))
+  # Mean and log-variance of two outputs.
+  (bias,) = [v for v in dynamics.trainable_variables if tuple(v.shape) == (4, 1, 4)]
+  with tf.GradientTape() as tape:
+    loss, _ = fit.loss(batch)
+  gradient = tape.gradient(loss, bias)[:, 0, :2]
+  gaussian = dynamics(batch.observation, batch.action)
+  scale = dynamics.delta_scale.numpy()
+  error = (gaussian.mean() - batch.next_observation).numpy() / scale
+  variance = (gaussian.stddev().numpy() / scale) ** 2
+  want = np.mean(error * variance ** (weighting - 1), axis=1) / 2
+  np.testing.assert_allclose(gradient, want, rtol=1e-4, atol=1e-6)
+
+
 def test_every_member_keeps_the_weights_of_its_best_epoch():
   """The reported loss is that of the weights kept, also after a fit that only made it worse."""
   dynamics, buffer, fit = _fit(600, learning_rate=0.05, patience=3, max_epochs=30)
