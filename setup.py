@@ -8,7 +8,7 @@ setup(
   description="Model-Augmented Actor-Critic (MAAC) in TensorFlow 2 / Keras",
   license="Apache-2.0",
   packages=find_packages(include=["maac_tf", "maac_tf.*"]),
-  python_requires=">=3.11",
+  python_requires=">=3.11,<3.14",
   install_requires=[
     "tensorflow>=2.19,<2.22",
     "tensorflow-probability>=0.25,<0.26",

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the project's virtual environment, or reuses it: .venv, with the versions of constraints.txt.
-# Other folder: MAAC_VENV. Other extras than "dev": MAAC_EXTRAS, e.g. MAAC_EXTRAS=dev,gpu.
+# Another folder: MAAC_VENV, a full path. Other extras than dev,tensorboard: MAAC_EXTRAS=dev,gpu.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${MAAC_VENV:-.venv}
@@ -11,12 +11,12 @@ python=${PYTHON:-python3}
 stamp="$venv/.maac_tf"
 wanted="$extras $(cat setup.py constraints.txt | cksum)"
 if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
-    echo "Error: maac_tf needs Python 3.11 or newer; set PYTHON to one ($python is not)." >&2
+  "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || {
+    echo "Error: maac_tf needs Python 3.11, 3.12 or 3.13; set PYTHON to one ($python is not)." >&2
     exit 1
   }
   echo "Setting up $venv (once; a few minutes) ..." >&2
-  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+  "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint constraints.txt --editable ".[$extras]" >&2
   echo "$wanted" >"$stamp"

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from maac_tf import imagine, objectives
+from maac_tf.config import require, require_integers, require_numbers
 from maac_tf.dynamics_fit import DynamicsFit
 from maac_tf.envs import Environment, Task
 from maac_tf.networks import Critic, Dynamics, Policy
@@ -24,18 +25,13 @@ class UpdateNoise(NamedTuple):
   steve: SteveNoise
 
 
-def _require(condition, message):
-  if not condition:
-    raise ValueError(message)
-
-
 def _permutations(shape, seed):
   """Random permutations of range(shape[-1]); unlike a shuffle, XLA has a kernel for these."""
   keys = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32)
   return tf.argsort(keys, axis=-1)
 
 
-@gin.configurable
+@gin.configurable(denylist=["task", "environment", "seed"])
 class Maac(tf.Module):
   """Model-augmented actor-critic (section 4.3).
 
@@ -91,28 +87,31 @@ class Maac(tf.Module):
       ValueError: for a value, or a combination, that makes no sense.
     """
     super().__init__()
-    for name, value, least in (
-      ("horizon", horizon, 0),
-      ("critic_horizon", critic_horizon, 0),
-      ("num_trajectories", num_trajectories, 1),
-      ("num_final_actions", num_final_actions, 1),
-      ("models_per_target", models_per_target, 1),
-      ("batch_size", batch_size, 1),
-      ("env_capacity", env_capacity, 1),
-      ("model_capacity", model_capacity, 1),
-    ):
-      integer = isinstance(value, int) and not isinstance(value, bool)
-      _require(
-        integer and value >= least,
-        f"Maac.{name} must be an integer of {least} or more, not {value!r}.",
-      )
-    _require(0 < real_fraction <= 1, f"Maac.real_fraction must be in (0, 1], not {real_fraction}.")
-    _require(0 < discount < 1, f"Maac.discount must be in (0, 1), not {discount}.")
-    _require(0 <= polyak_decay < 1, f"Maac.polyak_decay must be in [0, 1), not {polyak_decay}.")
-    _require(
-      initial_temperature > 0,
-      f"Maac.initial_temperature must be positive, not {initial_temperature}.",
+    require_integers("Maac", 0, horizon=horizon, critic_horizon=critic_horizon)
+    require_integers(
+      "Maac",
+      1,
+      num_trajectories=num_trajectories,
+      num_final_actions=num_final_actions,
+      models_per_target=models_per_target,
+      batch_size=batch_size,
+      env_capacity=env_capacity,
+      model_capacity=model_capacity,
     )
+    require_numbers("Maac", 0, 1, polyak_decay=polyak_decay)
+    require_numbers("Maac", 1e-6, 1, real_fraction=real_fraction)
+    require_numbers("Maac", 0, 0.99999, discount=discount)
+    require_numbers("Maac", 1e-6, 1e6, initial_temperature=initial_temperature)
+    require_numbers(
+      "Maac",
+      0,
+      1,
+      policy_learning_rate=policy_learning_rate,
+      critic_learning_rate=critic_learning_rate,
+      temperature_learning_rate=temperature_learning_rate,
+    )
+    if target_entropy is not None:
+      require_numbers("Maac", -1e6, 1e6, target_entropy=target_entropy)
     sizes = environment.observation_size, environment.action_size
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(4) // 2]
 
@@ -149,22 +148,28 @@ class Maac(tf.Module):
 
   def _check_combination(self):
     if self.critic_horizon:
-      _require(
+      require(
         self.critic.num_critics >= 2,
         "STEVE weighs its targets by the disagreement of the critics and needs two of them: set "
         f"Critic.num_critics to 2 or more (it is {self.critic.num_critics}), or "
         "Maac.critic_horizon to 0.",
       )
-      _require(
+      require(
         self.models_per_target <= self.dynamics.ensemble_size,
         f"Maac.models_per_target is {self.models_per_target}, but the ensemble has only "
         f"{self.dynamics.ensemble_size} members (Dynamics.ensemble_size).",
       )
     if self.uses_model:
-      _require(
+      require(
         self.batch_size % self.dynamics.ensemble_size == 0,
         f"Maac.batch_size ({self.batch_size}) must be a multiple of Dynamics.ensemble_size "
         f"({self.dynamics.ensemble_size}): each member predicts an equal share of the batch.",
+      )
+    if self.imagines:
+      require(
+        self.model_buffer.capacity >= self.dynamics.ensemble_size,
+        f"Maac.model_capacity ({self.model_buffer.capacity}) must be Dynamics.ensemble_size "
+        f"({self.dynamics.ensemble_size}) or more.",
       )
 
   @property

@@ -17,15 +17,51 @@ class ConfigError(Exception):
   """What the user asked for cannot be run; the message is for them."""
 
 
+_USER_ERRORS = (
+  ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
+  ValueError,
+)  # fmt: skip
+
+
 @contextlib.contextmanager
 def user_errors():
   """Turns the errors of a wrong value into a ConfigError of one line."""
   try:
     yield
-  except (ValueError, TypeError, RuntimeError, SyntaxError, OSError, AttributeError) as error:
-    # gin adds lines on where the call came from; the first is what is wrong.
+  except _USER_ERRORS as error:
+    if isinstance(error, SyntaxError):
+      raise ConfigError(f"{error.msg}: {(error.text or '').strip()}") from error
+    # gin adds lines on where the value came from.
     lines = [line.strip() for line in str(error).strip().splitlines()] or [repr(error)]
-    raise ConfigError(lines[0]) from error
+    where = [line for line in lines[1:] if line.startswith("In ")]
+    where = [re.sub(r"In call to configurable '(.*?)'.*", r"in \1", line) for line in where]
+    raise ConfigError(" ".join([lines[0], *(f"({place})" for place in where)])) from error
+
+
+def require(condition, message):
+  """Raises ValueError with the message unless the condition holds."""
+  if not condition:
+    raise ValueError(message)
+
+
+def require_integers(owner: str, least: int, **values):
+  """Raises ValueError for a value that is not an integer of `least` or more."""
+  for name, value in values.items():
+    integer = isinstance(value, int) and not isinstance(value, bool)
+    require(
+      integer and value >= least,
+      f"{owner}.{name} must be an integer of {least} or more, not {value!r}.",
+    )
+
+
+def require_numbers(owner: str, least: float, most: float, **values):
+  """Raises ValueError for a value that is not a number in [least, most]."""
+  for name, value in values.items():
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    require(
+      number and least <= value <= most,
+      f"{owner}.{name} must be a number from {least:g} to {most:g}, not {value!r}.",
+    )
 
 
 def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()):

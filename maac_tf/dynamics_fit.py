@@ -4,6 +4,7 @@ import gin
 import keras
 import tensorflow as tf
 
+from maac_tf.config import require_integers, require_numbers
 from maac_tf.networks import Dynamics
 from maac_tf.replay import ReplayBuffer
 
@@ -13,7 +14,7 @@ LIMIT_WEIGHT = 0.01
 MAX_VALIDATION_ROWS = 4096
 
 
-@gin.configurable
+@gin.configurable(denylist=["dynamics", "buffer", "seed"])
 class DynamicsFit(tf.Module):
   """Fits the members of an ensemble to bootstraps of D_env.
 
@@ -50,13 +51,15 @@ class DynamicsFit(tf.Module):
         the mean by least squares.
 
     Raises:
-      ValueError: for a fraction or a weighting out of range.
+      ValueError: for a value out of range.
     """
     super().__init__()
-    if not 0 < validation_fraction < 1:
-      raise ValueError(f"validation_fraction must be in (0, 1), not {validation_fraction}.")
-    if not 0 <= variance_weighting <= 1:
-      raise ValueError(f"variance_weighting must be in [0, 1], not {variance_weighting}.")
+    require_integers(
+      "DynamicsFit", 1, batch_size=batch_size, max_epochs=max_epochs, patience=patience
+    )
+    require_numbers("DynamicsFit", 0, 0.9, validation_fraction=validation_fraction)
+    require_numbers("DynamicsFit", 0, 1, variance_weighting=variance_weighting)
+    require_numbers("DynamicsFit", 0, 1, learning_rate=learning_rate)
     self._variance_weighting = variance_weighting
     self._dynamics, self._buffer = dynamics, buffer
     self._batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience

@@ -11,7 +11,7 @@ from maac_tf import envs, evaluation
 _POLICY = flags.DEFINE_string("policy", None, "The SavedModel folder.", required=True)
 _TASK = flags.DEFINE_string("task", None, "The task's name, e.g. hopper.", required=True)
 _EPISODES = flags.DEFINE_integer("episodes", 20, "How many episodes.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Start seed of the first episode; the next follow on.")
+_SEED = flags.DEFINE_integer("seed", 0, "Start seed of the first episode.", lower_bound=0)
 _SAMPLE = flags.DEFINE_bool("sample", False, "Draw actions instead of the deterministic policy.")
 
 
@@ -25,7 +25,7 @@ def main(argv):
       raise ValueError(f"There is no SavedModel in {_POLICY.value!r}.")
     signature = "sample" if _SAMPLE.value else "serving_default"
     act = _load(_POLICY.value, signature, task)
-  except ValueError as error:
+  except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
   seeds = range(_SEED.value, _SEED.value + _EPISODES.value)

@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from maac_tf.config import require_integers
+
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
@@ -70,7 +72,7 @@ def _mlp(members, hidden_units, activation, output_units, seed, dtype):
   return keras.Sequential(layers)
 
 
-@gin.configurable
+@gin.configurable(denylist=["observation_size", "action_size", "seed", "dtype"])
 class Policy(keras.Model):
   """The policy π: a Gaussian squashed by tanh, over actions in [-1, 1] (Haarnoja et al. 2018)."""
 
@@ -122,7 +124,7 @@ class Policy(keras.Model):
     return tanh.forward(pre_tanh), log_prob
 
 
-@gin.configurable
+@gin.configurable(denylist=["observation_size", "action_size", "seed", "dtype"])
 class Critic(keras.Model):
   """Q independent estimates of the soft action value, in one batched network."""
 
@@ -136,6 +138,7 @@ class Critic(keras.Model):
     seed: int = 0,
     dtype: str = "float32",
   ):
+    require_integers("Critic", 1, num_critics=num_critics)
     super().__init__(dtype=dtype)
     self.num_critics = num_critics
     self._mlp = _mlp(num_critics, hidden_units, activation, 1, seed, dtype)
@@ -150,7 +153,7 @@ class Critic(keras.Model):
     return tf.reshape(values, tf.concat([[self.num_critics], tf.shape(x)[:-1]], 0))
 
 
-@gin.configurable
+@gin.configurable(denylist=["observation_size", "action_size", "seed", "dtype"])
 class Dynamics(keras.Model):
   """The ensemble f: E Gaussians over the next observation (section 4.3, model learning).
 
@@ -169,6 +172,7 @@ class Dynamics(keras.Model):
     seed: int = 0,
     dtype: str = "float32",
   ):
+    require_integers("Dynamics", 1, ensemble_size=ensemble_size)
     super().__init__(dtype=dtype)
     self.ensemble_size = ensemble_size
     self._mlp = _mlp(ensemble_size, hidden_units, activation, 2 * observation_size, seed, dtype)

@@ -15,8 +15,8 @@ from maac_tf import config, export, plotting
 
 def saved_config(path: str) -> str | None:
   """The gin file of the run in `path`, to resume it without naming its files; None for no run."""
-  file = os.path.join(path, "config.gin")
-  return file if os.path.isfile(file) else None
+  files = [os.path.join(path, name) for name in ("config.gin", "operative_config.gin")]
+  return files[0] if all(map(os.path.isfile, files)) else None
 
 
 class RunDirectory:
@@ -31,16 +31,18 @@ class RunDirectory:
     Raises:
       ConfigError: when the folder holds a run of another config, or something else.
     """
-    if os.path.isdir(path) and os.listdir(path) and not saved_config(path):
-      raise config.ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
-    os.makedirs(path, exist_ok=True)
     self.path = path
     self._trainer = trainer
     self._lock = filelock.FileLock(self._file(".lock"))
-    try:
-      self._lock.acquire(blocking=False)
-    except filelock.Timeout:
-      raise config.ConfigError(f"Another process is training in {path!r}.") from None
+    with config.user_errors():
+      os.makedirs(path, exist_ok=True)
+      others = {name for name in os.listdir(path) if name[0] != "."} - {"operative_config.gin"}
+      if others and not saved_config(path):
+        raise ValueError(f"{path!r} is not empty and not a run: give another --run_dir.")
+      try:
+        self._lock.acquire(blocking=False)
+      except filelock.Timeout:
+        raise ValueError(f"Another process is training in {path!r}.") from None
     try:
       self._restore()
     except BaseException:
@@ -60,10 +62,10 @@ class RunDirectory:
       self._check_config(operative)
       status = self._manager.checkpoint.restore(self._manager.latest_checkpoint)
       status.assert_existing_objects_matched().expect_partial()
-    self._write("config.gin", gin.config_str())
-    self._write("operative_config.gin", operative)
     self._header, self._seconds_before = None, 0.0
     self._drop_later_rows(int(trainer.env_steps))
+    self._write("operative_config.gin", operative)
+    self._write("config.gin", gin.config_str())
     _drop_later_events(self.path, int(trainer.env_steps))
 
   def close(self):
@@ -90,10 +92,11 @@ class RunDirectory:
     self._events.flush()
 
   def save(self):
-    """Writes a checkpoint of everything, and with it the policy and the curve as they are now."""
-    self._manager.save(checkpoint_number=int(self._trainer.iteration))
+    """Writes the policy and the curve as they are now, then a checkpoint of everything."""
     self._replace("policy", lambda path: export.export_policy(self._trainer.agent, path))
     self._replace("curve.png", lambda path: plotting.plot_run(self._file("metrics.csv"), path))
+    # Last: a kill before its end repeats the iteration, and writes the others once more.
+    self._manager.save(checkpoint_number=int(self._trainer.iteration))
 
   def _file(self, name):
     return os.path.join(self.path, name)
@@ -131,7 +134,13 @@ class RunDirectory:
       return
     with open(self._file("metrics.csv"), newline="") as file:
       lines = list(csv.reader(file))
-    if not lines:
+    if not self.resumed:
+      if len(lines) > 2:  # a kill before the first checkpoint leaves one row at the most
+        raise config.ConfigError(
+          f"{self.path!r} has the metrics of a run but no checkpoint to resume: give another "
+          "--run_dir."
+        )
+      os.remove(self._file("metrics.csv"))
       return
     self._header, rows = lines[0], lines[1:]
     column = self._header.index("env_steps")
@@ -149,7 +158,7 @@ class RunDirectory:
 
 def _drop_later_events(path, env_steps):
   """Rewrites the event files without what came after `env_steps`, and without cut-off tails."""
-  for name in glob.glob(os.path.join(path, "events.out.tfevents.*")):
+  for name in glob.glob(os.path.join(glob.escape(path), "events.out.tfevents.*")):
     kept = []
     try:
       for record in tf.data.TFRecordDataset(name).as_numpy_iterator():

@@ -1,6 +1,7 @@
 """Trains MAAC: `python -m maac_tf.train --gin_file=gin/hopper.gin`."""
 
 import os
+import shlex
 import sys
 import time
 
@@ -30,38 +31,57 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
+  sys.stdout.reconfigure(line_buffering=True)  # progress is seen in a log file too
   if _THREADS.value:
     tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
     tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
   if _DETERMINISTIC.value:
     tf.config.experimental.enable_op_determinism()
+    tf.random.set_seed(0)  # asked for by the exported policy's own random operation
   try:
     gin_files = _GIN_FILE.value
     if not gin_files and _RUN_DIR.value and run_directory.saved_config(_RUN_DIR.value):
       gin_files = [run_directory.saved_config(_RUN_DIR.value)]
     seed = [] if _SEED.value is None else [f"train.seed = {_SEED.value}"]
     config.load(gin_files, [*_GIN_PARAM.value, *seed])
-    run_dir = _RUN_DIR.value or _default_run_dir()
+    run_dir = _RUN_DIR.value or _default_run_dir(_binding("train.task"))
+    if _binding("train.task") is None:
+      where = f"There is no run in {run_dir!r} and no task" if _RUN_DIR.value else "No task"
+      raise config.ConfigError(f"{where}: give a task file, such as --gin_file=gin/hopper.gin.")
     stopped_by = trainer.train(run_dir)
-  except config.ConfigError as error:
+  except (config.ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends
     print(f"Error: {message}", file=sys.stderr)
     return 1
+  except KeyboardInterrupt:
+    print("Stopped at once: what came after the last checkpoint is lost.", file=sys.stderr)
+    return 130
   if stopped_by:
-    print(f"Saved. Resume with: python -m maac_tf.train --run_dir={run_dir}")
+    print(f"Saved. Resume with: {_resume_command(run_dir)}")
     return 128 + stopped_by
   print(f"Finished. The policy is in {run_dir}/policy, the curve in {run_dir}/curve.png.")
   return 0
 
 
-def _default_run_dir():
-  with config.user_errors():
-    try:
-      task = gin.query_parameter("train.task")
-    except ValueError:
-      raise ValueError("No task: give a task file, such as --gin_file=gin/hopper.gin.") from None
-  seed = _SEED.value or 0
+def _binding(name):
+  """The value bound to a parameter, or None."""
+  try:
+    return gin.query_parameter(name)
+  except ValueError:
+    return None
+
+
+def _default_run_dir(task):
+  seed = _binding("train.seed") or 0
   return os.path.join("runs", f"{task}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _resume_command(run_dir):
+  """As this process was started: the shell script or Python, and the flags of the invocation."""
+  command = os.environ.get("MAAC_COMMAND", "python -m maac_tf.train")
+  threads = f" --threads={_THREADS.value}" if _THREADS.value else ""
+  deterministic = " --deterministic" if _DETERMINISTIC.value else ""
+  return f"{command} --run_dir={shlex.quote(run_dir)}{threads}{deterministic}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Algorithm 1: collect, fit, imagine, update; with evaluation, logs and checkpoints around it."""
 
 import contextlib
+import os
 import signal
 import time
 
@@ -23,7 +24,7 @@ _EVALUATION = ("eval/return", "eval/return_std", "eval/length")
 UPDATES_PER_CALL = 100
 
 
-@gin.configurable
+@gin.configurable(denylist=["task", "seed"])
 class Trainer(tf.Module):
   """The state of a run and the lines of Algorithm 1, one method each."""
 
@@ -61,16 +62,23 @@ class Trainer(tf.Module):
       ValueError: for a value that makes no sense.
     """
     super().__init__()
-    for name, value, least in (
-      ("random_steps", random_steps, 32),
-      ("steps_per_iteration", steps_per_iteration, 1),
-      ("rounds", rounds, 1),
-      ("rollout_starts", rollout_starts, 1),
-      ("eval_every", eval_every, 1),
-      ("eval_episodes", eval_episodes, 1),
-    ):
-      if not isinstance(value, int) or value < least:
-        raise ValueError(f"Trainer.{name} must be an integer of {least} or more, not {value!r}.")
+    # Enough for every member of an ensemble to have rows to train and to validate on.
+    config.require_integers("Trainer", 32, random_steps=random_steps)
+    config.require_integers(
+      "Trainer",
+      1,
+      steps_per_iteration=steps_per_iteration,
+      rounds=rounds,
+      rollout_starts=rollout_starts,
+      eval_every=eval_every,
+      eval_episodes=eval_episodes,
+    )
+    config.require_numbers("Trainer", 0, 1e6, updates_per_step=updates_per_step)
+    config.require(
+      isinstance(rollout_schedule, (tuple, list)) and len(rollout_schedule) == 4,
+      "Trainer.rollout_schedule must be four integers (from, to, first, last), not "
+      f"{rollout_schedule!r}.",
+    )
     self.updates_per_round = round(steps_per_iteration * updates_per_step / rounds)
     if self.updates_per_round < 1:
       raise ValueError(
@@ -133,8 +141,8 @@ class Trainer(tf.Module):
     for name, value in metrics.items():
       if not np.isfinite(value):
         raise FloatingPointError(
-          f"{name} became {value} in iteration {int(self.iteration)}; the last checkpoint is from "
-          "before it."
+          f"{name} became {value} in iteration {int(self.iteration)}. Resuming would lead there "
+          "again: start a run with other settings or another seed."
         )
     with clock("evaluate"):
       metrics |= self.evaluate() if self._evaluation_is_due() else dict.fromkeys(_EVALUATION)
@@ -231,7 +239,7 @@ class _Clock:
     self.seconds[f"seconds/{name}"] += time.perf_counter() - start
 
 
-@gin.configurable
+@gin.configurable(denylist=["run_dir"])
 def train(run_dir: str, *, task: str = gin.REQUIRED, seed: int = 0, iterations: int = 50):
   """Trains MAAC on a task, or goes on with the run that `run_dir` holds.
 
@@ -251,8 +259,8 @@ def train(run_dir: str, *, task: str = gin.REQUIRED, seed: int = 0, iterations: 
     ConfigError: for a wrong value, before anything is created.
   """
   with config.user_errors():
-    if not isinstance(iterations, int) or iterations < 1:
-      raise ValueError(f"train.iterations must be an integer of 1 or more, not {iterations!r}.")
+    config.require_integers("train", 1, iterations=iterations)
+    config.require_integers("train", 0, seed=seed)
     trainer = Trainer(make_task(task), seed)
   with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
     return _train(trainer, run, iterations)
@@ -276,7 +284,7 @@ def _train(trainer, run, iterations):
       run.save()
       bar.set_postfix_str(_summary(row))
       tqdm.tqdm.write(f"{row['env_steps']:>9,} steps  {_summary(row)}")
-  return stop.signal
+  return stop.signal if int(trainer.iteration) < iterations else None
 
 
 def _summary(row):
@@ -304,4 +312,5 @@ class _StopSignals:
     del frame
     self.signal = number
     self.__exit__()
-    tqdm.tqdm.write("Finishing this iteration, then saving; press again to stop at once.")
+    # Not through a buffered stream: it may be in mid-write.
+    os.write(2, b"\nFinishing this iteration, then saving; once more stops at once.\n")

@@ -46,6 +46,11 @@ def test_xla_and_plain_updates_agree(tiny, settings):
       np.testing.assert_allclose(a, b, atol=1e-5, err_msg=network)
 
 
+def test_compiled_updates_run_in_the_loop_of_a_call(tiny):
+  agent = _agent(jit_compile=True)
+  assert np.isfinite(agent.train(tf.constant(3), SEED)["critic/loss"])
+
+
 def test_each_loss_moves_its_own_network_only(tiny):
   agent = _agent(critic_learning_rate=0.0, temperature_learning_rate=0.0)
   networks = {
@@ -134,8 +139,12 @@ def test_sac_builds_no_model(tiny):
     ({"num_final_actions": 0}, None, "num_final_actions must be an integer of 1 or more, not 0"),
     ({"models_per_target": 5}, None, "models_per_target is 5, but the ensemble has only 4"),
     ({"batch_size": 30}, None, r"batch_size \(30\) must be a multiple"),
-    ({"real_fraction": 0.0}, None, r"real_fraction must be in \(0, 1\], not 0"),
-    ({"discount": 1.0}, None, r"discount must be in \(0, 1\), not 1"),
+    ({"real_fraction": 0.0}, None, "real_fraction must be a number from 1e-06 to 1, not 0"),
+    ({"discount": 1.0}, None, "discount must be a number from 0 to 0.99999, not 1"),
+    ({"discount": "x"}, None, "discount must be a number from 0 to 0.99999, not 'x'"),
+    ({"critic_learning_rate": -1}, None, "critic_learning_rate must be a number from 0 to 1"),
+    ({}, "DynamicsFit.patience = 0", "patience must be an integer of 1 or more, not 0"),
+    ({}, "Dynamics.ensemble_size = 0", "ensemble_size must be an integer of 1 or more, not 0"),
     ({}, "Critic.num_critics = 1", "STEVE weighs its targets by the disagreement"),
   ],
 )

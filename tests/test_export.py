@@ -11,7 +11,7 @@ from maac_tf.agent import Maac
 from maac_tf.envs import make_task
 from maac_tf.export import export_policy
 
-# Run where this package cannot be imported.
+# Imports nothing of this package.
 LOADER = """
 import json, sys
 import numpy as np, tensorflow as tf

@@ -14,5 +14,6 @@ def test_pendulum_swings_up_and_balances(tmp_path):
   assert train(str(tmp_path / "run")) is None
   with open(tmp_path / "run" / "metrics.csv", newline="") as file:
     rows = list(csv.DictReader(file))
-  assert float(rows[0]["eval/return"]) < -600  # it did not know how to at first
-  assert float(rows[-1]["eval/return"]) > -200  # over 20 episodes of fixed start seeds
+  returns = [float(row["eval/return"]) for row in rows]  # over 20 episodes of fixed start seeds
+  assert returns[0] < -400  # it did not know how to at first
+  assert sum(returns[-3:]) / 3 > -200

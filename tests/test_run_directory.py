@@ -80,8 +80,18 @@ def test_what_came_after_the_checkpoint_is_dropped(finished_run):
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(finished_run):
   shutil.rmtree(finished_run / "checkpoints")
+  lines = (finished_run / "metrics.csv").read_text().splitlines(keepends=True)
+  (finished_run / "metrics.csv").write_text("".join(lines[:2]))
   assert train(str(finished_run), iterations=1) is None
   assert [row["env_steps"] for row in _rows(finished_run)] == ["340"]
+
+
+def test_metrics_without_their_checkpoints_are_not_overwritten(finished_run):
+  shutil.rmtree(finished_run / "checkpoints")
+  before = (finished_run / "metrics.csv").read_text()
+  with pytest.raises(config.ConfigError, match="but no checkpoint to resume"):
+    train(str(finished_run), iterations=3)
+  assert (finished_run / "metrics.csv").read_text() == before
 
 
 def test_another_config_is_refused_and_run_length_is_not(finished_run):
@@ -110,6 +120,13 @@ def test_a_run_is_trained_by_one_process_at_a_time(finished_run):
     with pytest.raises(config.ConfigError, match="Another process is training in"):
       train(str(finished_run), iterations=3)
   assert len(_rows(finished_run)) == 2
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tiny, tmp_path):
+  gin.parse_config("train.task = 'pendulum'")
+  (tmp_path / "run").write_text("")
+  with pytest.raises(config.ConfigError, match="File exists"):
+    train(str(tmp_path / "run"), iterations=1)
 
 
 def test_nothing_is_created_for_a_wrong_value(tiny, tmp_path):

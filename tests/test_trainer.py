@@ -28,10 +28,17 @@ def test_every_shipped_gin_file_runs(files):
   assert np.isfinite(row["critic/loss"]) and np.isfinite(row["eval/return"])
 
 
-@pytest.mark.parametrize(("name", "value"), [("h0", "horizon"), ("no_steve", "critic_horizon")])
-def test_ablations_change_what_they_name(name, value):
+@pytest.mark.parametrize(
+  ("name", "setting", "value"),
+  [
+    ("h0", "horizon", 0),
+    ("no_steve", "critic_horizon", 0),
+    ("single_sample", "num_final_actions", 1),
+  ],
+)
+def test_ablations_change_what_they_name(name, setting, value):
   config.load([str(GIN / "hopper.gin"), str(GIN / "ablations" / f"{name}.gin")], TINY)
-  assert getattr(Trainer(make_task("hopper")).agent, value) == 0
+  assert getattr(Trainer(make_task("hopper")).agent, setting) == value
 
 
 def test_time_limit_is_not_termination(tiny):
@@ -77,6 +84,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
   [
     ({"random_steps": 0}, "random_steps must be an integer of 32 or more, not 0"),
     ({"rollout_schedule": (5, 1, 0, 1)}, "rollout_schedule must be"),
+    ({"rollout_schedule": (1, 2)}, "rollout_schedule must be four integers"),
+    ({"updates_per_step": 0}, "makes no update in a round"),
+    ({"random_steps": 5_000}, r"env_capacity \(2000\) must hold"),
   ],
 )
 def test_impossible_settings_are_refused(tiny, settings, message):
