@@ -30,7 +30,8 @@ def user_errors():
     yield
   except _USER_ERRORS as error:
     if isinstance(error, SyntaxError):
-      raise ConfigError(f"{error.msg}: {(error.text or '').strip()}") from error
+      text = " ".join(f"{error.msg} {error.text or ''}".split())
+      raise ConfigError(f"{text} (names and other text need quotes)") from error
     # gin adds lines on where the value came from.
     lines = [line.strip() for line in str(error).strip().splitlines()] or [repr(error)]
     where = [line for line in lines[1:] if line.startswith("In ")]
