@@ -179,7 +179,8 @@ class Trainer(tf.Module):
     room = self.agent.model_buffer.capacity // (self.rounds * length)
     ensemble_size = self.agent.dynamics.ensemble_size
     starts = max(1, min(self.rollout_starts, room) // ensemble_size) * ensemble_size
-    # Not older: rollouts of earlier iterations come from other models and another policy.
+    # One iteration's rollouts, the last rounds of the one before included; older ones come from
+    # models and a policy that are out of date.
     self.agent.model_buffer.window.assign(self.rounds * starts * length)
     share = self.agent.fill_model_buffer(starts, length, self._next_seed())
     return {"imagine/length": length, "imagine/terminated": float(share)}
