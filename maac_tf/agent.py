@@ -6,6 +6,7 @@ import gin
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from maac_tf import imagine, objectives
 from maac_tf.config import require, require_integers, require_numbers
@@ -16,19 +17,36 @@ from maac_tf.objectives import PolicyNoise, SteveNoise, Transition
 from maac_tf.replay import ReplayBuffer
 
 
+# How fast the range of rewards, and with it the scale of the critics, follows what is seen.
+REWARD_RANGE_RATE = 1e-3
+
+
 class UpdateNoise(NamedTuple):
   """All that is random in one update: with it given, the update is a deterministic function."""
 
   env_indices: tf.Tensor  # which transitions of D_env
   model_indices: tf.Tensor  # and of D_model
   policy: PolicyNoise
-  steve: SteveNoise
+  target: PolicyNoise | SteveNoise | None  # what the targets imagine beyond the policy's rollout
+  target_critics: tf.Tensor  # which of the target critics
 
 
 def _permutations(shape, seed):
   """Random permutations of range(shape[-1]); unlike a shuffle, XLA has a kernel for these."""
   keys = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32)
   return tf.argsort(keys, axis=-1)
+
+
+def _quantiles(reward):
+  """[2]: the 1 % and 99 % quantiles."""
+  return tfp.stats.percentile(reward, [1.0, 99.0])
+
+
+def _reset(optimizer):
+  """Forgets the moments and the count of steps."""
+  for variable in optimizer.variables:
+    if variable is not optimizer.learning_rate:
+      variable.assign(tf.zeros_like(variable))
 
 
 @gin.configurable(denylist=["task", "environment", "seed"])
@@ -49,7 +67,14 @@ class Maac(tf.Module):
     critic_horizon: int = 2,
     num_trajectories: int = 1,
     num_final_actions: int = 5,
+    soft_returns: bool = False,
+    policy_value: str = "min",
+    shared_rollout: bool = False,
     models_per_target: int = 4,
+    critics_per_target: int | None = None,
+    bound_values: bool = False,
+    normalize_observations: bool = False,
+    learn_reward: bool = False,
     batch_size: int = 256,
     real_fraction: float = 0.1,
     discount: float = 0.99,
@@ -59,6 +84,7 @@ class Maac(tf.Module):
     temperature_learning_rate: float = 3e-4,
     initial_temperature: float = 0.1,
     target_entropy: float | None = None,
+    reset_optimizers: bool = False,
     env_capacity: int = 250_000,
     model_capacity: int = 400_000,
     jit_compile: bool = False,
@@ -73,13 +99,28 @@ class Maac(tf.Module):
       critic_horizon: h_max, the longest STEVE rollout; 0 is one-step TD.
       num_trajectories: K, trajectories from each start state.
       num_final_actions: n, action samples at s_H.
+      soft_returns: every imagined step carries its entropy bonus, not the start state alone, so that
+        the policy ascends what the (soft) critics estimate.
+      policy_value: "min" or "mean" of the critics at s_H. The minimum guards against overestimates,
+        but its gradient follows one critic; with more than two, the mean is smoother.
+      shared_rollout: the critics learn from the policy's own rollouts, Q(s_0, a_0) from the return of
+        H steps, at no further cost. Without it, from stored steps and STEVE.
       models_per_target: M, the random subset of the ensemble in the STEVE targets.
+      critics_per_target: how many target critics, drawn at each update, the minimum in the targets
+        is taken over (Chen et al. 2021); None is all.
+      bound_values: scale the critics' outputs to the values that are possible at the rewards seen,
+        and clip the target critics to these.
+      normalize_observations: policy and critics see observations normalised over D_env.
+      learn_reward: the models predict the reward too, in place of the task's function; always so
+        where the task has none.
       batch_size: B, transitions an update.
       real_fraction: the share of a batch from D_env; the rest is from D_model.
       discount: γ.
       polyak_decay: of the target critics, 1 - τ.
       initial_temperature: β before tuning.
       target_entropy: in nats; None is minus the action size.
+      reset_optimizers: forget the optimizers' moments at every iteration, as the models, and with
+        them the gradients, have changed.
       env_capacity, model_capacity: of D_env and D_model, in transitions; the oldest leave first.
       jit_compile: compile the update with XLA: a third faster on two CPU cores, needed on a TPU.
 
@@ -99,7 +140,11 @@ class Maac(tf.Module):
       model_capacity=model_capacity,
     )
     require_numbers("Maac", 0, 1, polyak_decay=polyak_decay)
-    require_numbers("Maac", 1e-6, 1, real_fraction=real_fraction)
+    require_numbers("Maac", 0, 1, real_fraction=real_fraction)
+    require(
+      policy_value in ("min", "mean"),
+      f"Maac.policy_value must be 'min' or 'mean', not {policy_value!r}.",
+    )
     require_numbers("Maac", 0, 0.99999, discount=discount)
     require_numbers("Maac", 1e-6, 1e6, initial_temperature=initial_temperature)
     require_numbers(
@@ -121,7 +166,12 @@ class Maac(tf.Module):
     self.horizon, self.critic_horizon = horizon, critic_horizon
     self.num_trajectories, self.num_final_actions = num_trajectories, num_final_actions
     self.models_per_target, self.batch_size = models_per_target, batch_size
-    self.num_real = max(1, round(batch_size * real_fraction))
+    self.num_real = round(batch_size * real_fraction)
+    self.soft_returns, self.shared_rollout = soft_returns, shared_rollout
+    self.bound_values, self.normalize_observations = bound_values, normalize_observations
+    self.learns_reward = learn_reward or task.reward_fn is None
+    self._reduce_critics = {"min": tf.reduce_min, "mean": tf.reduce_mean}[policy_value]
+    self.reset_optimizers = reset_optimizers
     self.discount, self.polyak_decay = discount, polyak_decay
     self.target_entropy = -float(sizes[1]) if target_entropy is None else target_entropy
 
@@ -130,13 +180,16 @@ class Maac(tf.Module):
     self.target_critic = Critic(*sizes, seed=seeds[1])
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
     self.dynamics = self.dynamics_fit = self.model_buffer = None
+    self.critics_per_target = critics_per_target or self.critic.num_critics
     if self.uses_model:
-      self.dynamics = Dynamics(*sizes, seed=seeds[2])
+      self.dynamics = Dynamics(*sizes, self.learns_reward, seed=seeds[2])
       self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, seeds[3])
     if self.imagines:
       self.model_buffer = ReplayBuffer(model_capacity, *sizes)
     self._check_combination()
 
+    # A low and a high quantile of the soft rewards seen, slowly following them.
+    self._reward_range = tf.Variable([0.0, 0.0], trainable=False)
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
     self._policy_optimizer = keras.optimizers.Adam(policy_learning_rate)
     self._critic_optimizer = keras.optimizers.Adam(critic_learning_rate)
@@ -147,12 +200,22 @@ class Maac(tf.Module):
     self.compiled_update = tf.function(self.update, jit_compile=jit_compile or None)
 
   def _check_combination(self):
-    if self.critic_horizon:
+    require(
+      1 <= self.critics_per_target <= self.critic.num_critics,
+      f"Maac.critics_per_target ({self.critics_per_target}) must be between 1 and "
+      f"Critic.num_critics ({self.critic.num_critics}).",
+    )
+    if self.uses_steve:
       require(
-        self.critic.num_critics >= 2,
+        not self.critic.zero_last_layer,
+        "STEVE weighs its targets by the disagreement of the critics, and critics that start from "
+        "zero agree: set Critic.zero_last_layer = False, or Maac.critic_horizon to 0.",
+      )
+      require(
+        self.critics_per_target >= 2,
         "STEVE weighs its targets by the disagreement of the critics and needs two of them: set "
-        f"Critic.num_critics to 2 or more (it is {self.critic.num_critics}), or "
-        "Maac.critic_horizon to 0.",
+        f"Critic.num_critics and Maac.critics_per_target to 2 or more (the latter is "
+        f"{self.critics_per_target}), or Maac.critic_horizon to 0.",
       )
       require(
         self.models_per_target <= self.dynamics.ensemble_size,
@@ -172,37 +235,93 @@ class Maac(tf.Module):
         f"({self.dynamics.ensemble_size}) or more.",
       )
 
+  def unused_parameters(self) -> dict[str, str]:
+    """Parameters that the others leave without effect, each with the reason."""
+    unused = {}
+    if self.shared_rollout:
+      reason = "the critics learn from the policy's own rollouts (Maac.shared_rollout)"
+      unused |= dict.fromkeys(("Maac.critic_horizon", "Maac.models_per_target"), reason)
+    elif not self.critic_horizon:
+      unused["Maac.models_per_target"] = "there is no STEVE (Maac.critic_horizon = 0)"
+    if not self.horizon:
+      unused["Maac.soft_returns"] = "there is one entropy bonus only (Maac.horizon = 0)"
+    if not self.imagines:
+      reason = "all data are real (Maac.real_fraction = 1)"
+      names = "Maac.model_capacity", "Trainer.rollout_starts", "Trainer.rollout_schedule"
+      unused |= dict.fromkeys(names, reason)
+    if not self.uses_model:
+      reason = "nothing uses the model"
+      unused |= dict.fromkeys(("Dynamics", "DynamicsFit", "Maac.learn_reward"), reason)
+    return unused
+
+  def network_variables(self) -> list[tf.Variable]:
+    """Of policy, critics and models, normalisers included."""
+    networks = self.policy, self.critic, self.target_critic, self.dynamics
+    return [v.value for network in networks if network for v in network.variables]
+
   @property
   def imagines(self) -> bool:
     """Whether updates draw on D_model."""
     return self.num_real < self.batch_size
 
   @property
+  def uses_steve(self) -> bool:
+    return self.critic_horizon > 0 and not self.shared_rollout
+
+  @property
   def uses_model(self) -> bool:
-    return self.imagines or self.horizon > 0 or self.critic_horizon > 0
+    return self.imagines or self.horizon > 0 or self.uses_steve or self.shared_rollout
 
   @tf.function
   def act(self, observation, noise):
     """Actions [B, A] in [-1, 1] for observations [B, S]; zero noise is the deterministic policy."""
     return self.policy.act(observation, noise)[0]
 
-  def _judge(self, observation, action, next_observation):
-    """Reward and termination of imagined steps, in the environment's units."""
+  @tf.function
+  def begin_iteration(self):
+    """Normalisers take the statistics of D_env as it is now; optimizers start afresh."""
+    size = tf.cast(self.env_buffer.size, tf.int32)
+    everything = self.env_buffer.gather(tf.range(size))
+    if self.normalize_observations:
+      for network in (self.policy, self.critic, self.target_critic):
+        network.normalizer.fit(everything.observation)
+    if self.reset_optimizers:
+      _reset(self._policy_optimizer)
+      _reset(self._critic_optimizer)
+      _reset(self._temperature_optimizer)
+    if self.bound_values and tf.reduce_all(self._reward_range == 0.0):
+      self._set_reward_range(_quantiles(everything.reward))
+
+  def _set_reward_range(self, reward_range):
+    self._reward_range.assign(reward_range)
+    low, high = tf.unstack(self._value_range())
+    self.critic.scale.assign(high - low)
+    self.target_critic.scale.assign(high - low)
+
+  def _value_range(self):
+    """[2]: the least and the greatest value, 0 included as an episode may end."""
+    bounds = tf.stack([tf.minimum(self._reward_range[0], 0), tf.maximum(self._reward_range[1], 0)])
+    return bounds / (1.0 - self.discount)
+
+  def _judge(self, observation, action, outcome):
+    """The step's next observation, reward and termination, from what the model predicted."""
+    next_observation, reward = outcome[..., : self.observation_size], outcome[..., -1]
     action = action * self.action_scale + self.action_shift
     arguments = observation, action, next_observation
-    return self._task.reward_fn(*arguments), self._task.termination_fn(*arguments)
+    if not self.learns_reward:
+      reward = self._task.reward_fn(*arguments)
+    return next_observation, reward, self._task.termination_fn(*arguments)
 
   def _step_random_member(self, observation, action, noise):
     """f_U: each of [N, ...] trajectories by a random member; noise: (normal, permutation)."""
-    next_observation = imagine.random_member(
+    outcome = imagine.random_member(
       self.dynamics.sample, self.dynamics.ensemble_size, observation, action, *noise
     )
-    return next_observation, *self._judge(observation, action, next_observation)
+    return self._judge(observation, action, outcome)
 
   def _step_own_member(self, observation, action, noise):
     """f_m: [E, N, ...], each trajectory by the member it is dealt to."""
-    next_observation = self.dynamics.sample(observation, action, noise)
-    return next_observation, *self._judge(observation, action, next_observation)
+    return self._judge(observation, action, self.dynamics.sample(observation, action, noise))
 
   @tf.function
   def fill_model_buffer(self, num_starts: int, rollout_length: int, seed):
@@ -213,11 +332,11 @@ class Maac(tf.Module):
     Returns:
       The share of imagined steps that terminated.
     """
-    seeds = tf.unstack(tf.random.split(seed, rollout_length + 1))
+    seeds = tf.random.split(seed, rollout_length + 1)
     starts = self.env_buffer.random_indices([rollout_length + 1, num_starts], seeds[0])
     observation = self.env_buffer.gather(starts[0]).observation
     terminated = 0.0
-    for t in range(rollout_length):
+    for t in tf.range(rollout_length):
       noise = self._rollout_noise(1, num_starts, seeds[t + 1])
       trajectory = imagine.rollout(self.policy.act, self._step_random_member, observation, noise)
       terminal = trajectory.terminal[0]
@@ -241,20 +360,46 @@ class Maac(tf.Module):
     a, m, p = tf.unstack(tf.random.split(seed, 3))
     normal = tf.random.stateless_normal
     shape = [horizon, num_trajectories]
+    outcome_size = self.dynamics.outcome_size if self.dynamics else 0
     return imagine.RolloutNoise(
       action=normal([*shape, self.action_size], a),
-      model=(normal([*shape, self.observation_size], m), _permutations(shape, p)),
+      model=(normal([*shape, outcome_size], m), _permutations(shape, p)),
+    )
+
+  def _policy_noise(self, horizon, seed) -> PolicyNoise:
+    r, f = tf.unstack(tf.random.split(seed, 2))
+    trajectories = self.batch_size * self.num_trajectories
+    final_shape = [self.num_final_actions, trajectories, self.action_size]
+    return PolicyNoise(
+      rollout=self._rollout_noise(horizon, trajectories, r),
+      final_action=tf.random.stateless_normal(final_shape, f),
+    )
+
+  def _steve_noise(self, seed) -> SteveNoise:
+    c1, ca, cm, cf, members = tf.unstack(tf.random.split(seed, 5))
+    normal = tf.random.stateless_normal
+    ensemble_size = self.dynamics.ensemble_size if self.dynamics else 1
+    num_members = min(self.models_per_target, ensemble_size)
+    dealt = [ensemble_size, self.batch_size // ensemble_size * num_members]
+    outcome_size = self.dynamics.outcome_size if self.dynamics else 0
+    return SteveNoise(
+      first_action=normal([self.batch_size, self.action_size], c1),
+      rollout=imagine.RolloutNoise(
+        action=normal([self.critic_horizon, *dealt, self.action_size], ca),
+        model=normal([self.critic_horizon, *dealt, outcome_size], cm),
+      ),
+      final_action=normal([*dealt, self.action_size], cf),
+      members=_permutations([ensemble_size], members)[:num_members],
     )
 
   def draw(self, seed) -> UpdateNoise:
     """All the randomness of one update."""
-    e, d, r, f, c1, ca, cm, cf, members = tf.unstack(tf.random.split(seed, 9))
-    normal = tf.random.stateless_normal
-    batch, num_model = self.batch_size, self.batch_size - self.num_real
-    trajectories = batch * self.num_trajectories
-    ensemble_size = self.dynamics.ensemble_size if self.dynamics else 1
-    num_members = min(self.models_per_target, ensemble_size)
-    dealt = [ensemble_size, batch // ensemble_size * num_members]
+    e, d, p, t, c = tf.unstack(tf.random.split(seed, 5))
+    num_model = self.batch_size - self.num_real
+    if not self.shared_rollout:
+      target = self._steve_noise(t)
+    else:  # with H = 0, one step beyond the policy's rollout
+      target = None if self.horizon else self._policy_noise(1, t)
     return UpdateNoise(
       env_indices=self.env_buffer.random_indices([self.num_real], e),
       model_indices=(
@@ -262,19 +407,9 @@ class Maac(tf.Module):
         if self.imagines
         else tf.zeros([0], tf.int64)
       ),
-      policy=PolicyNoise(
-        rollout=self._rollout_noise(self.horizon, trajectories, r),
-        final_action=normal([self.num_final_actions, trajectories, self.action_size], f),
-      ),
-      steve=SteveNoise(
-        first_action=normal([batch, self.action_size], c1),
-        rollout=imagine.RolloutNoise(
-          action=normal([self.critic_horizon, *dealt, self.action_size], ca),
-          model=normal([self.critic_horizon, *dealt, self.observation_size], cm),
-        ),
-        final_action=normal([*dealt, self.action_size], cf),
-        members=_permutations([ensemble_size], members)[:num_members],
-      ),
+      policy=self._policy_noise(self.horizon, p),
+      target=target,
+      target_critics=_permutations([self.critic.num_critics], c)[: self.critics_per_target],
     )
 
   def update(self, noise: UpdateNoise):
@@ -294,17 +429,20 @@ class Maac(tf.Module):
     variables = self.policy.trainable_variables
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch([v.value for v in variables])
-      policy_loss, log_prob, trajectory = objectives.policy_loss(
-        self.policy.act,
-        self._step_random_member,
-        self.critic,
-        batch.observation,
-        noise.policy,
+      starts = tf.tile(batch.observation, [self.num_trajectories, 1])
+      path = objectives.imagine_path(
+        self.policy.act, self._step_random_member, starts, noise.policy
+      )
+      policy_loss = objectives.policy_loss(
+        path,
+        lambda *arguments: self._reduce_critics(self.critic(*arguments), 0),
+        soft_returns=self.soft_returns,
         **parameters,
       )
     policy_gradient = tape.gradient(policy_loss, variables)
     self._policy_optimizer.apply(policy_gradient, variables)
 
+    log_prob = path.trajectory.log_prob[0] if self.horizon else path.final_log_prob
     with tf.GradientTape() as tape:
       temperature_loss = objectives.temperature_loss(
         self._log_temperature, log_prob, self.target_entropy
@@ -313,18 +451,18 @@ class Maac(tf.Module):
     self._temperature_optimizer.apply(gradient, [self._log_temperature])
 
     # ψ ← ψ - β_Q ∇J_Q(ψ)
-    targets, weights = objectives.steve_targets(
-      self.policy.act, self._step_own_member, self.target_critic, batch, noise.steve, **parameters
-    )
+    if self.bound_values:
+      self._follow_rewards(path, batch, temperature)
+    observation, action, targets, diagnostics = self._targets(path, batch, noise, **parameters)
     variables = self.critic.trainable_variables
     with tf.GradientTape() as tape:
-      critic_loss = objectives.critic_loss(self.critic, batch, targets)
+      critic_loss = objectives.critic_loss(self.critic, observation, action, targets)
     critic_gradient = tape.gradient(critic_loss, variables)
     self._critic_optimizer.apply(critic_gradient, variables)
-    for target, source in zip(self.target_critic.variables, self.critic.variables, strict=True):
+    for target, source in zip(self.target_critic.trainable_variables, variables, strict=True):
       target.assign_add((1.0 - self.polyak_decay) * (source - target))
 
-    diagnostics = {
+    diagnostics |= {
       "policy/loss": policy_loss,
       "policy/entropy": -tf.reduce_mean(log_prob),
       "policy/gradient_norm": tf.linalg.global_norm(policy_gradient),
@@ -333,12 +471,69 @@ class Maac(tf.Module):
       "critic/gradient_norm": tf.linalg.global_norm(critic_gradient),
       "critic/target": tf.reduce_mean(targets),
     }
-    if self.critic_horizon:
-      for h, weight in enumerate(tf.unstack(tf.reduce_mean(weights, -1))):
-        diagnostics[f"critic/steve_weight_{h}"] = weight
+    if self.bound_values:
+      diagnostics["critic/reward_low"], diagnostics["critic/reward_high"] = tf.unstack(
+        self._reward_range
+      )
     if self.horizon:
-      diagnostics["policy/terminated"] = 1.0 - tf.reduce_mean(trajectory.not_done[-1])
+      diagnostics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
     return diagnostics
+
+  def _targets(self, path, batch, noise, **parameters):
+    """What the critics learn: (observation, action, targets, diagnostics)."""
+
+    def target_values(observation, action):
+      values = tf.gather(self.target_critic(observation, action), noise.target_critics)
+      if self.bound_values:
+        values = tf.clip_by_value(values, *tf.unstack(self._value_range()))
+      return values
+
+    act = self.policy.act
+    if not self.shared_rollout:
+      targets, weights = objectives.steve_targets(
+        act, self._step_own_member, target_values, batch, noise.target, **parameters
+      )
+      weights = tf.unstack(tf.reduce_mean(weights, -1))
+      diagnostics = {f"critic/steve_weight_{h}": weight for h, weight in enumerate(weights)}
+      return batch.observation, batch.action, targets, diagnostics
+    trajectory = path.trajectory
+    if not self.horizon:  # the policy's rollout is s_0 alone, with its action: one step more
+      first = path.final_action[0], path.final_log_prob[0]
+      path = objectives.imagine_path(
+        act, self._step_random_member, trajectory.observation[0], noise.target, first
+      )
+      trajectory = path.trajectory
+    targets = objectives.path_targets(
+      path, lambda *arguments: tf.reduce_min(target_values(*arguments), 0), **parameters
+    )
+    return trajectory.observation[0], trajectory.action[0], targets, {}
+
+  def _follow_rewards(self, path, batch, temperature):
+    """Moves the reward range a little towards that of the soft rewards of this update."""
+    trajectory = path.trajectory
+    if self.horizon:
+      reward = tf.stack(trajectory.reward) - temperature * tf.stack(trajectory.log_prob)
+    else:
+      reward = batch.reward - temperature * tf.reduce_mean(path.final_log_prob)
+    step = REWARD_RANGE_RATE * (_quantiles(reward) - self._reward_range)
+    self._set_reward_range(self._reward_range + step)
+
+  @tf.function
+  def train(self, num_updates, seed):
+    """`num_updates` updates in one call.
+
+    Args:
+      num_updates: scalar int tensor.
+      seed: [2] int.
+
+    Returns:
+      The diagnostics of `update`, averaged.
+    """
+    totals = self.compiled_update(self.draw(tf.random.fold_in(seed, 0)))
+    for i in tf.range(1, num_updates):
+      diagnostics = self.compiled_update(self.draw(tf.random.fold_in(seed, i)))
+      totals = tf.nest.map_structure(tf.add, totals, diagnostics)
+    return tf.nest.map_structure(lambda x: x / tf.cast(num_updates, tf.float32), totals)
 
   @tf.function
   def train(self, num_updates, seed):

@@ -65,10 +65,13 @@ def require_numbers(owner: str, least: float, most: float, **values):
     )
 
 
-def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()):
+def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
   """Parses gin files, then single bindings, later ones overriding earlier ones.
 
   A file may include others by their path from its own folder.
+
+  Returns:
+    The names of the parameters that the single bindings, and the files after the first, set.
 
   Raises:
     ConfigError: for a missing file, or a binding that names nothing.
@@ -88,6 +91,28 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()):
       gin.parse_config_files_and_bindings(list(gin_files), list(gin_params))
   finally:
     logging.set_verbosity(verbosity)
+  texts = list(gin_params)
+  for path in gin_files[1:]:
+    with open(path) as file:
+      texts.append(file.read())
+  return set(re.findall(r"^\s*(?:\w+\.)*?(\w+(?:\.\w+)?)\s*=", "\n".join(texts), re.MULTILINE))
+
+
+def without_effect(overridden: set[str], unused: dict[str, str]) -> dict[str, str]:
+  """Which of the overridden parameters and macros do nothing, each with the reason.
+
+  Args:
+    overridden: what `load` returned.
+    unused: names of parameters, or of all parameters of a class, each with a reason.
+  """
+  found = {}
+  for name in sorted(overridden):
+    owner, _, parameter = name.partition(".")
+    if name in unused or owner in unused:
+      found[name] = unused.get(name) or unused[owner]
+    elif not parameter and f"%{name}" not in gin.config_str():
+      found[name] = "no file that was given uses it"
+  return found
 
 
 def differences(saved: str, current: str) -> list[str]:

@@ -33,6 +33,8 @@ class DynamicsFit(tf.Module):
     patience: int = 5,
     validation_fraction: float = 0.1,
     variance_weighting: float = 0.0,
+    weight_decay: float = 0.0,
+    max_batches: int | None = None,
   ):
     """Makes the optimizer and draws the roles.
 
@@ -49,6 +51,10 @@ class DynamicsFit(tf.Module):
         each output is weighted by its predicted variance, held constant, to this power. 0 is plain
         maximum likelihood, which gives up on the mean where it predicts a large variance; 1 fits
         the mean by least squares.
+      weight_decay: the share of each kernel that a step takes away, in units of the learning rate
+        (Loshchilov and Hutter 2019): against overfitting while data is little.
+      max_batches: of one fit, for each member; it ends after the epoch that reaches them. None: no
+        limit.
 
     Raises:
       ValueError: for a value out of range.
@@ -68,21 +74,26 @@ class DynamicsFit(tf.Module):
     roles = tf.random.stateless_uniform(shape, [seed, 0]) < validation_fraction
     roles |= tf.eye(*shape) > 0  # a row at the least, however little data there is
     self._is_validation = tf.Variable(roles, trainable=False)
-    self._optimizer = keras.optimizers.Adam(learning_rate)
+    self._max_batches = max_batches or 10**9
+    self._optimizer = keras.optimizers.AdamW(learning_rate, weight_decay)
+    self._optimizer.exclude_from_weight_decay(
+      [v for v in dynamics.trainable_variables if v.shape[1] == 1]
+    )
     self._optimizer.build(dynamics.trainable_variables)
-    self._best = [tf.Variable(v, trainable=False) for v in dynamics.trainable_variables]
+    self._fitted = dynamics.trainable_variables + ([dynamics.log_var] if dynamics.constant_noise else [])
+    self._best = [tf.Variable(v, trainable=False) for v in self._fitted]
 
-  def negative_log_likelihood(self, observation, action, next_observation):
-    """Of each output, in nats of the *normalised* change: [E, N, ...] -> [E, N, S].
+  def negative_log_likelihood(self, batch):
+    """Of each output, in nats of the *normalised* change: [E, N, ...] -> [E, N, O].
 
     The change of variables makes fits comparable between tasks and iterations.
 
     Returns:
       (the negative log-likelihood, the variance predicted for the normalised change).
     """
-    gaussian = self._dynamics(observation, action)
-    scale = self._dynamics.delta_scale
-    loss = -gaussian.distribution.log_prob(next_observation) - tf.math.log(scale)
+    gaussian = self._dynamics(batch.observation, batch.action)
+    scale = self._dynamics.target_normalizer.scale
+    loss = -gaussian.distribution.log_prob(self._dynamics.outcome(batch)) - tf.math.log(scale)
     return loss, tf.square(gaussian.stddev() / scale)
 
   @tf.function
@@ -100,9 +111,7 @@ class DynamicsFit(tf.Module):
     """
     size = tf.cast(self._buffer.size, tf.int32)
     everything = self._buffer.gather(tf.range(size))
-    self._dynamics.set_normalizer(
-      everything.observation, everything.action, everything.next_observation
-    )
+    self._dynamics.set_normalizer(everything)
     bag_seed, shuffle_seed = tf.unstack(tf.random.split(seed, 2))
     is_validation = self._is_validation[:, :size]
     order = tf.argsort(tf.cast(is_validation, tf.int32), axis=-1, stable=True)  # training first
@@ -115,26 +124,27 @@ class DynamicsFit(tf.Module):
     validation = self._buffer.gather(validation_rows)
 
     def validation_loss():
-      loss, _ = self.negative_log_likelihood(
-        validation.observation, validation.action, validation.next_observation
-      )
-      return tf.reduce_mean(loss, [1, 2])
+      if self._dynamics.constant_noise:
+        self._dynamics.set_noise(validation)
+      return tf.reduce_mean(self.negative_log_likelihood(validation)[0], [1, 2])
 
     best_loss = validation_loss()
-    for best, variable in zip(self._best, self._dynamics.trainable_variables, strict=True):
+    for best, variable in zip(self._best, self._fitted, strict=True):
       best.assign(variable)
     epochs_without = tf.zeros_like(best_loss, tf.int32)
     train_loss, epoch = 0.0, 0
-    while epoch < self._max_epochs and tf.reduce_any(epochs_without < self._patience):
+    batches = tf.shape(bag)[1] // self._batch_size
+    max_epochs = tf.minimum(self._max_epochs, -(-self._max_batches // batches))
+    while epoch < max_epochs and tf.reduce_any(epochs_without < self._patience):
       train_loss = self._epoch(bag, tf.random.fold_in(shuffle_seed, epoch))
       loss = validation_loss()
       improved = loss < best_loss
-      for best, variable in zip(self._best, self._dynamics.trainable_variables, strict=True):
+      for best, variable in zip(self._best, self._fitted, strict=True):
         best.assign(tf.where(improved[:, tf.newaxis, tf.newaxis], variable, best))
       best_loss = tf.where(improved, loss, best_loss)
       epochs_without = tf.where(improved, 0, epochs_without + 1)
       epoch += 1
-    for best, variable in zip(self._best, self._dynamics.trainable_variables, strict=True):
+    for best, variable in zip(self._best, self._fitted, strict=True):
       variable.assign(best)
     return {
       "validation_loss": tf.reduce_mean(best_loss),
@@ -174,10 +184,10 @@ class DynamicsFit(tf.Module):
 
   def loss(self, batch):
     """What a step descends on a batch of [E, N, ...] transitions, and its mean NLL, scalars."""
-    likelihood, variance = self.negative_log_likelihood(
-      batch.observation, batch.action, batch.next_observation
-    )
+    likelihood, variance = self.negative_log_likelihood(batch)
     weight = tf.stop_gradient(variance**self._variance_weighting)
-    limits = tf.reduce_mean(self._dynamics.max_log_var - self._dynamics.min_log_var, [1, 2])
-    member_loss = tf.reduce_mean(weight * likelihood, [1, 2]) + LIMIT_WEIGHT * limits
+    member_loss = tf.reduce_mean(weight * likelihood, [1, 2])
+    if not self._dynamics.constant_noise:
+      limits = tf.reduce_mean(self._dynamics.max_log_var - self._dynamics.min_log_var, [1, 2])
+      member_loss += LIMIT_WEIGHT * limits
     return tf.reduce_sum(member_loss), tf.reduce_mean(likelihood)  # members do not interact

@@ -56,26 +56,26 @@ def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajecto
 
 
 def random_member(predict, ensemble_size, observation, action, noise, permutation):
-  """Each trajectory's next observation by a member of its own: f_U with U uniform (section 4.3).
+  """Each trajectory's outcome by a member of its own: f_U with U uniform (section 4.3).
 
   Every member gets an equal share of the trajectories, dealt by `permutation`; redrawn at each
   step, each trajectory's member is uniform and independent of the steps before.
 
   Args:
-    predict: (observation, action, noise) of [E, N/E, ...] -> next_observation [E, N/E, S].
+    predict: (observation, action, noise) of [E, N/E, ...] -> outcome [E, N/E, O].
     ensemble_size: E, a divisor of N.
-    observation, action, noise: [N, S], [N, A], [N, S].
+    observation, action, noise: [N, S], [N, A], [N, O].
     permutation: [N] int, a permutation of range(N).
 
   Returns:
-    next_observation: [N, S].
+    outcome: [N, O].
   """
 
   def deal(x):
     return tf.reshape(tf.gather(x, permutation), [ensemble_size, -1, x.shape[-1]])
 
   dealt = predict(deal(observation), deal(action), deal(noise))
-  return tf.gather(tf.reshape(dealt, tf.shape(observation)), tf.argsort(permutation))
+  return tf.gather(tf.reshape(dealt, tf.shape(noise)), tf.argsort(permutation))
 
 
 def to_members(x, members, ensemble_size):

@@ -61,15 +61,52 @@ class EnsembleDense(keras.layers.Layer):
     return self.activation(tf.matmul(x, self.kernel) + self.bias)
 
 
-def _mlp(members, hidden_units, activation, output_units, seed, dtype):
-  """`members` multilayer perceptrons as one Keras model, each with its own random weights."""
-  seeds = np.random.SeedSequence(seed).generate_state(len(hidden_units) + 1)
-  layers = [
-    EnsembleDense(members, units, activation, int(layer_seed), dtype=dtype)
-    for units, layer_seed in zip(hidden_units, seeds, strict=False)
-  ]
-  layers.append(EnsembleDense(members, output_units, seed=int(seeds[-1]), dtype=dtype))
-  return keras.Sequential(layers)
+class Normalizer(keras.layers.Layer):
+  """Subtracts a mean and divides by a scale that `fit` takes from data; the identity before."""
+
+  def build(self, input_shape):
+    size = input_shape[-1:]
+    self.mean = self.add_weight(shape=size, initializer="zeros", trainable=False)
+    self.scale = self.add_weight(shape=size, initializer="ones", trainable=False)
+
+  def call(self, x):
+    return (x - self.mean) / self.scale
+
+  def fit(self, values):
+    """Takes mean and standard deviation of `values` [N, ...]; a constant is only centred."""
+    std = tf.math.reduce_std(values, 0)
+    self.mean.assign(tf.reduce_mean(values, 0))
+    self.scale.assign(tf.where(std < 1e-6, tf.ones_like(std), std))
+
+
+def _normalizer(size, dtype):
+  normalizer = Normalizer(dtype=dtype)
+  normalizer.build((size,))
+  return normalizer
+
+
+def _mlp(
+  members, sizes, activation, seed, dtype, layer_norm=False, zero_last_layer=False
+):
+  """`members` multilayer perceptrons as one Keras model, each with its own random weights.
+
+  Args:
+    sizes: of the input, the hidden layers and the output.
+    layer_norm: normalise what the inner layers take, those between two hidden layers.
+    zero_last_layer: start from an output of zero.
+  """
+  *hidden_units, output_units = sizes[1:]
+  seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(len(sizes) - 1)]
+  model = keras.Sequential()
+  for i, units in enumerate(hidden_units):
+    if layer_norm and i:
+      model.add(keras.layers.LayerNormalization(center=False, scale=False, dtype=dtype))
+    model.add(EnsembleDense(members, units, activation, seeds[i], dtype=dtype))
+  model.add(EnsembleDense(members, output_units, seed=seeds[-1], dtype=dtype))
+  model.build((members, None, sizes[0]))
+  if zero_last_layer:
+    model.layers[-1].kernel.assign(tf.zeros_like(model.layers[-1].kernel))
+  return model
 
 
 @gin.configurable(denylist=["observation_size", "action_size", "seed", "dtype"])
@@ -86,13 +123,14 @@ class Policy(keras.Model):
     dtype: str = "float32",
   ):
     super().__init__(dtype=dtype)
-    self._mlp = _mlp(1, hidden_units, activation, 2 * action_size, seed, dtype)
-    self._mlp.build((1, None, observation_size))
+    sizes = (observation_size, *hidden_units, 2 * action_size)
+    self._mlp = _mlp(1, sizes, activation, seed, dtype)
+    self.normalizer = _normalizer(observation_size, dtype)
     self.built = True
 
   def call(self, observation) -> tfd.Distribution:
     """Observations [..., S] to a distribution over actions [..., A]."""
-    observation = tf.convert_to_tensor(observation)
+    observation = self.normalizer(tf.convert_to_tensor(observation))
     flat = tf.reshape(observation, [1, -1, observation.shape[-1]])
     output = self._mlp(flat)
     output = tf.reshape(output, tf.concat([tf.shape(observation)[:-1], [output.shape[-1]]], 0))
@@ -135,84 +173,137 @@ class Critic(keras.Model):
     num_critics: int = 2,
     hidden_units: Sequence[int] = (256, 256),
     activation: str = "relu",
+    layer_norm: bool = False,
+    zero_last_layer: bool = False,
     seed: int = 0,
     dtype: str = "float32",
   ):
+    """Makes the weights.
+
+    Args:
+      num_critics: Q.
+      layer_norm: normalise what the inner layers take (no learned scale). It bounds how steep the
+        critics can be, and so what a policy gains from actions that no data supports.
+      zero_last_layer: start from values of zero, not from a random function that the first policies
+        would climb. Not for STEVE, which needs the critics to disagree.
+    """
     require_integers("Critic", 1, num_critics=num_critics)
     super().__init__(dtype=dtype)
-    self.num_critics = num_critics
-    self._mlp = _mlp(num_critics, hidden_units, activation, 1, seed, dtype)
-    self._mlp.build((num_critics, None, observation_size + action_size))
+    self.num_critics, self.zero_last_layer = num_critics, zero_last_layer
+    sizes = (observation_size + action_size, *hidden_units, 1)
+    self._mlp = _mlp(num_critics, sizes, activation, seed, dtype, layer_norm, zero_last_layer)
+    self.normalizer = _normalizer(observation_size, dtype)
+    self.scale = self.add_weight(shape=(), initializer="ones", trainable=False)  # of the output
     self.built = True
 
   def call(self, observation, action):
     """Observations [..., S] and actions [..., A] in [-1, 1] to values [Q, ...]."""
-    x = tf.concat([observation, action], -1)
+    x = tf.concat([self.normalizer(observation), action], -1)
     flat = tf.reshape(x, [1, -1, x.shape[-1]])
     values = self._mlp(tf.repeat(flat, self.num_critics, 0))
-    return tf.reshape(values, tf.concat([[self.num_critics], tf.shape(x)[:-1]], 0))
+    values = tf.reshape(values, tf.concat([[self.num_critics], tf.shape(x)[:-1]], 0))
+    return self.scale * values
 
 
-@gin.configurable(denylist=["observation_size", "action_size", "seed", "dtype"])
+@gin.configurable(
+  denylist=["observation_size", "action_size", "predicts_reward", "seed", "dtype"]
+)
 class Dynamics(keras.Model):
-  """The ensemble f: E Gaussians over the next observation (section 4.3, model learning).
+  """The ensemble f: E Gaussians over the outcome of a step (section 4.3, model learning).
 
-  A member predicts mean and variance of next_observation - observation. Inputs and targets are
-  normalised inside, with statistics that `set_normalizer` takes from the data; the log-variance
-  is softly bounded by learned limits (Chua et al. 2018).
+  The outcome, of size O, is the next observation and, if `predicts_reward`, the reward after it. A
+  member predicts mean and variance of next_observation - observation (and of the reward). Inputs
+  and targets are normalised inside, with statistics that `set_normalizer` takes from the data; the
+  log-variance is softly bounded by learned limits (Chua et al. 2018).
   """
 
   def __init__(
     self,
     observation_size: int,
     action_size: int,
+    predicts_reward: bool = False,
     ensemble_size: int = 8,
     hidden_units: Sequence[int] = (200, 200, 200, 200),
     activation: str = "swish",
+    layer_norm: bool = False,
+    constant_noise: bool = False,
     seed: int = 0,
     dtype: str = "float32",
   ):
+    """Makes the weights.
+
+    Args:
+      predicts_reward: whether the reward is one of the outputs.
+      ensemble_size: E.
+      layer_norm: normalise what the inner layers take (no learned scale).
+      constant_noise: one variance for each output and member, of the errors on validation data (see
+        `set_noise`), instead of one that depends on state and action: no row can be explained away
+        as noise.
+    """
     require_integers("Dynamics", 1, ensemble_size=ensemble_size)
     super().__init__(dtype=dtype)
-    self.ensemble_size = ensemble_size
-    self._mlp = _mlp(ensemble_size, hidden_units, activation, 2 * observation_size, seed, dtype)
-    inputs, outputs = observation_size + action_size, observation_size
-    self._mlp.build((ensemble_size, None, inputs))
+    self.ensemble_size, self.predicts_reward = ensemble_size, predicts_reward
+    self.observation_size = observation_size
+    inputs, outputs = observation_size + action_size, observation_size + predicts_reward
+    self.outcome_size = outputs
+    sizes = (inputs, *hidden_units, outputs if constant_noise else 2 * outputs)
+    self._mlp = _mlp(ensemble_size, sizes, activation, seed, dtype, layer_norm)
 
-    def weight(name, size, value, **kwargs):
-      initializer = keras.initializers.Constant(value)
-      return self.add_weight(name=name, shape=size, initializer=initializer, **kwargs)
+    def weight(name, value, **kwargs):
+      shape, initializer = (ensemble_size, 1, outputs), keras.initializers.Constant(value)
+      return self.add_weight(name=name, shape=shape, initializer=initializer, **kwargs)
 
-    self.min_log_var = weight("min_log_var", (ensemble_size, 1, outputs), -10.0)
-    self.max_log_var = weight("max_log_var", (ensemble_size, 1, outputs), 0.5)
-    self.input_mean = weight("input_mean", (inputs,), 0.0, trainable=False)
-    self.input_scale = weight("input_scale", (inputs,), 1.0, trainable=False)
-    self.delta_mean = weight("delta_mean", (outputs,), 0.0, trainable=False)
-    self.delta_scale = weight("delta_scale", (outputs,), 1.0, trainable=False)
+    self.constant_noise = constant_noise
+    if constant_noise:
+      self.log_var = weight("log_var", 0.0, trainable=False)
+    else:
+      self.min_log_var = weight("min_log_var", -10.0)
+      self.max_log_var = weight("max_log_var", 0.5)
+    self.input_normalizer = _normalizer(inputs, dtype)
+    self.target_normalizer = _normalizer(outputs, dtype)
     self.built = True
 
-  def set_normalizer(self, observation, action, next_observation):
+  def outcome(self, transition):
+    """What is predicted of a transition: [..., O]."""
+    if not self.predicts_reward:
+      return transition.next_observation
+    return tf.concat([transition.next_observation, transition.reward[..., tf.newaxis]], -1)
+
+  def _baseline(self, observation):
+    """What the target is counted from: the observation; a reward from zero."""
+    return tf.concat([observation, tf.zeros_like(observation[..., : self.predicts_reward])], -1)
+
+  def set_normalizer(self, transition):
     """Normalises with the mean and standard deviation of these [N, ...] transitions."""
-    for values, mean, scale in (
-      (tf.concat([observation, action], -1), self.input_mean, self.input_scale),
-      (next_observation - observation, self.delta_mean, self.delta_scale),
-    ):
-      std = tf.math.reduce_std(values, 0)
-      mean.assign(tf.reduce_mean(values, 0))
-      scale.assign(tf.where(std < 1e-6, tf.ones_like(std), std))  # a constant stays as it is
+    observation = transition.observation
+    self.input_normalizer.fit(tf.concat([observation, transition.action], -1))
+    self.target_normalizer.fit(self.outcome(transition) - self._baseline(observation))
+
+  def set_noise(self, transition):
+    """Gives each output of each member the variance of its errors on [E, N, ...] transitions.
+
+    On rows that the members were not trained on, this holds what they do not know, too.
+    """
+    error = self(transition.observation, transition.action).mean() - self.outcome(transition)
+    variance = tf.reduce_mean(tf.square(error / self.target_normalizer.scale), 1, keepdims=True)
+    self.log_var.assign(tf.math.log(variance + 1e-8))
 
   def call(self, observation, action) -> tfd.Distribution:
-    """One batch for every member: [E, N, S] and [E, N, A] to a distribution over [E, N, S].
+    """One batch for every member: [E, N, S] and [E, N, A] to a distribution over [E, N, O].
 
     The leading index *is* the member, so that no call depends on hidden state.
     """
-    x = (tf.concat([observation, action], -1) - self.input_mean) / self.input_scale
-    mean, log_var = tf.split(self._mlp(x), 2, axis=-1)
-    log_var = soft_clip(log_var, self.min_log_var, self.max_log_var)
-    mean = observation + self.delta_mean + self.delta_scale * mean
-    return tfd.Independent(tfd.Normal(mean, self.delta_scale * tf.exp(0.5 * log_var)), 1)
+    output = self._mlp(self.input_normalizer(tf.concat([observation, action], -1)))
+    if self.constant_noise:
+      mean, log_var = output, self.log_var
+    else:
+      mean, log_var = tf.split(output, 2, axis=-1)
+      log_var = soft_clip(log_var, self.min_log_var, self.max_log_var)
+    scale = self.target_normalizer.scale
+    mean = self._baseline(observation) + self.target_normalizer.mean + scale * mean
+    return tfd.Independent(tfd.Normal(mean, scale * tf.exp(0.5 * log_var)), 1)
 
   def sample(self, observation, action, noise):
-    """The next observations [E, N, S] that standard-normal `noise` [E, N, S] selects."""
+    """The outcomes [E, N, O] that standard-normal `noise` [E, N, O] selects."""
     gaussian = self(observation, action)
     return gaussian.mean() + gaussian.stddev() * noise

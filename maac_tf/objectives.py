@@ -38,40 +38,76 @@ class SteveNoise(NamedTuple):
   members: tf.Tensor  # [M] int, see `imagine.to_members`
 
 
-def policy_loss(act, step, q_value, observation, noise: PolicyNoise, *, discount, temperature):
-  """-J_π of section 4.3, with the entropy bonus estimated at the start states.
+class Path(NamedTuple):
+  """An imagined trajectory of H steps and n actions at its end: what an H-step return is made of."""
 
-      J = Σ_{t<H} γ^t c_t r_t + γ^H c_H min_q Q_q(s_H, a_H) - β log π(a_0|s_0)
+  trajectory: imagine.Trajectory
+  final_action: tf.Tensor  # [n, ..., A] at s_H
+  final_log_prob: tf.Tensor  # [n, ...]
 
-  The expectation is over K trajectories from each start state and n actions at the end of each.
-  With H = 0 and n = 1 this is the policy loss of SAC. The gradient flows through reward, model,
-  critic and policy; ask a tape for that of the policy's variables only.
+
+def imagine_path(act, step, observation, noise: PolicyNoise, first=None) -> Path:
+  """H steps from `observation` [..., S], then n actions; arguments as for `imagine.rollout`."""
+  trajectory = imagine.rollout(act, step, observation, noise.rollout, first)
+  return Path(trajectory, *act(trajectory.observation[-1], noise.final_action))
+
+
+def path_return(path: Path, value, entropy_steps, *, discount, temperature):
+  """The H-step return of a path, [...].
+
+      R = Σ_{t<H} γ^t c_t (r_t - β_t log π_t) + γ^H c_H (V - β_H log π_H)
+
+  β_t is the temperature for the t in `entropy_steps` and 0 for others; V and log π_H are averaged
+  over the n actions at s_H.
 
   Args:
-    act: the policy, (observation, noise) -> (action, log_prob).
-    step: the model, (observation, action, noise) -> (next_observation, reward, terminal).
-    q_value: the critics, (observation, action) -> [Q, ...].
-    observation: [B, S] start states s_0.
-    noise: H, K and n are its shapes.
-
-  Returns:
-    (loss, log_prob of the actions at s_0, the imagined Trajectory).
+    path: H steps.
+    value: (observation, action) -> [...], of the n actions at s_H.
+    entropy_steps: which of t = 0..H carry an entropy bonus.
   """
-  num_trajectories = noise.final_action.shape[1] // observation.shape[0]
-  starts = tf.tile(observation, [num_trajectories, 1])
-  trajectory = imagine.rollout(act, step, starts, noise.rollout)
+  trajectory = path.trajectory
   horizon = len(trajectory.reward)
   final = trajectory.observation[-1]
-  final_action, final_log_prob = act(final, noise.final_action)  # n of them
-  final = tf.broadcast_to(final, tf.concat([tf.shape(final_action)[:1], tf.shape(final)], 0))
-  final_value = tf.reduce_mean(tf.reduce_min(q_value(final, final_action), 0), 0)
+  final = tf.broadcast_to(final, tf.concat([tf.shape(path.final_action)[:1], tf.shape(final)], 0))
+  gains = [*trajectory.reward, tf.reduce_mean(value(final, path.final_action), 0)]
+  log_probs = [*trajectory.log_prob, tf.reduce_mean(path.final_log_prob, 0)]
+  total = 0.0
+  for t in range(horizon + 1):
+    gain = gains[t] - temperature * log_probs[t] if t in entropy_steps else gains[t]
+    total += discount**t * trajectory.not_done[t] * gain
+  return total
 
-  returns = discount**horizon * trajectory.not_done[-1] * final_value
-  for t in range(horizon):
-    returns += discount**t * trajectory.not_done[t] * trajectory.reward[t]
-  log_prob = trajectory.log_prob[0] if horizon else final_log_prob
-  loss = temperature * tf.reduce_mean(log_prob) - tf.reduce_mean(returns)
-  return loss, log_prob, trajectory
+
+def policy_loss(path: Path, value, *, soft_returns, discount, temperature):
+  """-J_π of section 4.3: minus the mean return that the model predicts from the start states.
+
+      J = Σ_{t<H} γ^t c_t r_t + γ^H c_H Q(s_H, a_H) - β log π(a_0|s_0)
+
+  With `soft_returns` every step has its entropy bonus, as in the Q-function's own definition. With
+  H = 0 there is one step and no difference; it is the policy loss of SAC. The gradient flows
+  through reward, model, critic and policy; ask a tape for that of the policy's variables only.
+
+  Args:
+    path: imagined under the tape, from each start state.
+    value: the critics, reduced to one, (observation, action) -> [...].
+    soft_returns: bool.
+  """
+  horizon = len(path.trajectory.reward)
+  entropy_steps = range(horizon + 1) if soft_returns else (0,)
+  parameters = {"discount": discount, "temperature": temperature}
+  return -tf.reduce_mean(path_return(path, value, entropy_steps, **parameters))
+
+
+def path_targets(path: Path, value, *, discount, temperature):
+  """Critic targets for (s_0, a_0) of a path: the soft H-step return, [...], without gradient.
+
+      r_0 + Σ_{1<=t<H} γ^t c_t (r_t - β log π_t) + γ^H c_H (Q' - β log π_H)
+
+  `value` is of the target critics. H must be 1 or more.
+  """
+  entropy_steps = range(1, len(path.trajectory.reward) + 1)
+  parameters = {"discount": discount, "temperature": temperature}
+  return tf.stop_gradient(path_return(path, value, entropy_steps, **parameters))
 
 
 def steve_targets(
@@ -143,9 +179,9 @@ def steve_targets(
   return tf.stop_gradient(tf.reduce_sum(weight * mean, 0)), tf.stop_gradient(weight)
 
 
-def critic_loss(q_value, transition: Transition, targets):
+def critic_loss(q_value, observation, action, targets):
   """J_Q (section 3.1): mean squared error to the targets [B], summed over the critics."""
-  errors = q_value(transition.observation, transition.action) - targets
+  errors = q_value(observation, action) - targets
   return tf.reduce_sum(tf.reduce_mean(tf.square(errors), -1))
 
 

@@ -92,8 +92,13 @@ class RunDirectory:
     self._events.flush()
 
   def save(self):
-    """Writes the policy and the curve as they are now, then a checkpoint of everything."""
-    self._replace("policy", lambda path: export.export_policy(self._trainer.agent, path))
+    """Writes the policy and the curve as they are now, then a checkpoint of everything.
+
+    `policy_last` is of now, `policy` of the best evaluation so far.
+    """
+    self._replace("policy_last", lambda path: export.export_policy(self._trainer.agent, path))
+    if self._trainer.best_is_now or not self._trainer.has_best:
+      self._replace("policy", lambda path: shutil.copytree(self._file("policy_last"), path))
     self._replace("curve.png", lambda path: plotting.plot_run(self._file("metrics.csv"), path))
     # Last: a kill before its end repeats the iteration, and writes the others once more.
     self._manager.save(checkpoint_number=int(self._trainer.iteration))

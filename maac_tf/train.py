@@ -43,12 +43,12 @@ def main(argv):
     if not gin_files and _RUN_DIR.value and run_directory.saved_config(_RUN_DIR.value):
       gin_files = [run_directory.saved_config(_RUN_DIR.value)]
     seed = [] if _SEED.value is None else [f"train.seed = {_SEED.value}"]
-    config.load(gin_files, [*_GIN_PARAM.value, *seed])
+    overridden = config.load(gin_files, [*_GIN_PARAM.value, *seed])
     run_dir = _RUN_DIR.value or _default_run_dir(_binding("train.task"))
     if _binding("train.task") is None:
       where = f"There is no run in {run_dir!r} and no task" if _RUN_DIR.value else "No task"
       raise config.ConfigError(f"{where}: give a task file, such as --gin_file=gin/hopper.gin.")
-    stopped_by = trainer.train(run_dir)
+    stopped_by = trainer.train(run_dir, overridden)
   except (config.ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends
     print(f"Error: {message}", file=sys.stderr)

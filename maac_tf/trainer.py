@@ -1,8 +1,10 @@
 """Algorithm 1: collect, fit, imagine, update; with evaluation, logs and checkpoints around it."""
 
 import contextlib
+import math
 import os
 import signal
+import sys
 import time
 
 import gin
@@ -16,9 +18,12 @@ from maac_tf.envs import Task, make_task
 from maac_tf.objectives import Transition
 from maac_tf.run_directory import RunDirectory
 
-# Evaluation episodes start from these seeds and the following ones, the same in every run.
-EVALUATION_SEED = 10_000
+# Evaluation episodes start from these seeds and the following ones, the same in every run; the best
+# policy is evaluated again on others, as the best of many evaluations was lucky too.
+EVALUATION_SEED, BEST_EVALUATION_SEED = 10_000, 20_000
+BEST_EVALUATION_EPISODES = 20
 _EVALUATION = ("eval/return", "eval/return_std", "eval/length")
+_BEST = ("best/return", "best/return_std", "best/env_steps")
 # Updates in one call of the compiled function: long enough to cost nothing, short enough for a
 # progress bar.
 UPDATES_PER_CALL = 100
@@ -34,6 +39,7 @@ class Trainer(tf.Module):
     seed: int = 0,
     *,
     random_steps: int = 5_000,
+    initial_updates: int = 0,
     steps_per_iteration: int = 1_000,
     updates_per_step: float = 4,
     rounds: int = 4,
@@ -48,11 +54,12 @@ class Trainer(tf.Module):
       task: what to learn.
       seed: of everything random.
       random_steps: uniformly random actions before the first fit.
+      initial_updates: gradient updates on these, before the policy acts for the first time.
       steps_per_iteration: environment steps an iteration.
       updates_per_step: gradient updates for each environment step.
       rounds: how often an iteration imagines and then updates.
-      rollout_starts: states of D_env that a round imagines from; fewer where D_model, holding the
-        rollouts of one iteration, would overflow.
+      rollout_starts: states of D_env that a round imagines from; fewer where its rollouts would not
+        fit into D_model.
       rollout_schedule: (from, to, first, last): the imagined rollouts' length grows linearly
         between two iterations.
       eval_every: environment steps between evaluations.
@@ -73,6 +80,7 @@ class Trainer(tf.Module):
       eval_every=eval_every,
       eval_episodes=eval_episodes,
     )
+    config.require_integers("Trainer", 0, initial_updates=initial_updates)
     config.require_numbers("Trainer", 0, 1e6, updates_per_step=updates_per_step)
     config.require(
       isinstance(rollout_schedule, (tuple, list)) and len(rollout_schedule) == 4,
@@ -103,7 +111,15 @@ class Trainer(tf.Module):
     self.generator = tf.random.Generator.from_key_counter(seed, [0, 0], "philox")
     self.iteration = tf.Variable(0, dtype=tf.int64, trainable=False)  # finished ones
     self.env_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+    # The networks of the best evaluation so far, its return, and what `_BEST` names.
+    self._best_networks = [
+      tf.Variable(v, trainable=False) for v in self.agent.network_variables()
+    ]
+    self._best_evaluation = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
+    self._best = tf.Variable([np.nan] * len(_BEST), dtype=tf.float64, trainable=False)
+    self.best_is_now = False  # whether the last iteration's
     self.random_steps, self.steps_per_iteration = random_steps, steps_per_iteration
+    self.initial_updates = initial_updates
     self.rounds = rounds
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
     self.eval_every, self.eval_episodes = eval_every, eval_episodes
@@ -120,23 +136,15 @@ class Trainer(tf.Module):
     Raises:
       FloatingPointError: when a loss is no longer a finite number.
     """
-    agent, metrics, clock = self.agent, {}, _Clock()
-    with clock("collect"):  # line 3
-      if self.env_steps == 0:
+    metrics, clock = {}, _Clock()
+    if self.env_steps == 0:
+      with clock("collect"):
         self.collect(self.random_steps, random=True)
+      if self.initial_updates:
+        self.learn(clock, math.ceil(self.initial_updates / self.updates_per_round))
+    with clock("collect"):  # line 3
       metrics |= self.collect(self.steps_per_iteration)
-    if agent.uses_model:
-      with clock("fit"):  # lines 4-5
-        metrics |= _numbers("model", agent.dynamics_fit.fit(self._next_seed()))
-    progress(0.1)
-    rows = []
-    for _ in range(self.rounds):
-      if agent.imagines:
-        with clock("imagine"):  # lines 6-7
-          metrics |= self.imagine()
-      with clock("update"):  # lines 8-11
-        rows += self.update(progress)
-    metrics |= {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    metrics |= self.learn(clock, self.rounds, progress)
     self.iteration.assign_add(1)
     for name, value in metrics.items():
       if not np.isfinite(value):
@@ -146,8 +154,25 @@ class Trainer(tf.Module):
         )
     with clock("evaluate"):
       metrics |= self.evaluate() if self._evaluation_is_due() else dict.fromkeys(_EVALUATION)
+      metrics |= self.keep_best(metrics["eval/return"])
     counters = {"env_steps": int(self.env_steps), "iteration": int(self.iteration)}
     return counters | metrics | clock.seconds
+
+  def learn(self, clock, rounds, progress=lambda share: None) -> dict[str, float]:
+    """Lines 4-12: fits the models, then imagines and updates, `rounds` times."""
+    agent, metrics, rows = self.agent, {}, []
+    agent.begin_iteration()
+    if agent.uses_model:
+      with clock("fit"):  # lines 4-5
+        metrics |= _numbers("model", agent.dynamics_fit.fit(self._next_seed()))
+    progress(0.1)
+    for _ in range(rounds):
+      if agent.imagines:
+        with clock("imagine"):  # lines 6-7
+          metrics |= self.imagine()
+      with clock("update"):  # lines 8-11
+        rows += self.update(lambda share: progress(0.9 * share / rounds))
+    return metrics | {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
   def collect(self, steps: int, random: bool = False) -> dict[str, float]:
     """Line 3: `steps` steps of the real environment into D_env, from a freshly seeded reset."""
@@ -176,7 +201,7 @@ class Trainer(tf.Module):
   def imagine(self) -> dict[str, float]:
     """Line 6: imagined rollouts from states of D_env into D_model."""
     length = self.rollout_length()
-    room = self.agent.model_buffer.capacity // (self.rounds * length)
+    room = self.agent.model_buffer.capacity // length
     ensemble_size = self.agent.dynamics.ensemble_size
     starts = max(1, min(self.rollout_starts, room) // ensemble_size) * ensemble_size
     # One iteration's rollouts, the last rounds of the one before included; older ones come from
@@ -191,18 +216,47 @@ class Trainer(tf.Module):
     for start in range(0, updates, UPDATES_PER_CALL):
       count = min(UPDATES_PER_CALL, updates - start)
       rows.append(_numbers("", self.agent.train(tf.constant(count), self._next_seed())))
-      progress(0.9 * count / (updates * self.rounds))
+      progress(count / updates)
     return rows
 
   def evaluate(self) -> dict[str, float]:
     """Episodes of the deterministic policy, from the same start seeds every time."""
-    noise = tf.zeros([self.eval_episodes, self.agent.action_size])
-    seeds = range(EVALUATION_SEED, EVALUATION_SEED + self.eval_episodes)
-    episodes = evaluation.run_episodes(
-      self.task, lambda observation: self.agent.act(observation, noise).numpy(), seeds
-    )
+    episodes = self._run_episodes(self.eval_episodes, EVALUATION_SEED)
     values = np.mean(episodes.returns), np.std(episodes.returns), np.mean(episodes.lengths)
     return dict(zip(_EVALUATION, map(float, values), strict=True))
+
+  def keep_best(self, evaluation: float | None) -> dict[str, float | None]:
+    """Keeps the networks if no evaluation was better, and evaluates the best on other seeds.
+
+    Returns:
+      Return of the best policy, its standard deviation, and when it was found.
+    """
+    self.best_is_now = evaluation is not None and evaluation > self._best_evaluation
+    if self.best_is_now:
+      for kept, variable in zip(self._best_networks, self.agent.network_variables(), strict=True):
+        kept.assign(variable)
+      returns = self._run_episodes(BEST_EVALUATION_EPISODES, BEST_EVALUATION_SEED).returns
+      self._best_evaluation.assign(evaluation)
+      self._best.assign([np.mean(returns), np.std(returns), int(self.env_steps)])
+    values = self._best.numpy().tolist()
+    return dict(zip(_BEST, [None if np.isnan(v) else v for v in values], strict=True))
+
+  @property
+  def has_best(self) -> bool:
+    return bool(self._best_evaluation > -np.inf)
+
+  def restore_best(self):
+    """Gives the agent the networks of the best evaluation back."""
+    for kept, variable in zip(self._best_networks, self.agent.network_variables(), strict=True):
+      variable.assign(kept)
+
+  def _run_episodes(self, count, seed):
+    noise = tf.zeros([count, self.agent.action_size])
+    return evaluation.run_episodes(
+      self.task,
+      lambda observation: self.agent.act(observation, noise).numpy(),
+      range(seed, seed + count),
+    )
 
   def rollout_length(self) -> int:
     """Of the imagined rollouts in the current iteration."""
@@ -240,8 +294,8 @@ class _Clock:
     self.seconds[f"seconds/{name}"] += time.perf_counter() - start
 
 
-@gin.configurable(denylist=["run_dir"])
-def train(run_dir: str, *, task: str = gin.REQUIRED, seed: int = 0, iterations: int = 50):
+@gin.configurable(denylist=["run_dir", "overridden"])
+def train(run_dir: str, overridden=frozenset(), *, task: str = gin.REQUIRED, seed: int = 0, iterations: int = 50):
   """Trains MAAC on a task, or goes on with the run that `run_dir` holds.
 
   SIGINT (Ctrl-C) and SIGTERM finish the iteration and save it; a second one stops at once, which
@@ -249,6 +303,7 @@ def train(run_dir: str, *, task: str = gin.REQUIRED, seed: int = 0, iterations: 
 
   Args:
     run_dir: the folder of the run, see `RunDirectory`.
+    overridden: names of parameters that the user set; what has no effect is reported.
     task: a name of `maac_tf.envs.TASKS`.
     seed: of everything random.
     iterations: of Algorithm 1's loop, in all.
@@ -263,6 +318,8 @@ def train(run_dir: str, *, task: str = gin.REQUIRED, seed: int = 0, iterations: 
     config.require_integers("train", 1, iterations=iterations)
     config.require_integers("train", 0, seed=seed)
     trainer = Trainer(make_task(task), seed)
+  for name, reason in config.without_effect(overridden, trainer.agent.unused_parameters()).items():
+    print(f"Warning: {name} has no effect: {reason}.", file=sys.stderr)
   with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
     return _train(trainer, run, iterations)
 

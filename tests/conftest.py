@@ -9,6 +9,8 @@ import maac_tf.trainer  # noqa: F401  (TINY binds what it imports)
 # A run that takes seconds, with every part of the algorithm in it.
 TINY = (
   "Trainer.random_steps = 300",
+  "Trainer.initial_updates = 0",
+  "Trainer.rounds = 4",
   "Trainer.steps_per_iteration = 40",
   "Trainer.updates_per_step = 0.5",
   "Trainer.rollout_starts = 400",

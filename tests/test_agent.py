@@ -7,11 +7,27 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maac_tf.agent import Maac
+from maac_tf import objectives
+from maac_tf.agent import REWARD_RANGE_RATE, Maac
 from maac_tf.envs import make_task
 from maac_tf.objectives import Transition
 
 SEED = tf.constant([3, 4], tf.int64)
+
+
+# The ingredients of the shipped setting, as gin/maac.gin has them.
+SHIPPED = {
+  "horizon": 3,
+  "num_final_actions": 1,
+  "soft_returns": True,
+  "policy_value": "mean",
+  "shared_rollout": True,
+  "critics_per_target": 2,
+  "bound_values": True,
+  "normalize_observations": True,
+  "reset_optimizers": True,
+  "real_fraction": 0.0,
+}
 
 
 def _agent(task=None, **kwargs):
@@ -22,6 +38,7 @@ def _agent(task=None, **kwargs):
   columns = [rng.normal(size=size) for size in sizes]
   columns[1], columns[4] = np.tanh(columns[1]), np.zeros(200)
   agent.env_buffer.add(Transition(*(tf.constant(c, tf.float32) for c in columns)))
+  agent.begin_iteration()
   if agent.imagines:
     agent.fill_model_buffer(400, 1, SEED)
   return agent
@@ -31,7 +48,11 @@ def _values(variables):
   return [np.array(v) for v in variables]
 
 
-@pytest.mark.parametrize("settings", [{}, {"horizon": 0}, {"critic_horizon": 0}])
+@pytest.mark.parametrize(
+  "settings",
+  [{}, {"horizon": 0}, {"critic_horizon": 0}, SHIPPED, SHIPPED | {"horizon": 0}],
+  ids=["steve", "h0", "td", "shipped", "shipped_h0"],
+)
 def test_xla_and_plain_updates_agree(tiny, settings):
   plain, xla = _agent(**settings), _agent(**settings, jit_compile=True)
   noise = plain.draw(SEED)
@@ -51,34 +72,34 @@ def test_compiled_updates_run_in_the_loop_of_a_call(tiny):
   assert np.isfinite(agent.train(tf.constant(3), SEED)["critic/loss"])
 
 
-def test_each_loss_moves_its_own_network_only(tiny):
-  agent = _agent(critic_learning_rate=0.0, temperature_learning_rate=0.0)
+@pytest.mark.parametrize("settings", [{}, SHIPPED], ids=["steve", "shipped"])
+def test_each_loss_moves_its_own_network_only(tiny, settings):
+  gin.parse_config("Critic.num_critics = 5")
+  agent = _agent(critic_learning_rate=0.0, temperature_learning_rate=0.0, **settings)
   networks = {
-    name: getattr(agent, name) for name in ("policy", "critic", "target_critic", "dynamics")
+    name: getattr(agent, name).trainable_variables
+    for name in ("policy", "critic", "target_critic", "dynamics")
   }
-  before = {name: _values(network.variables) for name, network in networks.items()}
+  before = {name: _values(variables) for name, variables in networks.items()}
   agent.train(tf.constant(3), SEED)
-  for name, network in networks.items():
-    same = all(
-      np.array_equal(a, b) for a, b in zip(before[name], _values(network.variables), strict=False)
-    )
+  for name, variables in networks.items():
+    same = all(map(np.array_equal, before[name], _values(variables)))
     assert same == (name != "policy"), name
-  agent = _agent(policy_learning_rate=0.0)
+  agent = _agent(policy_learning_rate=0.0, **settings)
   policy, dynamics = _values(agent.policy.variables), _values(agent.dynamics.variables)
-  critic = _values(agent.critic.variables)
+  critic = _values(agent.critic.trainable_variables)
   agent.train(tf.constant(3), SEED)
   assert all(map(np.array_equal, policy, _values(agent.policy.variables)))
   assert all(map(np.array_equal, dynamics, _values(agent.dynamics.variables)))
-  assert not any(map(np.array_equal, critic, _values(agent.critic.variables)))
+  assert not any(map(np.array_equal, critic, _values(agent.critic.trainable_variables)))
 
 
 def test_targets_follow_the_critics_by_polyak_averaging(tiny):
   agent = _agent(polyak_decay=0.75)
-  before = _values(agent.target_critic.variables)
+  before = _values(agent.target_critic.trainable_variables)
   agent.update(agent.draw(SEED))
-  for old, new, source in zip(
-    before, agent.target_critic.variables, agent.critic.variables, strict=True
-  ):
+  networks = agent.target_critic, agent.critic
+  for old, new, source in zip(before, *(n.trainable_variables for n in networks), strict=True):
     np.testing.assert_allclose(new, 0.75 * old + 0.25 * np.array(source), atol=1e-6)
 
 
@@ -114,6 +135,117 @@ def test_imagined_data_has_the_tasks_reward_and_goes_on_after_termination(tiny):
   assert all(row.tobytes() in known for row in stored.observation.numpy())
 
 
+def test_a_learned_reward_is_what_the_models_predict(tiny):
+  agent = _agent(learn_reward=True)
+  assert agent.dynamics.outcome_size == 4
+  observation, action = tf.ones([8, 3]), tf.zeros([8, 1])
+  noise = tf.random.stateless_normal([8, 4], [1, 2]), tf.range(8)
+  after, reward, _ = agent._step_random_member(observation, action, noise)
+  predicted = agent.dynamics.sample(
+    *(tf.reshape(x, [4, 2, -1]) for x in (observation, action, noise[0]))
+  )
+  predicted = tf.reshape(predicted, [8, 4])
+  np.testing.assert_allclose(after, predicted[:, :3], rtol=1e-5)
+  np.testing.assert_allclose(reward, predicted[:, 3], rtol=1e-5)
+  agent.train(tf.constant(1), SEED)
+
+
+def test_without_a_reward_function_the_reward_is_learned(tiny):
+  task = dataclasses.replace(make_task("pendulum"), reward_fn=None)
+  assert _agent(task).dynamics.predicts_reward
+
+
+@pytest.mark.parametrize("horizon", [0, 1, 3])
+def test_critics_learn_the_return_of_the_policys_own_rollout(tiny, horizon):
+  """The targets of a shared rollout, from its steps: one number at a time."""
+  gin.parse_config("Critic.num_critics = 3")
+  agent = _agent(**SHIPPED | {"horizon": horizon, "bound_values": False})
+  noise = agent.draw(SEED)
+  batch = agent.model_buffer.gather(noise.model_indices)
+  path = objectives.imagine_path(
+    agent.policy.act, agent._step_random_member, batch.observation, noise.policy
+  )
+  parameters = {"discount": 0.9, "temperature": 0.3}
+  observation, action, targets, _ = agent._targets(path, batch, noise, **parameters)
+  np.testing.assert_array_equal(observation, batch.observation)
+  if horizon:
+    np.testing.assert_array_equal(action, path.trajectory.action[0])
+  else:  # one step from the policy's own first action
+    np.testing.assert_array_equal(action, path.final_action[0])
+    first = path.final_action[0], path.final_log_prob[0]
+    path = objectives.imagine_path(
+      agent.policy.act, agent._step_random_member, batch.observation, noise.target, first
+    )
+  steps = path.trajectory
+  value = agent.target_critic(steps.observation[-1], path.final_action[0]).numpy()
+  value = value[noise.target_critics.numpy()].min(0) - 0.3 * path.final_log_prob[0].numpy()
+  want = steps.reward[0].numpy() + 0.9 ** len(steps.reward) * value
+  for t in range(1, len(steps.reward)):
+    want += 0.9**t * (steps.reward[t] - 0.3 * steps.log_prob[t]).numpy()
+  np.testing.assert_allclose(targets, want, rtol=1e-4, atol=1e-4)
+
+
+def test_values_are_bounded_by_the_rewards_seen(tiny):
+  agent = _agent(discount=0.9, **SHIPPED)
+  rewards = agent.env_buffer.gather(tf.range(200)).reward.numpy()
+  low, high = np.sort(rewards)[[2, 197]]  # 1 % and 99 % of 200
+  np.testing.assert_allclose(agent._reward_range, [low, high], rtol=1e-5)
+  assert agent.critic.scale.numpy() == pytest.approx(10 * (high - low), rel=1e-5)
+  assert agent.target_critic.scale.numpy() == agent.critic.scale.numpy()
+  agent.target_critic._mlp.layers[-1].bias.assign(
+    tf.constant([[[1e3]], [[-1e3]]]) * tf.ones_like(agent.target_critic._mlp.layers[-1].bias)
+  )
+  noise = agent.draw(SEED)
+  batch = agent.model_buffer.gather(noise.model_indices)
+  path = objectives.imagine_path(
+    agent.policy.act, agent._step_random_member, batch.observation, noise.policy
+  )
+  targets = agent._targets(path, batch, noise, discount=1.0, temperature=0.0)[2]
+  rewards = np.sum(path.trajectory.reward, 0)
+  np.testing.assert_allclose(targets - rewards, 10 * low, rtol=1e-4)
+  before = agent._reward_range.numpy()
+  agent.update(noise)
+  trajectory = path.trajectory
+  soft = np.stack(trajectory.reward) - 0.1 * np.stack(trajectory.log_prob)
+  quantiles = np.percentile(soft, [1, 99], method="nearest")
+  np.testing.assert_allclose(
+    agent._reward_range, before + REWARD_RANGE_RATE * (quantiles - before), rtol=1e-4
+  )
+
+
+def test_an_iteration_begins_with_new_statistics_and_fresh_optimizers(tiny):
+  agent = _agent(**SHIPPED)
+  observations = agent.env_buffer.gather(tf.range(200)).observation.numpy()
+  for network in (agent.policy, agent.critic, agent.target_critic):
+    np.testing.assert_allclose(network.normalizer.mean, observations.mean(0), atol=1e-5)
+    np.testing.assert_allclose(network.normalizer.scale, observations.std(0), rtol=1e-4)
+  agent.train(tf.constant(2), SEED)
+  optimizers = agent._policy_optimizer, agent._critic_optimizer, agent._temperature_optimizer
+  for optimizer in optimizers:
+    assert optimizer.iterations.numpy() == 2
+  agent.begin_iteration()
+  for optimizer in optimizers:
+    assert optimizer.learning_rate.numpy() == pytest.approx(3e-4)
+    for variable in optimizer.variables:
+      assert variable is optimizer.learning_rate or not np.any(variable), variable.path
+
+
+def test_normalised_networks_are_the_plain_ones_on_normalised_observations(tiny):
+  agent = _agent(**SHIPPED)
+  plain = _agent()
+  observation, action = tf.random.stateless_normal([5, 3], [1, 2]), tf.zeros([5, 1])
+  normalised = (observation - agent.policy.normalizer.mean) / agent.policy.normalizer.scale
+  np.testing.assert_allclose(
+    agent.act(observation, action), plain.act(normalised, action), rtol=1e-4
+  )
+  np.testing.assert_allclose(
+    agent.critic(observation, action) / agent.critic.scale,
+    plain.critic(normalised, action),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+
+
 def test_draws_are_fresh_and_reproducible(tiny):
   agent = _agent()
   first, again, other = (agent.draw(tf.random.fold_in(SEED, i)) for i in (0, 0, 1))
@@ -139,13 +271,17 @@ def test_sac_builds_no_model(tiny):
     ({"num_final_actions": 0}, None, "num_final_actions must be an integer of 1 or more, not 0"),
     ({"models_per_target": 5}, None, "models_per_target is 5, but the ensemble has only 4"),
     ({"batch_size": 30}, None, r"batch_size \(30\) must be a multiple"),
-    ({"real_fraction": 0.0}, None, "real_fraction must be a number from 1e-06 to 1, not 0"),
+    ({"real_fraction": -1}, None, "real_fraction must be a number from 0 to 1, not -1"),
     ({"discount": 1.0}, None, "discount must be a number from 0 to 0.99999, not 1"),
     ({"discount": "x"}, None, "discount must be a number from 0 to 0.99999, not 'x'"),
     ({"critic_learning_rate": -1}, None, "critic_learning_rate must be a number from 0 to 1"),
     ({}, "DynamicsFit.patience = 0", "patience must be an integer of 1 or more, not 0"),
     ({}, "Dynamics.ensemble_size = 0", "ensemble_size must be an integer of 1 or more, not 0"),
     ({}, "Critic.num_critics = 1", "STEVE weighs its targets by the disagreement"),
+    ({"critics_per_target": 1}, None, "STEVE weighs its targets by the disagreement"),
+    ({}, "Critic.zero_last_layer = True", "critics that start from zero agree"),
+    ({"critics_per_target": 3}, None, r"critics_per_target \(3\) must be between 1 and"),
+    ({"policy_value": "max"}, None, "policy_value must be 'min' or 'mean', not 'max'"),
   ],
 )
 def test_impossible_settings_are_refused(tiny, settings, binding, message):

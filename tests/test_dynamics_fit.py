@@ -23,16 +23,19 @@ def _data(count, seed):
   return Transition(*(tf.constant(c, tf.float32) for c in columns)), mean
 
 
-def _fit(count=3_000, **kwargs):
-  dynamics = Dynamics(2, 1, ensemble_size=4, hidden_units=(32, 32), seed=1)
+def _fit(count=3_000, network=None, **kwargs):
+  dynamics = Dynamics(2, 1, ensemble_size=4, hidden_units=(32, 32), seed=1, **(network or {}))
   buffer = ReplayBuffer(count + 100, 2, 1)
   buffer.add(_data(count, 0)[0])
   return dynamics, buffer, DynamicsFit(dynamics, buffer, seed=3, **kwargs)
 
 
-@pytest.mark.parametrize("weighting", [0.0, 0.5])
-def test_recovers_mean_and_noise_of_a_linear_system(weighting):
-  dynamics, _, fit = _fit(variance_weighting=weighting)
+@pytest.mark.parametrize(
+  ("weighting", "network"),
+  [(0.0, {}), (0.5, {}), (0.0, {"constant_noise": True}), (0.0, {"layer_norm": True})],
+)
+def test_recovers_mean_and_noise_of_a_linear_system(weighting, network):
+  dynamics, _, fit = _fit(network=network, variance_weighting=weighting)
   report = fit.fit(tf.constant([1, 2]))
   test, mean = _data(500, 9)
   gaussian = dynamics(
@@ -43,7 +46,7 @@ def test_recovers_mean_and_noise_of_a_linear_system(weighting):
   std = gaussian.stddev().numpy().mean((0, 1))
   np.testing.assert_allclose(std, NOISE, rtol=0.15)
   # The best that any model can reach: the entropy of the noise, in units of the changes' spread.
-  scale = dynamics.delta_scale.numpy()
+  scale = dynamics.target_normalizer.scale.numpy()
   optimum = np.mean(0.5 * np.log(2 * np.pi * np.e) + np.log(NOISE / scale))
   assert report["validation_loss"].numpy() == pytest.approx(optimum, abs=0.1)
 
@@ -53,7 +56,7 @@ def test_gradient_of_the_mean_is_weighted_by_the_variance(weighting):
   """In closed form, for the biases of the predicted means: error / variance^(1 - weighting)."""
   dynamics, buffer, fit = _fit(100, variance_weighting=weighting)
   rows = buffer.gather(tf.range(100))
-  dynamics.set_normalizer(rows.observation, rows.action, rows.next_observation)
+  dynamics.set_normalizer(rows)
   batch = Transition(*(tf.stack([x] * 4) for x in rows))
   # Mean and log-variance of two outputs.
   (bias,) = [v for v in dynamics.trainable_variables if tuple(v.shape) == (4, 1, 4)]
@@ -61,7 +64,7 @@ def test_gradient_of_the_mean_is_weighted_by_the_variance(weighting):
     loss, _ = fit.loss(batch)
   gradient = tape.gradient(loss, bias)[:, 0, :2]
   gaussian = dynamics(batch.observation, batch.action)
-  scale = dynamics.delta_scale.numpy()
+  scale = dynamics.target_normalizer.scale.numpy()
   error = (gaussian.mean() - batch.next_observation).numpy() / scale
   variance = (gaussian.stddev().numpy() / scale) ** 2
   want = np.mean(error * variance ** (weighting - 1), axis=1) / 2
@@ -80,9 +83,8 @@ def test_every_member_keeps_the_weights_of_its_best_epoch():
   rows = buffer.gather(tf.range(600))
   losses = []
   for member, validation in enumerate(fit._is_validation.numpy()[:, :600]):
-    loss = fit.negative_log_likelihood(
-      *(tf.tile(x[None], [4, 1, 1]) for x in (rows.observation, rows.action, rows.next_observation))
-    )[0].numpy()[member, validation]
+    everything = Transition(*(tf.stack([x] * 4) for x in rows))
+    loss = fit.negative_log_likelihood(everything)[0].numpy()[member, validation]
     losses.append(loss.mean())
   assert np.mean(losses) == pytest.approx(after, abs=1e-4)
 
@@ -114,3 +116,43 @@ def test_a_weighting_out_of_range_is_refused():
 def test_validation_fraction_must_leave_something():
   with pytest.raises(ValueError, match="validation_fraction must be a number from 0 to 0.9, not 1"):
     _fit(100, validation_fraction=1)
+
+
+def test_the_reward_is_one_more_output():
+  """Mean and noise of a reward of known function; the next observation's columns stay first."""
+  dynamics, buffer, _ = _fit(network={"predicts_reward": True})
+  rows = buffer.gather(tf.range(3_000))
+  noise = np.random.default_rng(1).normal(size=3_000)
+  reward = 3.0 * rows.observation[:, 0] - rows.action[:, 0] + 7.0 + 0.2 * noise
+  known = ReplayBuffer(3_100, 2, 1)
+  known.add(rows._replace(reward=tf.cast(reward, tf.float32)))
+  DynamicsFit(dynamics, known, seed=3).fit(tf.constant([1, 2]))
+  test, mean = _data(500, 9)
+  gaussian = dynamics(*(tf.stack([x] * 4) for x in (test.observation, test.action)))
+  want = np.concatenate(
+    [mean, (3.0 * test.observation[:, :1] - test.action + 7.0).numpy()], axis=-1
+  )
+  error = np.sqrt(np.mean((gaussian.mean() - want) ** 2, axis=(0, 1)))
+  noises = np.array([*NOISE, 0.2])
+  assert np.all(error < 0.35 * noises), error
+  np.testing.assert_allclose(gaussian.stddev().numpy().mean((0, 1)), noises, rtol=0.2)
+
+
+def test_weight_decay_is_of_the_kernels_only():
+  plain, decayed = (
+    _fit(600, learning_rate=1e-2, weight_decay=decay, max_epochs=1)[0::2] for decay in (0.0, 10.0)
+  )
+  sizes = []
+  for dynamics, fit in (plain, decayed):
+    fit._train_step(Transition(*(tf.stack([x] * 4) for x in _data(256, 0)[0])))
+    sizes.append([np.abs(v).mean() for v in dynamics.trainable_variables])
+  for variable, without, with_decay in zip(plain[0].trainable_variables, *sizes, strict=True):
+    if variable.shape[1] > 1:  # a step takes 10 times the learning rate of them
+      assert with_decay == pytest.approx(0.9 * without, rel=0.05)
+    else:
+      assert with_decay == pytest.approx(without, rel=1e-5)
+
+
+def test_a_fit_ends_after_max_batches():
+  _, _, fit = _fit(2_900, max_batches=25)  # ten batches an epoch
+  assert fit.fit(tf.constant([1, 2]))["epochs"] == 3

@@ -5,6 +5,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from maac_tf.networks import Critic, Dynamics, EnsembleDense, Policy, soft_clip
+from maac_tf.objectives import Transition
 
 
 def test_soft_clip_is_bounded_and_nearly_the_identity_inside():
@@ -64,7 +65,8 @@ def test_dynamics_predicts_in_units_of_the_environment():
   observation = rng.normal(5, 100, (64, 2)).astype(np.float32)
   action = rng.normal(0, 1, (64, 1)).astype(np.float32)
   change = rng.normal([3.0, -1.0], [0.1, 20.0], (64, 2)).astype(np.float32)
-  dynamics.set_normalizer(observation, action, observation + change)
+  zeros = np.zeros(64, np.float32)
+  dynamics.set_normalizer(Transition(observation, action, zeros, observation + change, zeros))
 
   def tile(x):
     return tf.tile(x[None], [3, 1, 1])
@@ -81,5 +83,6 @@ def test_dynamics_predicts_in_units_of_the_environment():
 def test_constant_inputs_are_left_alone():
   dynamics = Dynamics(2, 1, ensemble_size=1, hidden_units=(8,))
   observation = np.stack([np.full(50, 3.0), np.arange(50.0)], -1).astype(np.float32)
-  dynamics.set_normalizer(observation, np.zeros([50, 1], np.float32), observation)
+  zeros = np.zeros(50, np.float32)
+  dynamics.set_normalizer(Transition(observation, zeros[:, None], zeros, observation, zeros))
   assert np.isfinite(dynamics(observation[None], np.zeros([1, 50, 1])).mean()).all()

@@ -47,8 +47,22 @@ def _linear_gaussian(ensemble_size=2, state=3, action=2):
   return step
 
 
+def _least(q_value):
+  return lambda s, a: tf.reduce_min(q_value(s, a), 0)
+
+
+def _policy_loss(
+  act, step, value, observation, noise, num_trajectories=1, soft_returns=False, **parameters
+):
+  """Imagines, and returns loss and path."""
+  starts = tf.tile(observation, [num_trajectories, 1])
+  path = objectives.imagine_path(act, step, starts, noise)
+  return objectives.policy_loss(path, value, soft_returns=soft_returns, **parameters), path
+
+
+@pytest.mark.parametrize("soft_returns", [False, True])
 @pytest.mark.parametrize("horizon", range(5))
-def test_policy_gradient_equals_finite_differences(horizon):
+def test_policy_gradient_equals_finite_differences(horizon, soft_returns):
   policy = Policy(3, 2, (8,), "tanh", dtype="float64")
   critic = Critic(3, 2, hidden_units=(8,), activation="tanh", dtype="float64")
   observation = tf.constant(RNG(1).normal(size=(6, 3)))
@@ -56,8 +70,16 @@ def test_policy_gradient_equals_finite_differences(horizon):
   variables = [v.value for v in policy.trainable_variables]
 
   def loss():
-    return objectives.policy_loss(
-      policy.act, _linear_gaussian(), critic, observation, noise, discount=0.9, temperature=0.3
+    return _policy_loss(
+      policy.act,
+      _linear_gaussian(),
+      _least(critic),
+      observation,
+      noise,
+      num_trajectories=2,
+      soft_returns=soft_returns,
+      discount=0.9,
+      temperature=0.3,
     )[0]
 
   with tf.GradientTape() as tape:
@@ -87,8 +109,8 @@ def test_horizon_zero_is_the_policy_loss_of_sac():
     lambda x: tf.cast(x, tf.float32) if x.dtype.is_floating else x,
     _policy_noise(0, 6, 1, (3, 2)),
   )
-  loss, log_prob, _ = objectives.policy_loss(
-    policy.act, None, critic, tf.constant(observation), noise, discount=0.9, temperature=0.3
+  loss, path = _policy_loss(
+    policy.act, None, _least(critic), tf.constant(observation), noise, discount=0.9, temperature=0.3
   )
   # SAC, written out: a = tanh(μ + σ ε), log π with the density of the tanh, min of the critics.
   gaussian = policy(observation).distribution
@@ -98,7 +120,7 @@ def test_horizon_zero_is_the_policy_loss_of_sac():
   log_pi = -0.5 * epsilon**2 - np.log(std) - 0.5 * np.log(2 * np.pi) - np.log(1 - action**2)
   log_pi = log_pi.sum(-1)
   value = critic(observation, action).numpy().min(0)
-  np.testing.assert_allclose(log_prob[0], log_pi, atol=1e-5)
+  np.testing.assert_allclose(path.final_log_prob[0], log_pi, atol=1e-5)
   assert loss.numpy() == pytest.approx(np.mean(0.3 * log_pi - value), abs=1e-5)
 
 
@@ -150,14 +172,14 @@ class _LinearControl:
     def q_value(s, a):
       after = next_state(s, a)
       value = -tf.reduce_sum(after * (after @ p), -1)
-      return (task.reward_fn(s, a, after) + self.discount * value)[None]
+      return task.reward_fn(s, a, after) + self.discount * value
 
     noise = PolicyNoise(
       RolloutNoise(tf.zeros([horizon, len(states), 1], tf.float64), ()),
       tf.zeros([1, len(states), 1], tf.float64),
     )
     with tf.GradientTape() as tape:
-      loss, _, _ = objectives.policy_loss(
+      loss, _ = _policy_loss(
         act, step, q_value, tf.constant(states), noise, discount=self.discount, temperature=0.0
       )
     return -tape.gradient(loss, theta).numpy()
@@ -195,17 +217,64 @@ def test_policy_loss_stops_counting_after_termination():
     return s + 1, tf.pow(2.0, s[..., 0]), s[..., 0] >= 1
 
   noise = PolicyNoise(RolloutNoise(tf.zeros([3, 1, 1]), ()), tf.zeros([1, 1, 1]))
-  loss, _, trajectory = objectives.policy_loss(
+  loss, path = _policy_loss(
     act,
     step,
-    lambda s, a: tf.fill([2, *a.shape[:-1]], 1e6),
+    lambda s, a: tf.fill(a.shape[:-1], 1e6),
     tf.zeros([1, 1]),
     noise,
     discount=0.5,
     temperature=0.0,
   )
   assert -loss.numpy() == pytest.approx(1 + 0.5 * 2)
-  np.testing.assert_allclose(np.stack(trajectory.not_done)[:, 0], [1, 1, 0, 0])
+  np.testing.assert_allclose(np.stack(path.trajectory.not_done)[:, 0], [1, 1, 0, 0])
+
+
+@pytest.mark.parametrize("horizon", [0, 1, 3])
+def test_soft_path_returns_equal_a_loop(horizon):
+  """Of the policy's objective and of the critics' targets, one number at a time."""
+  rng, batch, finals, discount, temperature = RNG(5), 6, 2, 0.9, 0.2
+  reward, log_prob = rng.normal(size=(2, horizon, batch))
+  final_log_prob, value = rng.normal(size=(2, finals, batch))
+  terminal = rng.uniform(size=(horizon, batch)) < 0.3
+  not_done = np.cumprod(np.concatenate([np.ones((1, batch)), 1.0 - terminal]), 0)
+  constants = [tf.unstack(tf.constant(x)) for x in (reward, log_prob, not_done)]
+  states, actions = [tf.zeros([batch, 2])] * (horizon + 1), [tf.zeros([batch, 1])] * horizon
+  trajectory = imagine.Trajectory(
+    states, actions, constants[1], constants[0], list(terminal), constants[2]
+  )
+  path = objectives.Path(trajectory, tf.zeros([finals, batch, 1]), tf.constant(final_log_prob))
+  parameters = {"discount": discount, "temperature": temperature}
+  loss = objectives.policy_loss(
+    path, lambda s, a: tf.constant(value), soft_returns=True, **parameters
+  )
+  returns, targets = [], []
+  for i in range(batch):
+    alive, total, target = 1.0, 0.0, 0.0
+    for t in range(horizon):
+      total += discount**t * alive * (reward[t, i] - temperature * log_prob[t, i])
+      target += discount**t * alive * (reward[t, i] - (temperature * log_prob[t, i] if t else 0))
+      alive *= 0.0 if terminal[t, i] else 1.0
+    last = np.mean([value[n, i] - temperature * final_log_prob[n, i] for n in range(finals)])
+    returns.append(total + discount**horizon * alive * last)
+    targets.append(target + discount**horizon * alive * last)
+  assert loss.numpy() == pytest.approx(-np.mean(returns))
+  if horizon:
+    got = objectives.path_targets(path, lambda s, a: tf.constant(value), **parameters)
+    np.testing.assert_allclose(got, targets, rtol=1e-12)
+
+
+def test_path_targets_carry_no_gradient():
+  policy = Policy(3, 2, (8,), dtype="float64")
+  with tf.GradientTape() as tape:
+    path = objectives.imagine_path(
+      policy.act, _linear_gaussian(), tf.ones([4, 3], tf.float64), _policy_noise(2, 4, 1, (3, 2))
+    )
+    targets = objectives.path_targets(
+      path, lambda s, a: a[..., 0], discount=0.9, temperature=0.2
+    )
+  variables = policy.trainable_variables
+  assert tape.gradient(targets, variables) == [None] * len(variables)
 
 
 def test_policy_loss_averages_over_final_actions_of_the_worse_critic():
@@ -218,8 +287,8 @@ def test_policy_loss_averages_over_final_actions_of_the_worse_critic():
 
   final = tf.constant([0.0, 1.0, 2.0])[:, None, None]
   noise = PolicyNoise(RolloutNoise(tf.zeros([0, 1, 1]), ()), final)
-  loss, _, _ = objectives.policy_loss(
-    act, None, q_value, tf.ones([1, 1]), noise, discount=0.9, temperature=0.25
+  loss, _ = _policy_loss(
+    act, None, _least(q_value), tf.ones([1, 1]), noise, discount=0.9, temperature=0.25
   )
   # Actions 1, 2, 3: the worse values are 1, 1, 0; log π = -1.
   assert loss.numpy() == pytest.approx(-0.25 - 2 / 3)
@@ -355,9 +424,8 @@ def test_no_gradient_flows_from_the_targets():
 
 
 def test_critic_and_temperature_losses():
-  transition = Transition(*(tf.ones([2, 1]) for _ in range(5)))
   values = tf.constant([[1.0, 3.0], [0.0, 0.0]])
-  loss = objectives.critic_loss(lambda s, a: values, transition, tf.constant([1.0, 1.0]))
+  loss = objectives.critic_loss(lambda s, a: values, None, None, tf.constant([1.0, 1.0]))
   assert loss.numpy() == pytest.approx((0 + 4) / 2 + (1 + 1) / 2)
   log_temperature = tf.Variable(0.5)
   with tf.GradientTape() as tape:

@@ -15,7 +15,8 @@ def test_reward_and_termination_equal_the_environments(name):
   rng = np.random.default_rng(0)
   rows = []
   observation = environment.reset(seed=0)
-  for _ in range(1_000):
+  terminates = name in ("hopper_v5", "walker2d_v5", "ant_v5")
+  for _ in range(10_000 if terminates else 1_000):
     # Beyond [-1, 1] too: what the reward sees is the clipped action.
     action = rng.uniform(-1.5, 1.5, environment.action_size).astype(np.float32)
     step = environment.step(action)
@@ -25,9 +26,32 @@ def test_reward_and_termination_equal_the_environments(name):
     observation = environment.reset() if ended else step.observation
   before, action, after, reward, terminal = (np.array(c) for c in zip(*rows, strict=True))
   arguments = [tf.constant(x, tf.float32) for x in (before, action, after)]
-  np.testing.assert_allclose(task.reward_fn(*arguments), reward, atol=1e-4)
   np.testing.assert_array_equal(task.termination_fn(*arguments), terminal)
+  assert not terminates or 50 < np.sum(terminal) < 5_000
+  if task.reward_fn:
+    np.testing.assert_allclose(task.reward_fn(*arguments), reward, atol=1e-4)
   assert np.std(reward) > 1e-3
+
+
+def test_termination_at_the_limits_of_gymnasiums_own():
+  """On states set by hand about each limit, against the environment's `is_healthy`."""
+  for name in ("hopper_v5", "walker2d_v5", "ant_v5"):
+    task = make_task(name)
+    env = task.make_gym_env()
+    env.reset(seed=0)
+    inner = env.unwrapped
+    skipped = 2 if name == "ant_v5" else 1
+    z = 2 if name == "ant_v5" else 1
+    healthy = []
+    for index in range(z, z + (1 if name == "ant_v5" else 2)):
+      for value in np.arange(-1.5, 2.5, 0.07):
+        q, v = inner.init_qpos.copy(), inner.init_qvel.copy()
+        q[index] = value
+        inner.set_state(q, v)
+        observation = tf.constant(np.concatenate([q[skipped:], v]), tf.float32)
+        assert task.termination_fn(None, None, observation).numpy() != inner.is_healthy, (q, name)
+        healthy.append(inner.is_healthy)
+    assert 0.05 < np.mean(healthy) < 0.95
 
 
 @pytest.mark.parametrize(

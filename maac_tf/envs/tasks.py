@@ -6,7 +6,9 @@ take [..., S], [..., A], [..., S] in the environment's units (action after clipp
 range) and return [...]; the reward is differentiable, as the H-step objective needs it.
 
 HalfCheetah, Hopper, Walker2d and Ant are those of Wang et al. 2019, which the paper uses:
-Gymnasium's physics, no termination, 1,000 steps, all of the velocities, unclipped.
+Gymnasium's physics, no termination, 1,000 steps, all of the velocities, unclipped. The tasks whose
+names end in v5 are Gymnasium's own; their rewards are of the distance travelled, which no
+observation holds, so that the models learn them.
 """
 
 import dataclasses
@@ -37,7 +39,7 @@ class Task:
 
   name: str
   make_gym_env: Callable[[], gym.Env]
-  reward_fn: TensorFn
+  reward_fn: TensorFn | None  # None: no function of these three; the models learn the reward
   termination_fn: TensorFn = never_terminates
 
   def make_environment(self) -> Environment:
@@ -50,6 +52,12 @@ def _log_mujoco_warning(message):
     logging.warning("MuJoCo: %s", message)
 
 
+def _make_mujoco_env(gym_id, **kwargs):
+  # Without a handler of its own, MuJoCo writes MUJOCO_LOG.TXT into the working directory.
+  mujoco.set_mju_user_warning(_log_mujoco_warning)
+  return gym.make(gym_id, **kwargs)
+
+
 class _LocomotionEnv(gym.Wrapper):
   """Wang et al.'s observation and reward over Gymnasium's physics.
 
@@ -57,9 +65,7 @@ class _LocomotionEnv(gym.Wrapper):
   """
 
   def __init__(self, gym_id: str, skipped: int, z_index: int, height: float | None, **kwargs):
-    # Without a handler of its own, MuJoCo writes MUJOCO_LOG.TXT into the working directory.
-    mujoco.set_mju_user_warning(_log_mujoco_warning)
-    super().__init__(gym.make(gym_id, **kwargs))
+    super().__init__(_make_mujoco_env(gym_id, **kwargs))
     self._skipped, self._z_index, self._height = skipped, z_index, height
     size = self._observation().size
     self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
@@ -97,6 +103,33 @@ def _locomotion_task(name, gym_id, *, positions, skipped, z_index=None, height=N
     return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs)
 
   return Task(name, make_gym_env, reward_fn)
+
+
+def _gymnasium_task(name, gym_id, termination_fn=never_terminates, **kwargs):
+  """Gymnasium's own task, with its reward and termination."""
+  return Task(name, lambda: _make_mujoco_env(gym_id, **kwargs), None, termination_fn)
+
+
+def _hopper_terminates(observation, action, next_observation):
+  """Gymnasium's: fallen (z <= 0.7 or |angle| >= 0.2), or any number beyond 100 but z."""
+  del observation, action
+  z, angle, rest = next_observation[..., 0], next_observation[..., 1], next_observation[..., 1:]
+  healthy = (z > 0.7) & (tf.abs(angle) < 0.2) & tf.reduce_all(tf.abs(rest) < 100.0, -1)
+  return ~healthy
+
+
+def _walker2d_terminates(observation, action, next_observation):
+  """Gymnasium's: z outside (0.8, 2) or |angle| >= 1."""
+  del observation, action
+  z, angle = next_observation[..., 0], next_observation[..., 1]
+  return ~((z > 0.8) & (z < 2.0) & (tf.abs(angle) < 1.0))
+
+
+def _ant_terminates(observation, action, next_observation):
+  """Gymnasium's: z outside [0.2, 1]."""
+  del observation, action
+  z = next_observation[..., 0]
+  return ~((z >= 0.2) & (z <= 1.0))
 
 
 def _pendulum_reward(observation, action, next_observation):
@@ -147,6 +180,12 @@ TASKS = {
       z_index=2,
       height=0.57,
       terminate_when_unhealthy=False,
+    ),
+    _gymnasium_task("half_cheetah_v5", "HalfCheetah-v5"),
+    _gymnasium_task("hopper_v5", "Hopper-v5", _hopper_terminates),
+    _gymnasium_task("walker2d_v5", "Walker2d-v5", _walker2d_terminates),
+    _gymnasium_task(
+      "ant_v5", "Ant-v5", _ant_terminates, include_cfrc_ext_in_observation=False
     ),
     Task("pendulum", lambda: gym.make("Pendulum-v1"), _pendulum_reward),
     Task("double_integrator", _make_double_integrator, _double_integrator_reward),
