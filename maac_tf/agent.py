@@ -6,40 +6,26 @@ import gin
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from maac_tf import imagine, objectives
 from maac_tf.config import require, require_integers, require_numbers
 from maac_tf.dynamics_fit import DynamicsFit
 from maac_tf.envs import Environment, Task
 from maac_tf.networks import Critic, Dynamics, Policy
+from maac_tf.noise import permutations, policy_noise, rollout_noise, steve_noise
 from maac_tf.objectives import PolicyNoise, SteveNoise, Transition
 from maac_tf.replay import ReplayBuffer
-
-
-# How fast the range of rewards, and with it the scale of the critics, follows what is seen.
-REWARD_RANGE_RATE = 1e-3
+from maac_tf.value_range import ValueRange
 
 
 class UpdateNoise(NamedTuple):
-  """All that is random in one update: with it given, the update is a deterministic function."""
+  """All that is random in one update."""
 
   env_indices: tf.Tensor  # which transitions of D_env
   model_indices: tf.Tensor  # and of D_model
   policy: PolicyNoise
   target: PolicyNoise | SteveNoise | None  # what the targets imagine beyond the policy's rollout
   target_critics: tf.Tensor  # which of the target critics
-
-
-def _permutations(shape, seed):
-  """Random permutations of range(shape[-1]); unlike a shuffle, XLA has a kernel for these."""
-  keys = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32)
-  return tf.argsort(keys, axis=-1)
-
-
-def _quantiles(reward):
-  """[2]: the 1 % and 99 % quantiles."""
-  return tfp.stats.percentile(reward, [1.0, 99.0])
 
 
 def _reset(optimizer):
@@ -99,12 +85,12 @@ class Maac(tf.Module):
       critic_horizon: h_max, the longest STEVE rollout; 0 is one-step TD.
       num_trajectories: K, trajectories from each start state.
       num_final_actions: n, action samples at s_H.
-      soft_returns: every imagined step carries its entropy bonus, not the start state alone, so that
-        the policy ascends what the (soft) critics estimate.
-      policy_value: "min" or "mean" of the critics at s_H. The minimum guards against overestimates,
-        but its gradient follows one critic; with more than two, the mean is smoother.
-      shared_rollout: the critics learn from the policy's own rollouts, Q(s_0, a_0) from the return of
-        H steps, at no further cost. Without it, from stored steps and STEVE.
+      soft_returns: every imagined step carries its entropy bonus, not the start state alone, so
+        that the policy ascends what the (soft) critics estimate.
+      policy_value: "min" or "mean" of the critics at s_H. The minimum guards against
+        overestimates, but its gradient is of one critic; the mean of several is smoother.
+      shared_rollout: the critics learn from the policy's own rollouts, Q(s_0, a_0) from the return
+        of H steps, at no further cost. Without it, from stored steps and STEVE.
       models_per_target: M, the random subset of the ensemble in the STEVE targets.
       critics_per_target: how many target critics, drawn at each update, the minimum in the targets
         is taken over (Chen et al. 2021); None is all.
@@ -116,7 +102,8 @@ class Maac(tf.Module):
       batch_size: B, transitions an update.
       real_fraction: the share of a batch from D_env; the rest is from D_model.
       discount: γ.
-      polyak_decay: of the target critics, 1 - τ.
+      polyak_decay: of the target critics, 1 - τ. An error of the values of states that lead to each
+        other dies out by γ^H every 1 / τ updates; few updates a step need a large τ.
       initial_temperature: β before tuning.
       target_entropy: in nats; None is minus the action size.
       reset_optimizers: forget the optimizers' moments at every iteration, as the models, and with
@@ -160,7 +147,6 @@ class Maac(tf.Module):
     sizes = environment.observation_size, environment.action_size
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(4) // 2]
 
-    self._task = task
     self.action_scale, self.action_shift = environment.action_scale, environment.action_shift
     self.observation_size, self.action_size = sizes
     self.horizon, self.critic_horizon = horizon, critic_horizon
@@ -168,8 +154,7 @@ class Maac(tf.Module):
     self.models_per_target, self.batch_size = models_per_target, batch_size
     self.num_real = round(batch_size * real_fraction)
     self.soft_returns, self.shared_rollout = soft_returns, shared_rollout
-    self.bound_values, self.normalize_observations = bound_values, normalize_observations
-    self.learns_reward = learn_reward or task.reward_fn is None
+    self.normalize_observations = normalize_observations
     self._reduce_critics = {"min": tf.reduce_min, "mean": tf.reduce_mean}[policy_value]
     self.reset_optimizers = reset_optimizers
     self.discount, self.polyak_decay = discount, polyak_decay
@@ -179,17 +164,18 @@ class Maac(tf.Module):
     self.critic = Critic(*sizes, seed=seeds[1])
     self.target_critic = Critic(*sizes, seed=seeds[1])
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
-    self.dynamics = self.dynamics_fit = self.model_buffer = None
+    self.dynamics = self.dynamics_fit = self.steps = self.model_buffer = None
     self.critics_per_target = critics_per_target or self.critic.num_critics
     if self.uses_model:
-      self.dynamics = Dynamics(*sizes, self.learns_reward, seed=seeds[2])
+      self.dynamics = Dynamics(*sizes, learn_reward or task.reward_fn is None, seed=seeds[2])
       self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, seeds[3])
+      self.steps = imagine.ModelSteps(self.dynamics, task, environment)
     if self.imagines:
       self.model_buffer = ReplayBuffer(model_capacity, *sizes)
     self._check_combination()
+    self._noise_sizes = sizes[1], self.dynamics.outcome_size if self.dynamics else 0
 
-    # A low and a high quantile of the soft rewards seen, slowly following them.
-    self._reward_range = tf.Variable([0.0, 0.0], trainable=False)
+    self.value_range = ValueRange(discount) if bound_values else None
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
     self._policy_optimizer = keras.optimizers.Adam(policy_learning_rate)
     self._critic_optimizer = keras.optimizers.Adam(critic_learning_rate)
@@ -289,39 +275,13 @@ class Maac(tf.Module):
       _reset(self._policy_optimizer)
       _reset(self._critic_optimizer)
       _reset(self._temperature_optimizer)
-    if self.bound_values and tf.reduce_all(self._reward_range == 0.0):
-      self._set_reward_range(_quantiles(everything.reward))
+    if self.value_range:
+      self.value_range.start(everything.reward)
+      self._scale_critics()
 
-  def _set_reward_range(self, reward_range):
-    self._reward_range.assign(reward_range)
-    low, high = tf.unstack(self._value_range())
-    self.critic.scale.assign(high - low)
-    self.target_critic.scale.assign(high - low)
-
-  def _value_range(self):
-    """[2]: the least and the greatest value, 0 included as an episode may end."""
-    bounds = tf.stack([tf.minimum(self._reward_range[0], 0), tf.maximum(self._reward_range[1], 0)])
-    return bounds / (1.0 - self.discount)
-
-  def _judge(self, observation, action, outcome):
-    """The step's next observation, reward and termination, from what the model predicted."""
-    next_observation, reward = outcome[..., : self.observation_size], outcome[..., -1]
-    action = action * self.action_scale + self.action_shift
-    arguments = observation, action, next_observation
-    if not self.learns_reward:
-      reward = self._task.reward_fn(*arguments)
-    return next_observation, reward, self._task.termination_fn(*arguments)
-
-  def _step_random_member(self, observation, action, noise):
-    """f_U: each of [N, ...] trajectories by a random member; noise: (normal, permutation)."""
-    outcome = imagine.random_member(
-      self.dynamics.sample, self.dynamics.ensemble_size, observation, action, *noise
-    )
-    return self._judge(observation, action, outcome)
-
-  def _step_own_member(self, observation, action, noise):
-    """f_m: [E, N, ...], each trajectory by the member it is dealt to."""
-    return self._judge(observation, action, self.dynamics.sample(observation, action, noise))
+  def _scale_critics(self):
+    for critic in (self.critic, self.target_critic):
+      critic.scale.assign(self.value_range.width())
 
   @tf.function
   def fill_model_buffer(self, num_starts: int, rollout_length: int, seed):
@@ -337,8 +297,8 @@ class Maac(tf.Module):
     observation = self.env_buffer.gather(starts[0]).observation
     terminated = 0.0
     for t in tf.range(rollout_length):
-      noise = self._rollout_noise(1, num_starts, seeds[t + 1])
-      trajectory = imagine.rollout(self.policy.act, self._step_random_member, observation, noise)
+      noise = rollout_noise(1, num_starts, *self._noise_sizes, seeds[t + 1])
+      trajectory = imagine.rollout(self.policy.act, self.steps.random_member, observation, noise)
       terminal = trajectory.terminal[0]
       next_observation = trajectory.observation[1]
       self.model_buffer.add(
@@ -355,51 +315,19 @@ class Maac(tf.Module):
       terminated += tf.reduce_mean(tf.cast(terminal, tf.float32)) / rollout_length
     return terminated
 
-  def _rollout_noise(self, horizon, num_trajectories, seed) -> imagine.RolloutNoise:
-    """For rollouts through random members."""
-    a, m, p = tf.unstack(tf.random.split(seed, 3))
-    normal = tf.random.stateless_normal
-    shape = [horizon, num_trajectories]
-    outcome_size = self.dynamics.outcome_size if self.dynamics else 0
-    return imagine.RolloutNoise(
-      action=normal([*shape, self.action_size], a),
-      model=(normal([*shape, outcome_size], m), _permutations(shape, p)),
-    )
-
-  def _policy_noise(self, horizon, seed) -> PolicyNoise:
-    r, f = tf.unstack(tf.random.split(seed, 2))
-    trajectories = self.batch_size * self.num_trajectories
-    final_shape = [self.num_final_actions, trajectories, self.action_size]
-    return PolicyNoise(
-      rollout=self._rollout_noise(horizon, trajectories, r),
-      final_action=tf.random.stateless_normal(final_shape, f),
-    )
-
-  def _steve_noise(self, seed) -> SteveNoise:
-    c1, ca, cm, cf, members = tf.unstack(tf.random.split(seed, 5))
-    normal = tf.random.stateless_normal
-    ensemble_size = self.dynamics.ensemble_size if self.dynamics else 1
-    num_members = min(self.models_per_target, ensemble_size)
-    dealt = [ensemble_size, self.batch_size // ensemble_size * num_members]
-    outcome_size = self.dynamics.outcome_size if self.dynamics else 0
-    return SteveNoise(
-      first_action=normal([self.batch_size, self.action_size], c1),
-      rollout=imagine.RolloutNoise(
-        action=normal([self.critic_horizon, *dealt, self.action_size], ca),
-        model=normal([self.critic_horizon, *dealt, outcome_size], cm),
-      ),
-      final_action=normal([*dealt, self.action_size], cf),
-      members=_permutations([ensemble_size], members)[:num_members],
-    )
-
   def draw(self, seed) -> UpdateNoise:
     """All the randomness of one update."""
     e, d, p, t, c = tf.unstack(tf.random.split(seed, 5))
     num_model = self.batch_size - self.num_real
-    if not self.shared_rollout:
-      target = self._steve_noise(t)
-    else:  # with H = 0, one step beyond the policy's rollout
-      target = None if self.horizon else self._policy_noise(1, t)
+    trajectories = self.batch_size * self.num_trajectories
+    policy_sizes = trajectories, self.num_final_actions, *self._noise_sizes
+    if self.shared_rollout:  # with H = 0, one step beyond the policy's rollout
+      target = None if self.horizon else policy_noise(1, *policy_sizes, t)
+    else:
+      ensemble_size = self.dynamics.ensemble_size if self.dynamics else 1
+      num_members = min(self.models_per_target, ensemble_size)
+      sizes = self.batch_size, num_members, ensemble_size, *self._noise_sizes
+      target = steve_noise(self.critic_horizon, *sizes, t)
     return UpdateNoise(
       env_indices=self.env_buffer.random_indices([self.num_real], e),
       model_indices=(
@@ -407,9 +335,9 @@ class Maac(tf.Module):
         if self.imagines
         else tf.zeros([0], tf.int64)
       ),
-      policy=self._policy_noise(self.horizon, p),
+      policy=policy_noise(self.horizon, *policy_sizes, p),
       target=target,
-      target_critics=_permutations([self.critic.num_critics], c)[: self.critics_per_target],
+      target_critics=permutations([self.critic.num_critics], c)[: self.critics_per_target],
     )
 
   def update(self, noise: UpdateNoise):
@@ -431,7 +359,7 @@ class Maac(tf.Module):
       tape.watch([v.value for v in variables])
       starts = tf.tile(batch.observation, [self.num_trajectories, 1])
       path = objectives.imagine_path(
-        self.policy.act, self._step_random_member, starts, noise.policy
+        self.policy.act, self.steps.random_member, starts, noise.policy
       )
       policy_loss = objectives.policy_loss(
         path,
@@ -451,7 +379,7 @@ class Maac(tf.Module):
     self._temperature_optimizer.apply(gradient, [self._log_temperature])
 
     # ψ ← ψ - β_Q ∇J_Q(ψ)
-    if self.bound_values:
+    if self.value_range:
       self._follow_rewards(path, batch, temperature)
     observation, action, targets, diagnostics = self._targets(path, batch, noise, **parameters)
     variables = self.critic.trainable_variables
@@ -471,10 +399,9 @@ class Maac(tf.Module):
       "critic/gradient_norm": tf.linalg.global_norm(critic_gradient),
       "critic/target": tf.reduce_mean(targets),
     }
-    if self.bound_values:
-      diagnostics["critic/reward_low"], diagnostics["critic/reward_high"] = tf.unstack(
-        self._reward_range
-      )
+    if self.value_range:
+      low, high = tf.unstack(self.value_range.reward_quantiles)
+      diagnostics |= {"critic/reward_low": low, "critic/reward_high": high}
     if self.horizon:
       diagnostics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
     return diagnostics
@@ -484,14 +411,14 @@ class Maac(tf.Module):
 
     def target_values(observation, action):
       values = tf.gather(self.target_critic(observation, action), noise.target_critics)
-      if self.bound_values:
-        values = tf.clip_by_value(values, *tf.unstack(self._value_range()))
+      if self.value_range:
+        values = tf.clip_by_value(values, *self.value_range.bounds())
       return values
 
     act = self.policy.act
     if not self.shared_rollout:
       targets, weights = objectives.steve_targets(
-        act, self._step_own_member, target_values, batch, noise.target, **parameters
+        act, self.steps.own_member, target_values, batch, noise.target, **parameters
       )
       weights = tf.unstack(tf.reduce_mean(weights, -1))
       diagnostics = {f"critic/steve_weight_{h}": weight for h, weight in enumerate(weights)}
@@ -500,7 +427,7 @@ class Maac(tf.Module):
     if not self.horizon:  # the policy's rollout is s_0 alone, with its action: one step more
       first = path.final_action[0], path.final_log_prob[0]
       path = objectives.imagine_path(
-        act, self._step_random_member, trajectory.observation[0], noise.target, first
+        act, self.steps.random_member, trajectory.observation[0], noise.target, first
       )
       trajectory = path.trajectory
     targets = objectives.path_targets(
@@ -509,31 +436,14 @@ class Maac(tf.Module):
     return trajectory.observation[0], trajectory.action[0], targets, {}
 
   def _follow_rewards(self, path, batch, temperature):
-    """Moves the reward range a little towards that of the soft rewards of this update."""
+    """Moves the value range, and with it the critics' scale, towards this update's rewards."""
     trajectory = path.trajectory
     if self.horizon:
       reward = tf.stack(trajectory.reward) - temperature * tf.stack(trajectory.log_prob)
     else:
       reward = batch.reward - temperature * tf.reduce_mean(path.final_log_prob)
-    step = REWARD_RANGE_RATE * (_quantiles(reward) - self._reward_range)
-    self._set_reward_range(self._reward_range + step)
-
-  @tf.function
-  def train(self, num_updates, seed):
-    """`num_updates` updates in one call.
-
-    Args:
-      num_updates: scalar int tensor.
-      seed: [2] int.
-
-    Returns:
-      The diagnostics of `update`, averaged.
-    """
-    totals = self.compiled_update(self.draw(tf.random.fold_in(seed, 0)))
-    for i in tf.range(1, num_updates):
-      diagnostics = self.compiled_update(self.draw(tf.random.fold_in(seed, i)))
-      totals = tf.nest.map_structure(tf.add, totals, diagnostics)
-    return tf.nest.map_structure(lambda x: x / tf.cast(num_updates, tf.float32), totals)
+    self.value_range.follow(reward)
+    self._scale_critics()
 
   @tf.function
   def train(self, num_updates, seed):

@@ -80,7 +80,9 @@ class DynamicsFit(tf.Module):
       [v for v in dynamics.trainable_variables if v.shape[1] == 1]
     )
     self._optimizer.build(dynamics.trainable_variables)
-    self._fitted = dynamics.trainable_variables + ([dynamics.log_var] if dynamics.constant_noise else [])
+    self._fitted = dynamics.trainable_variables + (
+      [dynamics.log_var] if dynamics.constant_noise else []
+    )
     self._best = [tf.Variable(v, trainable=False) for v in self._fitted]
 
   def negative_log_likelihood(self, batch):

@@ -104,3 +104,28 @@ def from_members(x, members, ensemble_size):
   slots = tf.reshape(slot[..., tf.newaxis] + tf.range(rows), [num_members, -1])  # [M, B]
   flat = tf.reshape(x, tf.concat([tf.shape(x)[:-2], [-1]], 0))
   return tf.gather(flat, slots, axis=-1)
+
+
+class ModelSteps:
+  """The ensemble as the `step` of a rollout, with reward and termination in the task's units."""
+
+  def __init__(self, dynamics, task, environment):
+    self._dynamics, self._task = dynamics, task
+    self._scale, self._shift = environment.action_scale, environment.action_shift
+
+  def random_member(self, observation, action, noise):
+    """f_U: each of [N, ...] trajectories by a random member; noise: (normal, permutation)."""
+    sizes = self._dynamics.sample, self._dynamics.ensemble_size
+    return self._judge(observation, action, random_member(*sizes, observation, action, *noise))
+
+  def own_member(self, observation, action, noise):
+    """f_m: [E, N, ...], each trajectory by the member it is dealt to."""
+    return self._judge(observation, action, self._dynamics.sample(observation, action, noise))
+
+  def _judge(self, observation, action, outcome):
+    """(next_observation, reward, terminal) of the outcome that the models predicted."""
+    next_observation = outcome[..., : observation.shape[-1]]
+    arguments = observation, action * self._scale + self._shift, next_observation
+    learned = self._dynamics.predicts_reward
+    reward = outcome[..., -1] if learned else self._task.reward_fn(*arguments)
+    return next_observation, reward, self._task.termination_fn(*arguments)

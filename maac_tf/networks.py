@@ -85,9 +85,7 @@ def _normalizer(size, dtype):
   return normalizer
 
 
-def _mlp(
-  members, sizes, activation, seed, dtype, layer_norm=False, zero_last_layer=False
-):
+def _mlp(members, sizes, activation, seed, dtype, layer_norm=False, zero_last_layer=False):
   """`members` multilayer perceptrons as one Keras model, each with its own random weights.
 
   Args:
@@ -205,9 +203,7 @@ class Critic(keras.Model):
     return self.scale * values
 
 
-@gin.configurable(
-  denylist=["observation_size", "action_size", "predicts_reward", "seed", "dtype"]
-)
+@gin.configurable(denylist=["observation_size", "action_size", "predicts_reward", "seed", "dtype"])
 class Dynamics(keras.Model):
   """The ensemble f: E Gaussians over the outcome of a step (section 4.3, model learning).
 

@@ -39,7 +39,7 @@ class SteveNoise(NamedTuple):
 
 
 class Path(NamedTuple):
-  """An imagined trajectory of H steps and n actions at its end: what an H-step return is made of."""
+  """An imagined trajectory of H steps and n actions at its end: all that an H-step return needs."""
 
   trajectory: imagine.Trajectory
   final_action: tf.Tensor  # [n, ..., A] at s_H

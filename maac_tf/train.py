@@ -59,7 +59,10 @@ def main(argv):
   if stopped_by:
     print(f"Saved. Resume with: {_resume_command(run_dir)}")
     return 128 + stopped_by
-  print(f"Finished. The policy is in {run_dir}/policy, the curve in {run_dir}/curve.png.")
+  print(
+    f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, the curve "
+    f"in {run_dir}/curve.png."
+  )
   return 0
 
 

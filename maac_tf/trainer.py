@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Collection
 
 import gin
 import numpy as np
@@ -112,11 +113,9 @@ class Trainer(tf.Module):
     self.iteration = tf.Variable(0, dtype=tf.int64, trainable=False)  # finished ones
     self.env_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
     # The networks of the best evaluation so far, its return, and what `_BEST` names.
-    self._best_networks = [
-      tf.Variable(v, trainable=False) for v in self.agent.network_variables()
-    ]
+    self._best_networks = [tf.Variable(v, trainable=False) for v in self.agent.network_variables()]
     self._best_evaluation = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
-    self._best = tf.Variable([np.nan] * len(_BEST), dtype=tf.float64, trainable=False)
+    self.best = tf.Variable([np.nan] * len(_BEST), dtype=tf.float64, trainable=False)
     self.best_is_now = False  # whether the last iteration's
     self.random_steps, self.steps_per_iteration = random_steps, steps_per_iteration
     self.initial_updates = initial_updates
@@ -237,8 +236,8 @@ class Trainer(tf.Module):
         kept.assign(variable)
       returns = self._run_episodes(BEST_EVALUATION_EPISODES, BEST_EVALUATION_SEED).returns
       self._best_evaluation.assign(evaluation)
-      self._best.assign([np.mean(returns), np.std(returns), int(self.env_steps)])
-    values = self._best.numpy().tolist()
+      self.best.assign([np.mean(returns), np.std(returns), int(self.env_steps)])
+    values = self.best.numpy().tolist()
     return dict(zip(_BEST, [None if np.isnan(v) else v for v in values], strict=True))
 
   @property
@@ -295,7 +294,14 @@ class _Clock:
 
 
 @gin.configurable(denylist=["run_dir", "overridden"])
-def train(run_dir: str, overridden=frozenset(), *, task: str = gin.REQUIRED, seed: int = 0, iterations: int = 50):
+def train(
+  run_dir: str,
+  overridden: Collection[str] = (),
+  *,
+  task: str = gin.REQUIRED,
+  seed: int = 0,
+  iterations: int = 50,
+):
   """Trains MAAC on a task, or goes on with the run that `run_dir` holds.
 
   SIGINT (Ctrl-C) and SIGTERM finish the iteration and save it; a second one stops at once, which
@@ -342,6 +348,12 @@ def _train(trainer, run, iterations):
       run.save()
       bar.set_postfix_str(_summary(row))
       tqdm.tqdm.write(f"{row['env_steps']:>9,} steps  {_summary(row)}")
+  if trainer.has_best:
+    value, spread, steps = trainer.best.numpy()
+    print(
+      f"The best policy, after {steps:,.0f} steps: return {value:.1f} ± {spread:.1f} over "
+      f"{BEST_EVALUATION_EPISODES} further episodes."
+    )
   return stop.signal if int(trainer.iteration) < iterations else None
 
 

@@ -24,7 +24,6 @@ TINY = (
   "Critic.hidden_units = (16, 16)",
   "Dynamics.hidden_units = (16, 16)",
   "Dynamics.ensemble_size = 4",
-  "Maac.models_per_target = 2",
   "DynamicsFit.max_epochs = 3",
 )
 

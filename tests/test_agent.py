@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from maac_tf import objectives
-from maac_tf.agent import REWARD_RANGE_RATE, Maac
+from maac_tf.agent import Maac
 from maac_tf.envs import make_task
 from maac_tf.objectives import Transition
+from maac_tf.value_range import RATE
 
 SEED = tf.constant([3, 4], tf.int64)
 
@@ -140,7 +141,7 @@ def test_a_learned_reward_is_what_the_models_predict(tiny):
   assert agent.dynamics.outcome_size == 4
   observation, action = tf.ones([8, 3]), tf.zeros([8, 1])
   noise = tf.random.stateless_normal([8, 4], [1, 2]), tf.range(8)
-  after, reward, _ = agent._step_random_member(observation, action, noise)
+  after, reward, _ = agent.steps.random_member(observation, action, noise)
   predicted = agent.dynamics.sample(
     *(tf.reshape(x, [4, 2, -1]) for x in (observation, action, noise[0]))
   )
@@ -163,7 +164,7 @@ def test_critics_learn_the_return_of_the_policys_own_rollout(tiny, horizon):
   noise = agent.draw(SEED)
   batch = agent.model_buffer.gather(noise.model_indices)
   path = objectives.imagine_path(
-    agent.policy.act, agent._step_random_member, batch.observation, noise.policy
+    agent.policy.act, agent.steps.random_member, batch.observation, noise.policy
   )
   parameters = {"discount": 0.9, "temperature": 0.3}
   observation, action, targets, _ = agent._targets(path, batch, noise, **parameters)
@@ -174,7 +175,7 @@ def test_critics_learn_the_return_of_the_policys_own_rollout(tiny, horizon):
     np.testing.assert_array_equal(action, path.final_action[0])
     first = path.final_action[0], path.final_log_prob[0]
     path = objectives.imagine_path(
-      agent.policy.act, agent._step_random_member, batch.observation, noise.target, first
+      agent.policy.act, agent.steps.random_member, batch.observation, noise.target, first
     )
   steps = path.trajectory
   value = agent.target_critic(steps.observation[-1], path.final_action[0]).numpy()
@@ -189,7 +190,7 @@ def test_values_are_bounded_by_the_rewards_seen(tiny):
   agent = _agent(discount=0.9, **SHIPPED)
   rewards = agent.env_buffer.gather(tf.range(200)).reward.numpy()
   low, high = np.sort(rewards)[[2, 197]]  # 1 % and 99 % of 200
-  np.testing.assert_allclose(agent._reward_range, [low, high], rtol=1e-5)
+  np.testing.assert_allclose(agent.value_range.reward_quantiles, [low, high], rtol=1e-5)
   assert agent.critic.scale.numpy() == pytest.approx(10 * (high - low), rel=1e-5)
   assert agent.target_critic.scale.numpy() == agent.critic.scale.numpy()
   agent.target_critic._mlp.layers[-1].bias.assign(
@@ -198,18 +199,18 @@ def test_values_are_bounded_by_the_rewards_seen(tiny):
   noise = agent.draw(SEED)
   batch = agent.model_buffer.gather(noise.model_indices)
   path = objectives.imagine_path(
-    agent.policy.act, agent._step_random_member, batch.observation, noise.policy
+    agent.policy.act, agent.steps.random_member, batch.observation, noise.policy
   )
   targets = agent._targets(path, batch, noise, discount=1.0, temperature=0.0)[2]
   rewards = np.sum(path.trajectory.reward, 0)
   np.testing.assert_allclose(targets - rewards, 10 * low, rtol=1e-4)
-  before = agent._reward_range.numpy()
+  before = agent.value_range.reward_quantiles.numpy()
   agent.update(noise)
   trajectory = path.trajectory
   soft = np.stack(trajectory.reward) - 0.1 * np.stack(trajectory.log_prob)
   quantiles = np.percentile(soft, [1, 99], method="nearest")
   np.testing.assert_allclose(
-    agent._reward_range, before + REWARD_RANGE_RATE * (quantiles - before), rtol=1e-4
+    agent.value_range.reward_quantiles, before + RATE * (quantiles - before), rtol=1e-4
   )
 
 

@@ -126,7 +126,8 @@ def test_the_reward_is_one_more_output():
   reward = 3.0 * rows.observation[:, 0] - rows.action[:, 0] + 7.0 + 0.2 * noise
   known = ReplayBuffer(3_100, 2, 1)
   known.add(rows._replace(reward=tf.cast(reward, tf.float32)))
-  DynamicsFit(dynamics, known, seed=3).fit(tf.constant([1, 2]))
+  fit = DynamicsFit(dynamics, known, seed=3)
+  fit.fit(tf.constant([1, 2]))
   test, mean = _data(500, 9)
   gaussian = dynamics(*(tf.stack([x] * 4) for x in (test.observation, test.action)))
   want = np.concatenate(

@@ -1,19 +1,21 @@
-"""That it learns: the shipped pendulum, in full (about a minute and a half on two cores)."""
+"""That it learns: the shipped pendulum, in full (about a minute on two cores)."""
 
 import csv
 import pathlib
 
 from maac_tf import config
-from maac_tf.trainer import train
+from maac_tf.envs import make_task
+from maac_tf.trainer import Trainer, train
 
 GIN = pathlib.Path(__file__).parent.parent / "gin"
 
 
 def test_pendulum_swings_up_and_balances(tmp_path):
   config.load([str(GIN / "pendulum.gin")])
+  assert Trainer(make_task("pendulum")).evaluate()["eval/return"] < -800  # before it learned
   assert train(str(tmp_path / "run")) is None
   with open(tmp_path / "run" / "metrics.csv", newline="") as file:
     rows = list(csv.DictReader(file))
   returns = [float(row["eval/return"]) for row in rows]  # over 20 episodes of fixed start seeds
-  assert returns[0] < -400  # it did not know how to at first
-  assert sum(returns[-3:]) / 3 > -200
+  assert sum(returns[-3:]) / 3 > -150
+  assert float(rows[-1]["best/return"]) > -220  # on other start seeds

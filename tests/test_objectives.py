@@ -270,9 +270,7 @@ def test_path_targets_carry_no_gradient():
     path = objectives.imagine_path(
       policy.act, _linear_gaussian(), tf.ones([4, 3], tf.float64), _policy_noise(2, 4, 1, (3, 2))
     )
-    targets = objectives.path_targets(
-      path, lambda s, a: a[..., 0], discount=0.9, temperature=0.2
-    )
+    targets = objectives.path_targets(path, lambda s, a: a[..., 0], discount=0.9, temperature=0.2)
   variables = policy.trainable_variables
   assert tape.gradient(targets, variables) == [None] * len(variables)
 

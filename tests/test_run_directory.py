@@ -49,7 +49,8 @@ def finished_run(original_run, tiny, tmp_path):
 
 def test_a_run_leaves_all_of_its_files(finished_run):
   assert {f.name for f in finished_run.iterdir() if f.name[0] not in ".e"} == {
-    "config.gin", "operative_config.gin", "metrics.csv", "checkpoints", "policy", "curve.png",
+    "config.gin", "operative_config.gin", "metrics.csv", "checkpoints", "policy", "policy_last",
+    "curve.png",
   }  # fmt: skip
   rows = _rows(finished_run)
   assert [row["env_steps"] for row in rows] == ["340", "380"]

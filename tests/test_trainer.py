@@ -8,18 +8,25 @@ import pytest
 import tensorflow as tf
 
 from maac_tf import config
+from maac_tf.agent import Maac
 from maac_tf.envs import make_task
 from maac_tf.trainer import Trainer
 from tests.conftest import TINY
 
 GIN = pathlib.Path(__file__).parent.parent / "gin"
-TASK_FILES = sorted(p for p in GIN.glob("*.gin") if p.name != "maac.gin")
+TASK_FILES = sorted(p for p in GIN.glob("*.gin") if p.stem not in ("maac", "paper"))
+GYMNASIUM = sorted((GIN / "gymnasium").glob("*.gin"))
 ABLATIONS = sorted((GIN / "ablations").glob("*.gin"))
+HOPPER, PAPER = GIN / "hopper.gin", GIN / "paper.gin"
+COMBINATIONS = (
+  [[t] for t in TASK_FILES + GYMNASIUM]
+  + [[t, PAPER] for t in TASK_FILES]
+  + [[HOPPER, PAPER, a] for a in ABLATIONS]
+  + [[HOPPER, GIN / "ablations" / "h0.gin"]]
+)
 
 
-@pytest.mark.parametrize("files", [[t] for t in TASK_FILES] + [
-  [GIN / "hopper.gin", a] for a in ABLATIONS
-], ids=lambda files: files[-1].stem)  # fmt: skip
+@pytest.mark.parametrize("files", COMBINATIONS, ids=lambda files: "-".join(f.stem for f in files))
 def test_every_shipped_gin_file_runs(files):
   config.load([str(f) for f in files], TINY)
   trainer = Trainer(make_task(gin.query_parameter("train.task")))
@@ -37,8 +44,108 @@ def test_every_shipped_gin_file_runs(files):
   ],
 )
 def test_ablations_change_what_they_name(name, setting, value):
-  config.load([str(GIN / "hopper.gin"), str(GIN / "ablations" / f"{name}.gin")], TINY)
+  config.load([str(HOPPER), str(PAPER), str(GIN / "ablations" / f"{name}.gin")], TINY)
   assert getattr(Trainer(make_task("hopper")).agent, setting) == value
+
+
+@pytest.mark.parametrize("task", ["half_cheetah", "hopper", "walker2d", "ant"])
+def test_paper_is_the_setting_of_the_paper(task):
+  """What the authors' runs and ours of them had (design section 3, results/), task by task."""
+  config.load([str(GIN / f"{task}.gin"), str(PAPER)])
+  trainer = Trainer(make_task(task), random_steps=32, steps_per_iteration=32)
+  agent = trainer.agent
+  assert agent.horizon == (2 if task == "walker2d" else 4)
+  assert (agent.critic_horizon, agent.models_per_target, agent.num_final_actions) == (2, 4, 5)
+  assert (agent.num_real, agent.discount, agent.critics_per_target) == (26, 0.99, 2)
+  assert not (agent.shared_rollout or agent.soft_returns or agent.bound_values)
+  assert not (agent.normalize_observations or agent.reset_optimizers)
+  assert trainer.initial_updates == 0 and trainer.rounds == 4
+  long = {"hopper": (1, 15, 20, 100), "ant": (1, 25, 20, 100)}
+  assert trainer.rollout_schedule == long.get(task, (1, 1, 0, 1))
+  assert gin.query_parameter("Policy.hidden_units") == (256, 256)
+  operative = gin.operative_config_str()
+  activations = (
+    "relu" if task == "half_cheetah" else "tanh",
+    ("tanh" if task in ("hopper", "walker2d") else "relu"),
+  )
+  assert f"paper_policy_activation = '{activations[0]}'" in operative
+  assert f"paper_critic_activation = '{activations[1]}'" in operative
+
+
+def test_what_has_no_effect_is_found(tiny):
+  unused = Trainer(make_task("pendulum"), rounds=1).agent.unused_parameters
+  assert config.without_effect({"Maac.horizon", "train.seed"}, unused()) == {}
+  agent = Maac(make_task("pendulum"), make_task("pendulum").make_environment(), shared_rollout=True)
+  found = config.without_effect(
+    {"Maac.critic_horizon", "Maac.horizon", "paper_horizon"}, agent.unused_parameters()
+  )
+  assert found == {
+    "Maac.critic_horizon": "the critics learn from the policy's own rollouts (Maac.shared_rollout)",
+    "paper_horizon": "no file that was given uses it",
+  }
+  sac = Maac(
+    make_task("pendulum"),
+    make_task("pendulum").make_environment(),
+    horizon=0,
+    critic_horizon=0,
+    real_fraction=1.0,
+  )
+  found = config.without_effect(
+    {"Dynamics.ensemble_size", "Maac.model_capacity", "Maac.batch_size"}, sac.unused_parameters()
+  )
+  assert set(found) == {"Dynamics.ensemble_size", "Maac.model_capacity"}
+
+
+def test_the_best_networks_are_kept_and_evaluated_on_other_seeds(tiny, monkeypatch):
+  trainer = Trainer(make_task("pendulum"), random_steps=40)
+  trainer.collect(40, random=True)
+  seeds = []
+  run = trainer._run_episodes
+
+  def spy(count, seed):
+    seeds.append((count, seed))
+    return run(count, seed)
+
+  monkeypatch.setattr(trainer, "_run_episodes", spy)
+  first = [v.numpy() for v in trainer.agent.network_variables()]
+  assert not trainer.has_best
+  assert trainer.keep_best(None) == {
+    "best/return": None, "best/return_std": None, "best/env_steps": None,
+  }  # fmt: skip
+  kept = trainer.keep_best(-500.0)
+  assert trainer.best_is_now and trainer.has_best and seeds == [(20, 20_000)]
+  assert kept["best/env_steps"] == 40 and kept["best/return"] < -500
+  for variable in trainer.agent.network_variables():
+    variable.assign_add(tf.ones_like(variable))
+  assert trainer.keep_best(-600.0) == kept  # worse: what was best stays
+  assert not trainer.best_is_now and len(seeds) == 1
+  trainer.restore_best()
+  for variable, value in zip(trainer.agent.network_variables(), first, strict=True):
+    np.testing.assert_array_equal(variable, value)
+  for variable in trainer.agent.network_variables():
+    variable.assign_add(tf.ones_like(variable))
+  trainer.keep_best(-400.0)
+  trainer.restore_best()
+  np.testing.assert_array_equal(trainer.agent.network_variables()[0], first[0] + 1)
+
+
+def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
+  """The policy that collects for the first time is not the initial one any more."""
+  trainer = Trainer(make_task("pendulum"), initial_updates=10)  # 5 updates a round
+  updates, acted_after = [], []
+  train, collect = trainer.agent.train, trainer.collect
+
+  def count(number, seed):
+    updates.append(int(number))
+    return train(number, seed)
+
+  def note(steps, random=False):
+    acted_after.append(sum(updates))
+    return collect(steps, random)
+
+  trainer.agent.train, trainer.collect = count, note
+  trainer.run_iteration()
+  assert acted_after == [0, 10] and sum(updates) == 30
 
 
 def test_time_limit_is_not_termination(tiny):
@@ -63,11 +170,11 @@ def test_rollouts_grow_linearly(tiny):
 
 
 def test_rollout_starts_shrink_to_fit_the_buffer(tiny):
-  trainer = Trainer(make_task("pendulum"), rollout_schedule=(5, 5, 0, 1), rounds=2)
+  trainer = Trainer(make_task("pendulum"), rollout_schedule=(20, 20, 0, 1), rounds=2)
   trainer.collect(50, random=True)
   for _ in range(2):
-    assert trainer.imagine()["imagine/length"] == 5
-  assert trainer.agent.model_buffer.size == 2 * 400 * 5  # capacity 4,000: all fit, none is lost
+    assert trainer.imagine()["imagine/length"] == 20
+    assert trainer.agent.model_buffer.size == 200 * 20  # capacity 4,000: a round fits, none is lost
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny):

@@ -184,9 +184,7 @@ TASKS = {
     _gymnasium_task("half_cheetah_v5", "HalfCheetah-v5"),
     _gymnasium_task("hopper_v5", "Hopper-v5", _hopper_terminates),
     _gymnasium_task("walker2d_v5", "Walker2d-v5", _walker2d_terminates),
-    _gymnasium_task(
-      "ant_v5", "Ant-v5", _ant_terminates, include_cfrc_ext_in_observation=False
-    ),
+    _gymnasium_task("ant_v5", "Ant-v5", _ant_terminates, include_cfrc_ext_in_observation=False),
     Task("pendulum", lambda: gym.make("Pendulum-v1"), _pendulum_reward),
     Task("double_integrator", _make_double_integrator, _double_integrator_reward),
   )
