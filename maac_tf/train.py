@@ -60,8 +60,8 @@ def main(argv):
     print(f"Saved. Resume with: {_resume_command(run_dir)}")
     return 128 + stopped_by
   print(
-    f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, the curve "
-    f"in {run_dir}/curve.png."
+    f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, "
+    f"the curve in {run_dir}/curve.png."
   )
   return 0
 
