@@ -39,8 +39,9 @@ def _reset(optimizer):
 class Maac(tf.Module):
   """Model-augmented actor-critic (section 4.3).
 
-  H = 0, `critic_horizon` = 0 and `real_fraction` = 1 turn off, one by one, the model's three uses:
-  policy gradient, critic targets, data. A model that nothing uses is not built.
+  H = 0, `critic_horizon` = 0 (without `shared_rollout`) and `real_fraction` = 1 turn off, one by
+  one, the model's three uses: policy gradient, critic targets, data. A model that nothing uses is
+  not built.
   """
 
   def __init__(
@@ -65,6 +66,7 @@ class Maac(tf.Module):
     real_fraction: float = 0.1,
     discount: float = 0.99,
     polyak_decay: float = 0.995,
+    policy_decay: float = 0.0,
     policy_learning_rate: float = 3e-4,
     critic_learning_rate: float = 3e-4,
     temperature_learning_rate: float = 3e-4,
@@ -103,13 +105,16 @@ class Maac(tf.Module):
       real_fraction: the share of a batch from D_env; the rest is from D_model.
       discount: γ.
       polyak_decay: of the target critics, 1 - τ. An error of the values of states that lead to each
-        other dies out by γ^H every 1 / τ updates; few updates a step need a large τ.
+        other dies out by γ^H every 1 / τ updates.
+      policy_decay: of the average policy, over updates, that is evaluated and exported. From one
+        update to the next, a policy that hops may be one that falls, and back; their average hops.
+        0 is the policy itself, which always is the one that collects data.
       initial_temperature: β before tuning.
       target_entropy: in nats; None is minus the action size.
       reset_optimizers: forget the optimizers' moments at every iteration, as the models, and with
         them the gradients, have changed.
       env_capacity, model_capacity: of D_env and D_model, in transitions; the oldest leave first.
-      jit_compile: compile the update with XLA: a third faster on two CPU cores, needed on a TPU.
+      jit_compile: compile the update with XLA: a quarter faster on two CPU cores, needed on a TPU.
 
     Raises:
       ValueError: for a value, or a combination, that makes no sense.
@@ -126,7 +131,7 @@ class Maac(tf.Module):
       env_capacity=env_capacity,
       model_capacity=model_capacity,
     )
-    require_numbers("Maac", 0, 1, polyak_decay=polyak_decay)
+    require_numbers("Maac", 0, 1, polyak_decay=polyak_decay, policy_decay=policy_decay)
     require_numbers("Maac", 0, 1, real_fraction=real_fraction)
     require(
       policy_value in ("min", "mean"),
@@ -157,15 +162,21 @@ class Maac(tf.Module):
     self.normalize_observations = normalize_observations
     self._reduce_critics = {"min": tf.reduce_min, "mean": tf.reduce_mean}[policy_value]
     self.reset_optimizers = reset_optimizers
-    self.discount, self.polyak_decay = discount, polyak_decay
+    self.discount, self.polyak_decay, self.policy_decay = discount, polyak_decay, policy_decay
     self.target_entropy = -float(sizes[1]) if target_entropy is None else target_entropy
 
     self.policy = Policy(*sizes, seed=seeds[0])
+    self.average_policy = Policy(*sizes, seed=seeds[0])
     self.critic = Critic(*sizes, seed=seeds[1])
     self.target_critic = Critic(*sizes, seed=seeds[1])
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
+    self._learns_reward_always = task.reward_fn is None
     self.dynamics = self.dynamics_fit = self.steps = self.model_buffer = None
-    self.critics_per_target = critics_per_target or self.critic.num_critics
+    self.value_range = ValueRange(discount) if bound_values else None
+    if critics_per_target is None:
+      critics_per_target = self.critic.num_critics
+    require_integers("Maac", 1, critics_per_target=critics_per_target)
+    self.critics_per_target = critics_per_target
     if self.uses_model:
       self.dynamics = Dynamics(*sizes, learn_reward or task.reward_fn is None, seed=seeds[2])
       self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, seeds[3])
@@ -175,7 +186,6 @@ class Maac(tf.Module):
     self._check_combination()
     self._noise_sizes = sizes[1], self.dynamics.outcome_size if self.dynamics else 0
 
-    self.value_range = ValueRange(discount) if bound_values else None
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
     self._policy_optimizer = keras.optimizers.Adam(policy_learning_rate)
     self._critic_optimizer = keras.optimizers.Adam(critic_learning_rate)
@@ -192,6 +202,11 @@ class Maac(tf.Module):
       f"Critic.num_critics ({self.critic.num_critics}).",
     )
     if self.uses_steve:
+      require(
+        not self.value_range,
+        "STEVE weighs its targets by the disagreement of the critics, and critics that are clipped "
+        "to the same value agree: set Maac.bound_values = False, or Maac.critic_horizon to 0.",
+      )
       require(
         not self.critic.zero_last_layer,
         "STEVE weighs its targets by the disagreement of the critics, and critics that start from "
@@ -229,6 +244,8 @@ class Maac(tf.Module):
       unused |= dict.fromkeys(("Maac.critic_horizon", "Maac.models_per_target"), reason)
     elif not self.critic_horizon:
       unused["Maac.models_per_target"] = "there is no STEVE (Maac.critic_horizon = 0)"
+    if self._learns_reward_always:
+      unused["Maac.learn_reward"] = "the task has no reward function: the reward is learned"
     if not self.horizon:
       unused["Maac.soft_returns"] = "there is one entropy bonus only (Maac.horizon = 0)"
     if not self.imagines:
@@ -242,7 +259,9 @@ class Maac(tf.Module):
 
   def network_variables(self) -> list[tf.Variable]:
     """Of policy, critics and models, normalisers included."""
-    networks = self.policy, self.critic, self.target_critic, self.dynamics
+    networks = (
+      self.policy, self.average_policy, self.critic, self.target_critic, self.dynamics,
+    )  # fmt: skip
     return [v.value for network in networks if network for v in network.variables]
 
   @property
@@ -264,12 +283,17 @@ class Maac(tf.Module):
     return self.policy.act(observation, noise)[0]
 
   @tf.function
+  def act_average(self, observation, noise):
+    """The same of the average policy."""
+    return self.average_policy.act(observation, noise)[0]
+
+  @tf.function
   def begin_iteration(self):
     """Normalisers take the statistics of D_env as it is now; optimizers start afresh."""
     size = tf.cast(self.env_buffer.size, tf.int32)
     everything = self.env_buffer.gather(tf.range(size))
     if self.normalize_observations:
-      for network in (self.policy, self.critic, self.target_critic):
+      for network in (self.policy, self.average_policy, self.critic, self.target_critic):
         network.normalizer.fit(everything.observation)
     if self.reset_optimizers:
       _reset(self._policy_optimizer)
@@ -389,6 +413,10 @@ class Maac(tf.Module):
     self._critic_optimizer.apply(critic_gradient, variables)
     for target, source in zip(self.target_critic.trainable_variables, variables, strict=True):
       target.assign_add((1.0 - self.polyak_decay) * (source - target))
+    for average, variable in zip(
+      self.average_policy.trainable_variables, self.policy.trainable_variables, strict=True
+    ):
+      average.assign(self.policy_decay * average + (1.0 - self.policy_decay) * variable)
 
     diagnostics |= {
       "policy/loss": policy_loss,
@@ -438,8 +466,8 @@ class Maac(tf.Module):
   def _follow_rewards(self, path, batch, temperature):
     """Moves the value range, and with it the critics' scale, towards this update's rewards."""
     trajectory = path.trajectory
-    if self.horizon:
-      reward = tf.stack(trajectory.reward) - temperature * tf.stack(trajectory.log_prob)
+    if self.horizon:  # the first step alone: none is beyond a termination
+      reward = trajectory.reward[0] - temperature * trajectory.log_prob[0]
     else:
       reward = batch.reward - temperature * tf.reduce_mean(path.final_log_prob)
     self.value_range.follow(reward)

@@ -71,7 +71,7 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
   A file may include others by their path from its own folder.
 
   Returns:
-    The names of the parameters that the single bindings, and the files after the first, set.
+    The names of the parameters that the single bindings, and the last file after a first, set.
 
   Raises:
     ConfigError: for a missing file, or a binding that names nothing.
@@ -92,7 +92,7 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
   finally:
     logging.set_verbosity(verbosity)
   texts = list(gin_params)
-  for path in gin_files[1:]:
+  for path in gin_files[1:][-1:]:
     with open(path) as file:
       texts.append(file.read())
   return set(re.findall(r"^\s*(?:\w+\.)*?(\w+(?:\.\w+)?)\s*=", "\n".join(texts), re.MULTILINE))

@@ -4,7 +4,7 @@ import gin
 import keras
 import tensorflow as tf
 
-from maac_tf.config import require_integers, require_numbers
+from maac_tf.config import require, require_integers, require_numbers
 from maac_tf.networks import Dynamics
 from maac_tf.replay import ReplayBuffer
 
@@ -66,6 +66,14 @@ class DynamicsFit(tf.Module):
     require_numbers("DynamicsFit", 0, 0.9, validation_fraction=validation_fraction)
     require_numbers("DynamicsFit", 0, 1, variance_weighting=variance_weighting)
     require_numbers("DynamicsFit", 0, 1, learning_rate=learning_rate)
+    require_numbers("DynamicsFit", 0, 1 / max(learning_rate, 1e-9), weight_decay=weight_decay)
+    if max_batches is not None:
+      require_integers("DynamicsFit", 1, max_batches=max_batches)
+    require(
+      validation_fraction > 0 or not dynamics.constant_noise,
+      "DynamicsFit.validation_fraction must be above 0: with Dynamics.constant_noise the models' "
+      "noise is that of their errors on validation data.",
+    )
     self._variance_weighting = variance_weighting
     self._dynamics, self._buffer = dynamics, buffer
     self._batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience

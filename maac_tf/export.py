@@ -10,10 +10,10 @@ class _ExportedPolicy(tf.Module):
 
   def __init__(self, agent: Maac):
     super().__init__()
-    self._policy = agent.policy.act
+    self._policy = agent.average_policy.act
     self._scale, self._shift = agent.action_scale, agent.action_shift
     # The variables themselves: loaders that restore by name fail on a Keras model tracked here.
-    self._weights = [v.value for v in agent.policy.variables]
+    self._weights = [v.value for v in agent.average_policy.variables]
     self._action_size = agent.action_size
     spec = tf.TensorSpec([None, agent.observation_size], tf.float32, "observation")
     self.deterministic = tf.function(self._deterministic, input_signature=[spec])

@@ -159,7 +159,7 @@ class Trainer(tf.Module):
 
   def learn(self, clock, rounds, progress=lambda share: None) -> dict[str, float]:
     """Lines 4-12: fits the models, then imagines and updates, `rounds` times."""
-    agent, metrics, rows = self.agent, {}, []
+    agent, metrics, rows, imagined = self.agent, {}, [], []
     agent.begin_iteration()
     if agent.uses_model:
       with clock("fit"):  # lines 4-5
@@ -168,10 +168,14 @@ class Trainer(tf.Module):
     for _ in range(rounds):
       if agent.imagines:
         with clock("imagine"):  # lines 6-7
-          metrics |= self.imagine()
+          imagined.append(self.imagine())
       with clock("update"):  # lines 8-11
         rows += self.update(lambda share: progress(0.9 * share / rounds))
-    return metrics | {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    for several in (imagined, rows):
+      metrics |= {
+        key: float(np.mean([row[key] for row in several])) for key in (several or [{}])[0]
+      }
+    return metrics
 
   def collect(self, steps: int, random: bool = False) -> dict[str, float]:
     """Line 3: `steps` steps of the real environment into D_env, from a freshly seeded reset."""
@@ -219,13 +223,13 @@ class Trainer(tf.Module):
     return rows
 
   def evaluate(self) -> dict[str, float]:
-    """Episodes of the deterministic policy, from the same start seeds every time."""
+    """Episodes of the average policy without noise, from the same start seeds every time."""
     episodes = self._run_episodes(self.eval_episodes, EVALUATION_SEED)
     values = np.mean(episodes.returns), np.std(episodes.returns), np.mean(episodes.lengths)
     return dict(zip(_EVALUATION, map(float, values), strict=True))
 
   def keep_best(self, evaluation: float | None) -> dict[str, float | None]:
-    """Keeps the networks if no evaluation was better, and evaluates the best on other seeds.
+    """Keeps the networks if every evaluation was worse, and evaluates the best on other seeds.
 
     Returns:
       Return of the best policy, its standard deviation, and when it was found.
@@ -253,7 +257,7 @@ class Trainer(tf.Module):
     noise = tf.zeros([count, self.agent.action_size])
     return evaluation.run_episodes(
       self.task,
-      lambda observation: self.agent.act(observation, noise).numpy(),
+      lambda observation: self.agent.act_average(observation, noise).numpy(),
       range(seed, seed + count),
     )
 

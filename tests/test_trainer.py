@@ -57,7 +57,7 @@ def test_paper_is_the_setting_of_the_paper(task):
   assert agent.horizon == (2 if task == "walker2d" else 4)
   assert (agent.critic_horizon, agent.models_per_target, agent.num_final_actions) == (2, 4, 5)
   assert (agent.num_real, agent.discount, agent.critics_per_target) == (26, 0.99, 2)
-  assert not (agent.shared_rollout or agent.soft_returns or agent.bound_values)
+  assert not (agent.shared_rollout or agent.soft_returns or agent.value_range)
   assert not (agent.normalize_observations or agent.reset_optimizers)
   assert trainer.initial_updates == 0 and trainer.rounds == 4
   long = {"hopper": (1, 15, 20, 100), "ant": (1, 25, 20, 100)}
