@@ -171,7 +171,7 @@ class Maac(tf.Module):
     self.target_critic = Critic(*sizes, seed=seeds[1])
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
     self._learns_reward_always = task.reward_fn is None
-    self.dynamics = self.dynamics_fit = self.steps = self.model_buffer = None
+    self.dynamics = self.dynamics_fit = self.model_buffer = None
     self.value_range = ValueRange(discount) if bound_values else None
     if critics_per_target is None:
       critics_per_target = self.critic.num_critics
@@ -180,7 +180,7 @@ class Maac(tf.Module):
     if self.uses_model:
       self.dynamics = Dynamics(*sizes, learn_reward or task.reward_fn is None, seed=seeds[2])
       self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, seeds[3])
-      self.steps = imagine.ModelSteps(self.dynamics, task, environment)
+    self.steps = imagine.ModelSteps(self.dynamics, task, environment)
     if self.imagines:
       self.model_buffer = ReplayBuffer(model_capacity, *sizes)
     self._check_combination()

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import gin
 from absl import logging
 
-# A finished run may be made longer, and looked at more often: these may change on resuming.
-MAY_CHANGE = ("train.iterations", "Trainer.eval_every", "Trainer.eval_episodes")
+# A finished run may be made longer, and looked at more often: these may change on resuming. Not
+# the number of episodes: the best evaluation is the best of equals.
+MAY_CHANGE = ("train.iterations", "Trainer.eval_every")
 
 
 class ConfigError(Exception):

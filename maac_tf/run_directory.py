@@ -62,6 +62,9 @@ class RunDirectory:
       self._check_config(operative)
       status = self._manager.checkpoint.restore(self._manager.latest_checkpoint)
       status.assert_existing_objects_matched().expect_partial()
+      if trainer.has_best:  # a kill may have left a later one, or none
+        with trainer.best_networks():
+          self._replace("policy", lambda path: export.export_policy(trainer.agent, path))
     self._header, self._seconds_before = None, 0.0
     self._drop_later_rows(int(trainer.env_steps))
     self._write("operative_config.gin", operative)

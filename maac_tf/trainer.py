@@ -248,10 +248,18 @@ class Trainer(tf.Module):
   def has_best(self) -> bool:
     return bool(self._best_evaluation > -np.inf)
 
-  def restore_best(self):
-    """Gives the agent the networks of the best evaluation back."""
-    for kept, variable in zip(self._best_networks, self.agent.network_variables(), strict=True):
-      variable.assign(kept)
+  @contextlib.contextmanager
+  def best_networks(self):
+    """For a while, the agent has the networks of the best evaluation."""
+    variables = self.agent.network_variables()
+    now = [v.numpy() for v in variables]
+    try:
+      for kept, variable in zip(self._best_networks, variables, strict=True):
+        variable.assign(kept)
+      yield
+    finally:
+      for value, variable in zip(now, variables, strict=True):
+        variable.assign(value)
 
   def _run_episodes(self, count, seed):
     noise = tf.zeros([count, self.agent.action_size])

@@ -16,7 +16,7 @@ from maac_tf.value_range import RATE
 SEED = tf.constant([3, 4], tf.int64)
 
 
-# The ingredients of the shipped setting, as gin/maac.gin has them.
+# The ingredients of the shipped setting that are the agent's.
 SHIPPED = {
   "horizon": 3,
   "num_final_actions": 1,
@@ -61,9 +61,9 @@ def test_xla_and_plain_updates_agree(tiny, settings):
     want, got = plain.compiled_update(noise), xla.compiled_update(noise)
   for name in want:
     np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-5, err_msg=name)
-  for network in ("policy", "critic", "target_critic"):
+  for network in ("policy", "average_policy", "critic", "target_critic"):
     for a, b in zip(
-      getattr(xla, network).variables, getattr(plain, network).variables, strict=False
+      getattr(xla, network).variables, getattr(plain, network).variables, strict=True
     ):
       np.testing.assert_allclose(a, b, atol=1e-5, err_msg=network)
 
@@ -102,6 +102,20 @@ def test_targets_follow_the_critics_by_polyak_averaging(tiny):
   networks = agent.target_critic, agent.critic
   for old, new, source in zip(before, *(n.trainable_variables for n in networks), strict=True):
     np.testing.assert_allclose(new, 0.75 * old + 0.25 * np.array(source), atol=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.75])
+def test_the_average_policy_is_of_the_updates(tiny, decay):
+  agent = _agent(policy_decay=decay)
+  average = _values(agent.average_policy.trainable_variables)
+  for seed in range(3):
+    agent.update(agent.draw(tf.constant([seed, 0], tf.int64)))
+    policy = _values(agent.policy.trainable_variables)
+    average = [decay * a + (1 - decay) * p for a, p in zip(average, policy, strict=True)]
+  got = _values(agent.average_policy.trainable_variables)
+  for a, b in zip(got, average, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+  assert decay or all(map(np.array_equal, got, policy))
 
 
 def test_one_call_of_train_is_as_many_updates(tiny):
@@ -204,10 +218,14 @@ def test_values_are_bounded_by_the_rewards_seen(tiny):
   targets = agent._targets(path, batch, noise, discount=1.0, temperature=0.0)[2]
   rewards = np.sum(path.trajectory.reward, 0)
   np.testing.assert_allclose(targets - rewards, 10 * low, rtol=1e-4)
+  bias = agent.target_critic._mlp.layers[-1].bias
+  bias.assign(tf.fill(bias.shape, 1e3))
+  targets = agent._targets(path, batch, noise, discount=1.0, temperature=0.0)[2]
+  np.testing.assert_allclose(targets - rewards, 10 * high, rtol=1e-4)
   before = agent.value_range.reward_quantiles.numpy()
   agent.update(noise)
   trajectory = path.trajectory
-  soft = np.stack(trajectory.reward) - 0.1 * np.stack(trajectory.log_prob)
+  soft = trajectory.reward[0] - 0.1 * trajectory.log_prob[0]
   quantiles = np.percentile(soft, [1, 99], method="nearest")
   np.testing.assert_allclose(
     agent.value_range.reward_quantiles, before + RATE * (quantiles - before), rtol=1e-4
@@ -217,7 +235,7 @@ def test_values_are_bounded_by_the_rewards_seen(tiny):
 def test_an_iteration_begins_with_new_statistics_and_fresh_optimizers(tiny):
   agent = _agent(**SHIPPED)
   observations = agent.env_buffer.gather(tf.range(200)).observation.numpy()
-  for network in (agent.policy, agent.critic, agent.target_critic):
+  for network in (agent.policy, agent.average_policy, agent.critic, agent.target_critic):
     np.testing.assert_allclose(network.normalizer.mean, observations.mean(0), atol=1e-5)
     np.testing.assert_allclose(network.normalizer.scale, observations.std(0), rtol=1e-4)
   agent.train(tf.constant(2), SEED)
@@ -282,6 +300,10 @@ def test_sac_builds_no_model(tiny):
     ({"critics_per_target": 1}, None, "STEVE weighs its targets by the disagreement"),
     ({}, "Critic.zero_last_layer = True", "critics that start from zero agree"),
     ({"critics_per_target": 3}, None, r"critics_per_target \(3\) must be between 1 and"),
+    ({"bound_values": True}, None, "critics that are clipped"),
+    ({"critics_per_target": 0}, None, "critics_per_target must be an integer of 1 or more, not 0"),
+    ({}, "DynamicsFit.max_batches = 0", "max_batches must be an integer of 1 or more, not 0"),
+    ({}, "DynamicsFit.weight_decay = -1", "weight_decay must be a number from 0 to 1000, not -1"),
     ({"policy_value": "max"}, None, "policy_value must be 'min' or 'mean', not 'max'"),
   ],
 )

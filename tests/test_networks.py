@@ -86,3 +86,34 @@ def test_constant_inputs_are_left_alone():
   zeros = np.zeros(50, np.float32)
   dynamics.set_normalizer(Transition(observation, zeros[:, None], zeros, observation, zeros))
   assert np.isfinite(dynamics(observation[None], np.zeros([1, 50, 1])).mean()).all()
+
+
+def test_layer_norm_takes_the_scale_of_the_first_layer_away():
+  observation, action = tf.random.stateless_normal([9, 3], [1, 2]), tf.zeros([9, 2])
+  for layer_norm in (False, True):
+    critic = Critic(3, 2, hidden_units=(16, 16), activation="relu", layer_norm=layer_norm)
+    first = critic._mlp.layers[0]
+    first.kernel.assign(100 * first.kernel)  # far above the epsilon of the normalisation
+    before = critic(observation, action)
+    first.kernel.assign(10 * first.kernel)
+    same = np.allclose(critic(observation, action), before, atol=0.02 * np.std(before))
+    assert same == layer_norm
+
+
+def test_a_critic_may_start_from_zero():
+  arguments = tf.ones([4, 3]), tf.ones([4, 2])
+  assert not np.any(Critic(3, 2, zero_last_layer=True)(*arguments))
+  assert np.all(Critic(3, 2)(*arguments))
+
+
+def test_constant_noise_is_of_the_errors_and_the_same_everywhere():
+  rng = np.random.default_rng(0)
+  columns = [rng.normal(size=(3, 50, *size)) for size in ((2,), (1,), (), (2,), ())]
+  rows = Transition(*(tf.constant(c, tf.float32) for c in columns))
+  dynamics = Dynamics(2, 1, ensemble_size=3, hidden_units=(8,), constant_noise=True)
+  dynamics.set_normalizer(Transition(*(x[0] for x in rows)))
+  dynamics.set_noise(rows)
+  gaussian = dynamics(rows.observation, rows.action)
+  error = gaussian.mean() - rows.next_observation
+  want = np.sqrt(np.mean(np.square(error), 1, keepdims=True)) * np.ones([3, 50, 2])
+  np.testing.assert_allclose(gaussian.stddev(), want, rtol=1e-4)

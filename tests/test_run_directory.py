@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from maac_tf import config
-from maac_tf.trainer import train
+from maac_tf.trainer import Trainer, train
 from tests.conftest import TINY
 
 
@@ -103,9 +103,37 @@ def test_another_config_is_refused_and_run_length_is_not(finished_run):
   assert "+ Maac.discount = 0.5" in str(error.value)
   with gin.unlock_config():
     gin.bind_parameter("Maac.discount", 0.99)
-    gin.bind_parameter("Trainer.eval_episodes", 1)
+    gin.bind_parameter("Trainer.eval_every", 20)
   assert train(str(finished_run), iterations=3) is None
   assert [row["iteration"] for row in _rows(finished_run)] == ["1", "2", "3"]
+
+
+def test_policy_is_of_the_best_evaluation_also_after_a_kill(tiny, tmp_path, monkeypatch):
+  gin.parse_config("train.task = 'pendulum'")
+  evaluations = iter([-3.0, -1.0, -2.0])
+  monkeypatch.setattr(
+    Trainer,
+    "evaluate",
+    lambda self: {"eval/return": next(evaluations), "eval/return_std": 0.0, "eval/length": 200.0},
+  )
+  run, observation = tmp_path / "run", tf.random.stateless_normal([9, 3], [1, 2])
+
+  def actions(name):
+    policy = tf.saved_model.load(str(run / name))
+    return policy.signatures["serving_default"](observation=observation)["action"].numpy()
+
+  train(str(run), iterations=2)
+  best = actions("policy")
+  np.testing.assert_array_equal(best, actions("policy_last"))
+  train(str(run), iterations=3)
+  np.testing.assert_array_equal(actions("policy"), best)
+  last = actions("policy_last")
+  assert not np.array_equal(last, best)
+  assert [row["best/env_steps"] for row in _rows(run)] == ["340.0", "380.0", "380.0"]
+  shutil.rmtree(run / "policy")  # as a kill between two renames leaves it
+  train(str(run), iterations=3)
+  np.testing.assert_array_equal(actions("policy"), best)
+  np.testing.assert_array_equal(actions("policy_last"), last)
 
 
 def test_a_folder_with_other_things_is_refused(tiny, tmp_path):

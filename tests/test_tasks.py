@@ -52,6 +52,12 @@ def test_termination_at_the_limits_of_gymnasiums_own():
         assert task.termination_fn(None, None, observation).numpy() != inner.is_healthy, (q, name)
         healthy.append(inner.is_healthy)
     assert 0.05 < np.mean(healthy) < 0.95
+    if name == "hopper_v5":
+      q = inner.init_qpos.copy()
+      q[4] = 101.0
+      inner.set_state(q, inner.init_qvel)
+      observation = tf.constant(np.concatenate([q[1:], inner.init_qvel]), tf.float32)
+      assert not inner.is_healthy and task.termination_fn(None, None, observation)
 
 
 @pytest.mark.parametrize(
