@@ -71,10 +71,14 @@ def path_return(path: Path, value, entropy_steps, *, discount, temperature):
   final = tf.broadcast_to(final, tf.concat([tf.shape(path.final_action)[:1], tf.shape(final)], 0))
   gains = [*trajectory.reward, tf.reduce_mean(value(final, path.final_action), 0)]
   log_probs = [*trajectory.log_prob, tf.reduce_mean(path.final_log_prob, 0)]
-  total = 0.0
-  for t in range(horizon + 1):
-    gain = gains[t] - temperature * log_probs[t] if t in entropy_steps else gains[t]
-    total += discount**t * trajectory.not_done[t] * gain
+  for t in entropy_steps:
+    gains[t] -= temperature * log_probs[t]
+  # From the end, R_t = r_t + γ (1 - d_{t+1}) R_{t+1}. (A plain sum may become an AddN, which
+  # adds in an order that depends on timing.)
+  total = gains[horizon]
+  for t in reversed(range(horizon)):
+    going_on = 1.0 - tf.cast(trajectory.terminal[t], total.dtype)
+    total = gains[t] + discount * going_on * total
   return total
 
 
