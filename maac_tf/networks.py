@@ -209,8 +209,8 @@ class Dynamics(keras.Model):
 
   The outcome, of size O, is the next observation and, if `predicts_reward`, the reward after it. A
   member predicts mean and variance of next_observation - observation (and of the reward). Inputs
-  and targets are normalised inside, with statistics that `set_normalizer` takes from the data; the
-  log-variance is softly bounded by learned limits (Chua et al. 2018).
+  and targets are normalised inside, with statistics that `set_normalizer` takes from the data; a
+  log-variance that depends on the input is softly bounded by learned limits (Chua et al. 2018).
   """
 
   def __init__(
