@@ -25,7 +25,10 @@ def plot_run(metrics_csv: str, path: str):
   evaluated = np.isfinite(column("eval/return"))
   x, mean = steps[evaluated], column("eval/return")[evaluated]
   std = column("eval/return_std")[evaluated]
-  top.plot(steps, column("collect/return"), color="0.7", label="while collecting")
+  collected = np.isfinite(column("collect/return"))  # where an episode ended
+  top.plot(
+    steps[collected], column("collect/return")[collected], color="0.7", label="while collecting"
+  )
   top.fill_between(x, mean - std, mean + std, alpha=0.2, linewidth=0)
   top.plot(x, mean, marker=".", label="deterministic policy, mean ± std over episodes")
   top.set_ylabel("return")

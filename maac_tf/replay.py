@@ -49,6 +49,10 @@ class ReplayBuffer(tf.Module):
     age = tf.random.stateless_uniform(shape, seed, 0, ages, tf.int64)
     return (self._added - 1 - age) % self.capacity
 
+  def newest(self, count: int) -> Transition:
+    """The last `count` transitions, oldest first."""
+    return self.gather((self._added - count + tf.range(count, dtype=tf.int64)) % self.capacity)
+
   def gather(self, indices) -> Transition:
     """The transitions at `indices` [...], with replacement where they repeat."""
     return Transition(*(tf.gather(variable, indices) for variable in self._storage))

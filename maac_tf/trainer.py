@@ -117,6 +117,9 @@ class Trainer(tf.Module):
     self._best_evaluation = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
     self.best = tf.Variable([np.nan] * len(_BEST), dtype=tf.float64, trainable=False)
     self.best_is_now = False  # whether the last iteration's
+    # The episode under way: the seed of its reset (-1: none yet) and its steps so far.
+    self._episode = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
+    self._observation, self._episode_return = None, 0.0
     self.random_steps, self.steps_per_iteration = random_steps, steps_per_iteration
     self.initial_updates = initial_updates
     self.rounds = rounds
@@ -146,7 +149,7 @@ class Trainer(tf.Module):
     metrics |= self.learn(clock, self.rounds, progress)
     self.iteration.assign_add(1)
     for name, value in metrics.items():
-      if not np.isfinite(value):
+      if value is not None and not np.isfinite(value):
         raise FloatingPointError(
           f"{name} became {value} in iteration {int(self.iteration)}. Resuming would lead there "
           "again: start a run with other settings or another seed."
@@ -177,29 +180,55 @@ class Trainer(tf.Module):
       }
     return metrics
 
-  def collect(self, steps: int, random: bool = False) -> dict[str, float]:
-    """Line 3: `steps` steps of the real environment into D_env, from a freshly seeded reset."""
+  def collect(self, steps: int, random: bool = False) -> dict[str, float | None]:
+    """Line 3: `steps` steps of the real environment into D_env; its episode goes on.
+
+    Returns:
+      The mean return of the episodes that ended, None where none did.
+    """
     shape = [steps, 1, self.agent.action_size]
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
     else:
       noise = tf.random.stateless_normal(shape, self._next_seed()).numpy()
-    rows, returns, episode_return = [], [], 0.0
-    reset_seed = int(tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32))
-    observation = self._environment.reset(reset_seed)
+    rows, returns = [], []
+    if self._observation is None:
+      self._restore_episode()
     for t in range(steps):
+      observation = self._observation
       action = noise[t] if random else self.agent.act(observation[np.newaxis], noise[t]).numpy()
-      step = self._environment.step(action[0])
+      step = self._step(action[0])
       rows.append((observation, action[0], step.reward, step.observation, step.terminal))
-      observation = step.observation
-      episode_return += step.reward
       if step.terminal or step.truncated:
-        returns.append(episode_return)
-        observation, episode_return = self._environment.reset(), 0.0
+        returns.append(self._episode_return)
+        self._start_episode()
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
     self.agent.env_buffer.add(Transition(*map(tf.constant, columns)))
     self.env_steps.assign_add(steps)
-    return {"collect/return": float(np.mean(returns or [episode_return]))}
+    return {"collect/return": float(np.mean(returns)) if returns else None}
+
+  def _start_episode(self):
+    seed = tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32)
+    self._episode.assign([int(seed), 0])
+    self._observation, self._episode_return = self._environment.reset(int(seed)), 0.0
+
+  def _step(self, action):
+    step = self._environment.step(action)
+    self._episode.assign_add([0, 1])
+    self._observation = step.observation
+    self._episode_return += step.reward
+    return step
+
+  def _restore_episode(self):
+    """No checkpoint holds a simulator: the episode under way is played again from D_env."""
+    seed, steps = self._episode.numpy()
+    buffer = self.agent.env_buffer
+    if seed < 0 or steps > buffer.capacity:  # at the start of a run; or its first steps are lost
+      return self._start_episode()
+    self._episode.assign([seed, 0])
+    self._observation, self._episode_return = self._environment.reset(int(seed)), 0.0
+    for action in buffer.newest(int(steps)).action.numpy():
+      self._step(action)
 
   def imagine(self) -> dict[str, float]:
     """Line 6: imagined rollouts from states of D_env into D_model."""
@@ -358,8 +387,9 @@ def _train(trainer, run, iterations):
       row = trainer.run_iteration(lambda share: bar.update(share * steps))
       run.log(row)
       run.save()
-      bar.set_postfix_str(_summary(row))
-      tqdm.tqdm.write(f"{row['env_steps']:>9,} steps  {_summary(row)}")
+      if row["eval/return"] is not None:
+        bar.set_postfix_str(_summary(row))
+        tqdm.tqdm.write(f"{row['env_steps']:>9,} steps  {_summary(row)}")
   if trainer.has_best:
     value, spread, steps = trainer.best.numpy()
     print(
@@ -370,12 +400,10 @@ def _train(trainer, run, iterations):
 
 
 def _summary(row):
-  parts = []
-  if row["eval/return"] is not None:
-    parts.append(f"return {row['eval/return']:.1f} ± {row['eval/return_std']:.1f}")
+  text = f"return {row['eval/return']:.1f} ± {row['eval/return_std']:.1f}"
   if "model/validation_loss" in row:
-    parts.append(f"model loss {row['model/validation_loss']:.2f}")
-  return "  ".join(parts)
+    text += f"  model loss {row['model/validation_loss']:.2f}"
+  return text
 
 
 class _StopSignals:
