@@ -51,6 +51,8 @@ def test_ablations_change_what_they_name(name, setting, value):
 
 PAPER_SETTING = {
   "Trainer.initial_updates": "0",
+  "Trainer.random_steps": "5000",
+  "Trainer.steps_per_iteration": "1000",
   "Trainer.rounds": "4",
   "Trainer.rollout_starts": "100000",
   "Maac.num_trajectories": "1",
@@ -92,7 +94,7 @@ PAPER_SETTING = {
 def test_paper_is_the_setting_of_the_paper(task):
   """What the authors' runs and ours of them had (design section 3, results/), task by task."""
   config.load([str(GIN / f"{task}.gin"), str(PAPER)])
-  Trainer(make_task(task), random_steps=32, steps_per_iteration=32)
+  Trainer(make_task(task))
   bindings = {}
   for line in re.sub(r"\\?\n[ \t]+", " ", gin.operative_config_str()).splitlines():
     name, _, value = line.partition(" = ")
@@ -113,6 +115,8 @@ def test_paper_is_the_setting_of_the_paper(task):
     value = bindings[name]
     got[name] = bindings[value[1:]] if value.startswith("%") else value
   assert got == want
+  assert repr(gin.query_parameter("train.iterations")) == "%paper_iterations"
+  assert gin.query_parameter("paper_iterations/gin.macro.value") == (150 if task == "ant" else 50)
 
 
 def test_what_has_no_effect_is_found(tiny):
@@ -202,6 +206,33 @@ def test_time_limit_is_not_termination(tiny):
   assert np.flatnonzero(~follows).tolist() == [199, 399]
   jump = np.abs(stored.next_observation - stored.observation).max()
   assert jump < 1.5  # a step changes the speed by 0.05 (15 sin + 3 torque) = 1.05 at the most
+
+
+def _collected(trainer, count):
+  return trainer.agent.env_buffer.gather(tf.range(count))
+
+
+def test_an_episode_goes_on_over_iterations(tiny):
+  trainer = Trainer(make_task("pendulum"))  # episodes of 200 steps
+  returns = [trainer.collect(150)["collect/return"] for _ in range(3)]
+  stored = _collected(trainer, 450)
+  follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
+  assert np.flatnonzero(~follows).tolist() == [199, 399]
+  assert returns[0] is None
+  np.testing.assert_allclose(returns[1], np.sum(stored.reward[:200]), rtol=1e-5)
+  np.testing.assert_allclose(returns[2], np.sum(stored.reward[200:400]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["pendulum", "hopper_v5"])
+def test_a_restored_run_goes_on_with_its_episode(tiny, tmp_path, task):
+  trainer, restored = Trainer(make_task(task)), Trainer(make_task(task), seed=1)
+  trainer.collect(130, random=True)
+  path = tf.train.Checkpoint(trainer=trainer).write(str(tmp_path / "checkpoint"))
+  tf.train.Checkpoint(trainer=restored).restore(path)
+  returns = trainer.collect(120), restored.collect(120)
+  assert returns[0] == returns[1] and returns[0]["collect/return"] is not None
+  for one, other in zip(_collected(trainer, 250), _collected(restored, 250), strict=True):
+    np.testing.assert_array_equal(one, other)
 
 
 def test_rollouts_grow_linearly(tiny):
