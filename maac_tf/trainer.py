@@ -56,7 +56,8 @@ class Trainer(tf.Module):
       seed: of everything random.
       random_steps: uniformly random actions before the first fit.
       initial_updates: gradient updates on these, before the policy acts for the first time.
-      steps_per_iteration: environment steps an iteration.
+      steps_per_iteration: environment steps an iteration. The longer a policy climbs the same
+        models between two looks at the world, the further it goes into their errors.
       updates_per_step: gradient updates for each environment step.
       rounds: how often an iteration imagines and then updates.
       rollout_starts: states of D_env that a round imagines from; fewer where its rollouts would not
@@ -174,11 +175,7 @@ class Trainer(tf.Module):
           imagined.append(self.imagine())
       with clock("update"):  # lines 8-11
         rows += self.update(lambda share: progress(0.9 * share / rounds))
-    for several in (imagined, rows):
-      metrics |= {
-        key: float(np.mean([row[key] for row in several])) for key in (several or [{}])[0]
-      }
-    return metrics
+    return metrics | _means(imagined) | _means(rows)
 
   def collect(self, steps: int, random: bool = False) -> dict[str, float | None]:
     """Line 3: `steps` steps of the real environment into D_env; its episode goes on.
@@ -317,6 +314,10 @@ class Trainer(tf.Module):
 def _numbers(prefix, tensors):
   prefix = prefix and prefix + "/"
   return {prefix + key: float(value) for key, value in tensors.items()}
+
+
+def _means(rows):
+  return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} if rows else {}
 
 
 class _Clock:
