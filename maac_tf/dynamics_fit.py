@@ -35,6 +35,7 @@ class DynamicsFit(tf.Module):
     variance_weighting: float = 0.0,
     weight_decay: float = 0.0,
     max_batches: int | None = None,
+    average_decay: float = 0.0,
   ):
     """Makes the optimizer and draws the roles.
 
@@ -55,6 +56,10 @@ class DynamicsFit(tf.Module):
         (Loshchilov and Hutter 2019): against overfitting while data is little.
       max_batches: of one fit, for each member; it ends after the epoch that reaches them. None: no
         limit.
+      average_decay: of the running average of a member's weights, over training steps, that is
+        validated and used; training itself goes on from the last weights. The average is without
+        the noise of the last steps, as a lower learning rate would be, and no slower (Polyak and
+        Juditsky 1992). It decays faster in the first steps; 0 is no average.
 
     Raises:
       ValueError: for a value out of range.
@@ -67,6 +72,7 @@ class DynamicsFit(tf.Module):
     require_numbers("DynamicsFit", 0, 1, variance_weighting=variance_weighting)
     require_numbers("DynamicsFit", 0, 1, learning_rate=learning_rate)
     require_numbers("DynamicsFit", 0, 1 / max(learning_rate, 1e-9), weight_decay=weight_decay)
+    require_numbers("DynamicsFit", 0, 0.99999, average_decay=average_decay)
     if max_batches is not None:
       require_integers("DynamicsFit", 1, max_batches=max_batches)
     require(
@@ -88,9 +94,13 @@ class DynamicsFit(tf.Module):
       [v for v in dynamics.trainable_variables if v.shape[1] == 1]
     )
     self._optimizer.build(dynamics.trainable_variables)
-    self._fitted = dynamics.trainable_variables + (
-      [dynamics.log_var] if dynamics.constant_noise else []
-    )
+    self._average_decay = average_decay
+    # The last weights, while the network has their average; the average, while it is trained.
+    self._other = [
+      tf.Variable(v, trainable=False) for v in dynamics.trainable_variables if average_decay
+    ]
+    noise = [dynamics.log_var] if dynamics.constant_noise else []
+    self._fitted = dynamics.trainable_variables + noise + self._other
     self._best = [tf.Variable(v, trainable=False) for v in self._fitted]
 
   def negative_log_likelihood(self, batch):
@@ -146,7 +156,9 @@ class DynamicsFit(tf.Module):
     batches = tf.shape(bag)[1] // self._batch_size
     max_epochs = tf.minimum(self._max_epochs, -(-self._max_batches // batches))
     while epoch < max_epochs and tf.reduce_any(epochs_without < self._patience):
+      self._swap()
       train_loss = self._epoch(bag, tf.random.fold_in(shuffle_seed, epoch))
+      self._swap()
       loss = validation_loss()
       improved = loss < best_loss
       for best, variable in zip(self._best, self._fitted, strict=True):
@@ -161,6 +173,12 @@ class DynamicsFit(tf.Module):
       "train_loss": train_loss,
       "epochs": tf.cast(epoch, tf.float32),
     }
+
+  def _swap(self):
+    for other, variable in zip(self._other, self._dynamics.trainable_variables, strict=False):
+      value = tf.identity(variable)
+      variable.assign(other)
+      other.assign(value)
 
   def _bootstrap(self, order, num_train, seed):
     """Rows [E, whole batches], drawn with replacement from each member's own training rows."""
@@ -190,6 +208,10 @@ class DynamicsFit(tf.Module):
     with tf.GradientTape() as tape:
       loss, likelihood = self.loss(batch)
     self._optimizer.apply(tape.gradient(loss, variables), variables)
+    step = tf.cast(self._optimizer.iterations, tf.float32)
+    decay = tf.minimum(self._average_decay, step / (step + 9.0))
+    for average, variable in zip(self._other, variables, strict=False):
+      average.assign(decay * average + (1.0 - decay) * variable)
     return likelihood
 
   def loss(self, batch):

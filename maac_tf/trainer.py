@@ -56,7 +56,8 @@ class Trainer(tf.Module):
       task: what to learn.
       seed: of everything random.
       random_steps: uniformly random actions before the first fit.
-      initial_updates: gradient updates on these, before the policy acts for the first time.
+      initial_updates: gradient updates on these, before the policy acts for the first time, in as
+        many fits and rounds as iterations of as many updates have.
       steps_per_iteration: environment steps an iteration. The longer a policy climbs the same
         models between two looks at the world, the further it goes into their errors.
       episode_steps: where an episode of collecting is cut off, so that one that goes nowhere does not
@@ -148,11 +149,12 @@ class Trainer(tf.Module):
     if self.env_steps == 0:
       with clock("collect"):
         self.collect(self.random_steps, random=True)
-      if self.initial_updates:
-        self.learn(clock, math.ceil(self.initial_updates / self.updates_per_round))
+      updates_per_iteration = self.updates_per_round * self.rounds
+      for _ in range(math.ceil(self.initial_updates / updates_per_iteration)):
+        self.learn(clock)
     with clock("collect"):  # line 3
       metrics |= self.collect(self.steps_per_iteration)
-    metrics |= self.learn(clock, self.rounds, progress)
+    metrics |= self.learn(clock, progress)
     self.iteration.assign_add(1)
     for name, value in metrics.items():
       if value is not None and not np.isfinite(value):
@@ -166,7 +168,7 @@ class Trainer(tf.Module):
     counters = {"env_steps": int(self.env_steps), "iteration": int(self.iteration)}
     return counters | metrics | clock.seconds
 
-  def learn(self, clock, rounds, progress=lambda share: None) -> dict[str, float]:
+  def learn(self, clock, progress=lambda share: None) -> dict[str, float]:
     """Lines 4-12: fits the models, then imagines and updates, `rounds` times."""
     agent, metrics, rows, imagined = self.agent, {}, [], []
     agent.begin_iteration()
@@ -174,12 +176,12 @@ class Trainer(tf.Module):
       with clock("fit"):  # lines 4-5
         metrics |= _numbers("model", agent.dynamics_fit.fit(self._next_seed()))
     progress(0.1)
-    for _ in range(rounds):
+    for _ in range(self.rounds):
       if agent.imagines:
         with clock("imagine"):  # lines 6-7
           imagined.append(self.imagine())
       with clock("update"):  # lines 8-11
-        rows += self.update(lambda share: progress(0.9 * share / rounds))
+        rows += self.update(lambda share: progress(0.9 * share / self.rounds))
     return metrics | _means(imagined) | _means(rows)
 
   def collect(self, steps: int, random: bool = False) -> dict[str, float | None]:

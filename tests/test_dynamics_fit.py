@@ -71,9 +71,12 @@ def test_gradient_of_the_mean_is_weighted_by_the_variance(weighting):
   np.testing.assert_allclose(gradient, want, rtol=1e-4, atol=1e-6)
 
 
-def test_every_member_keeps_the_weights_of_its_best_epoch():
+@pytest.mark.parametrize("average_decay", [0.0, 0.9])
+def test_every_member_keeps_the_weights_of_its_best_epoch(average_decay):
   """The reported loss is that of the weights kept, also after a fit that only made it worse."""
-  dynamics, buffer, fit = _fit(600, learning_rate=0.05, patience=3, max_epochs=30)
+  dynamics, buffer, fit = _fit(
+    600, learning_rate=0.05, patience=3, max_epochs=30, average_decay=average_decay
+  )
   roles = np.stack([np.arange(700) % 10 == member for member in range(4)])  # 60 rows each
   fit._is_validation.assign(roles)
   fit.fit(tf.constant([1, 2]))
@@ -87,6 +90,34 @@ def test_every_member_keeps_the_weights_of_its_best_epoch():
     loss = fit.negative_log_likelihood(everything)[0].numpy()[member, validation]
     losses.append(loss.mean())
   assert np.mean(losses) == pytest.approx(after, abs=1e-4)
+
+
+def test_the_network_is_the_average_of_the_weights_it_was_trained_to():
+  """By a loop: what it is trained to goes on from step to step, as if there were no average."""
+  plain, averaged = (_fit(600, average_decay=decay) for decay in (0.0, 0.8))
+  want = [v.numpy() for v in averaged[0].trainable_variables]
+  averaged[2]._swap()
+  for step in range(1, 61):
+    batch = Transition(*(tf.stack([x] * 4) for x in _data(64, step)[0]))
+    plain[2]._train_step(batch)
+    averaged[2]._train_step(batch)
+    decay = min(0.8, step / (step + 9))
+    trained = [v.numpy() for v in plain[0].trainable_variables]
+    want = [decay * a + (1 - decay) * t for a, t in zip(want, trained, strict=True)]
+  averaged[2]._swap()
+  for got, wanted, other, t in zip(
+    averaged[0].trainable_variables, want, averaged[2]._other, trained, strict=True
+  ):
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(other, t, rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_is_better_than_the_last_weights_where_steps_are_noisy():
+  losses = []
+  for decay in (0.0, 0.99):
+    fit = _fit(1_000, learning_rate=0.02, batch_size=32, max_epochs=20, average_decay=decay)[2]
+    losses.append(fit.fit(tf.constant([1, 2]))["validation_loss"].numpy())
+  assert losses[1] < losses[0] - 0.01, losses
 
 
 def test_nothing_validated_is_ever_trained_on():
