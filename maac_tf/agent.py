@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maac_tf import imagine, objectives
+from maac_tf import agent_settings, imagine, objectives
 from maac_tf.config import require, require_integers, require_numbers
 from maac_tf.dynamics_fit import DynamicsFit
 from maac_tf.envs import Environment, Task
@@ -170,7 +170,7 @@ class Maac(tf.Module):
     self.critic = Critic(*sizes, seed=seeds[1])
     self.target_critic = Critic(*sizes, seed=seeds[1])
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
-    self._learns_reward_always = task.reward_fn is None
+    self.learns_reward_always = task.reward_fn is None
     self.dynamics = self.dynamics_fit = self.model_buffer = None
     self.value_range = ValueRange(discount) if bound_values else None
     if critics_per_target is None:
@@ -183,7 +183,7 @@ class Maac(tf.Module):
     self.steps = imagine.ModelSteps(self.dynamics, task, environment)
     if self.imagines:
       self.model_buffer = ReplayBuffer(model_capacity, *sizes)
-    self._check_combination()
+    agent_settings.check_combination(self)
     self._noise_sizes = sizes[1], self.dynamics.outcome_size if self.dynamics else 0
 
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
@@ -194,68 +194,6 @@ class Maac(tf.Module):
     self._critic_optimizer.build(self.critic.trainable_variables)
     self._temperature_optimizer.build([self._log_temperature])
     self.compiled_update = tf.function(self.update, jit_compile=jit_compile or None)
-
-  def _check_combination(self):
-    require(
-      1 <= self.critics_per_target <= self.critic.num_critics,
-      f"Maac.critics_per_target ({self.critics_per_target}) must be between 1 and "
-      f"Critic.num_critics ({self.critic.num_critics}).",
-    )
-    if self.uses_steve:
-      require(
-        not self.value_range,
-        "STEVE weighs its targets by the disagreement of the critics, and critics that are clipped "
-        "to the same value agree: set Maac.bound_values = False, or Maac.critic_horizon to 0.",
-      )
-      require(
-        not self.critic.zero_last_layer,
-        "STEVE weighs its targets by the disagreement of the critics, and critics that start from "
-        "zero agree: set Critic.zero_last_layer = False, or Maac.critic_horizon to 0.",
-      )
-      require(
-        self.critics_per_target >= 2,
-        "STEVE weighs its targets by the disagreement of the critics and needs two of them: set "
-        f"Critic.num_critics and Maac.critics_per_target to 2 or more (the latter is "
-        f"{self.critics_per_target}), or Maac.critic_horizon to 0.",
-      )
-      require(
-        self.models_per_target <= self.dynamics.ensemble_size,
-        f"Maac.models_per_target is {self.models_per_target}, but the ensemble has only "
-        f"{self.dynamics.ensemble_size} members (Dynamics.ensemble_size).",
-      )
-    if self.uses_model:
-      require(
-        self.batch_size % self.dynamics.ensemble_size == 0,
-        f"Maac.batch_size ({self.batch_size}) must be a multiple of Dynamics.ensemble_size "
-        f"({self.dynamics.ensemble_size}): each member predicts an equal share of the batch.",
-      )
-    if self.imagines:
-      require(
-        self.model_buffer.capacity >= self.dynamics.ensemble_size,
-        f"Maac.model_capacity ({self.model_buffer.capacity}) must be Dynamics.ensemble_size "
-        f"({self.dynamics.ensemble_size}) or more.",
-      )
-
-  def unused_parameters(self) -> dict[str, str]:
-    """Parameters that the others leave without effect, each with the reason."""
-    unused = {}
-    if self.shared_rollout:
-      reason = "the critics learn from the policy's own rollouts (Maac.shared_rollout)"
-      unused |= dict.fromkeys(("Maac.critic_horizon", "Maac.models_per_target"), reason)
-    elif not self.critic_horizon:
-      unused["Maac.models_per_target"] = "there is no STEVE (Maac.critic_horizon = 0)"
-    if self._learns_reward_always:
-      unused["Maac.learn_reward"] = "the task has no reward function: the reward is learned"
-    if not self.horizon:
-      unused["Maac.soft_returns"] = "there is one entropy bonus only (Maac.horizon = 0)"
-    if not self.imagines:
-      reason = "all data are real (Maac.real_fraction = 1)"
-      names = "Maac.model_capacity", "Trainer.rollout_starts", "Trainer.rollout_schedule"
-      unused |= dict.fromkeys(names, reason)
-    if not self.uses_model:
-      reason = "nothing uses the model"
-      unused |= dict.fromkeys(("Dynamics", "DynamicsFit", "Maac.learn_reward"), reason)
-    return unused
 
   def network_variables(self) -> list[tf.Variable]:
     """Of policy, critics and models, normalisers included."""

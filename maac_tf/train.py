@@ -9,7 +9,7 @@ import gin
 import tensorflow as tf
 from absl import app, flags, logging
 
-from maac_tf import config, run_directory, trainer
+from maac_tf import config, experiment, run_directory
 
 _GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "A gin file; repeatable, later ones win.")
 _GIN_PARAM = flags.DEFINE_multi_string(
@@ -48,7 +48,7 @@ def main(argv):
     if _binding("train.task") is None:
       where = f"There is no run in {run_dir!r} and no task" if _RUN_DIR.value else "No task"
       raise config.ConfigError(f"{where}: give a task file, such as --gin_file=gin/hopper.gin.")
-    stopped_by = trainer.train(run_dir, overridden)
+    stopped_by = experiment.train(run_dir, overridden)
   except (config.ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends
     print(f"Error: {message}", file=sys.stderr)

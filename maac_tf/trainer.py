@@ -1,23 +1,17 @@
-"""Algorithm 1: collect, fit, imagine, update; with evaluation, logs and checkpoints around it."""
+"""Algorithm 1: collect, fit, imagine, update; and what is evaluated and kept between."""
 
 import contextlib
 import math
-import os
-import signal
-import sys
 import time
-from collections.abc import Collection
 
 import gin
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from maac_tf import config, evaluation
 from maac_tf.agent import Maac
-from maac_tf.envs import Task, make_task
+from maac_tf.envs import Task
 from maac_tf.objectives import Transition
-from maac_tf.run_directory import RunDirectory
 
 # Evaluation episodes start from these seeds and the following ones, the same in every run; the best
 # policy is evaluated again on others, as the best of many evaluations was lucky too.
@@ -60,8 +54,8 @@ class Trainer(tf.Module):
         many fits and rounds as iterations of as many updates have.
       steps_per_iteration: environment steps an iteration. The longer a policy climbs the same
         models between two looks at the world, the further it goes into their errors.
-      episode_steps: where an episode of collecting is cut off, so that one that goes nowhere does not
-        fill D_env; None is the task's own limit. Evaluation always has the task's.
+      episode_steps: where an episode of collecting is cut off, so that one that goes nowhere does
+        not fill D_env; None is the task's own limit. Evaluation always has the task's.
       updates_per_step: gradient updates for each environment step.
       rounds: how often an iteration imagines and then updates.
       rollout_starts: states of D_env that a round imagines from; fewer where its rollouts would not
@@ -340,95 +334,3 @@ class _Clock:
     start = time.perf_counter()
     yield
     self.seconds[f"seconds/{name}"] += time.perf_counter() - start
-
-
-@gin.configurable(denylist=["run_dir", "overridden"])
-def train(
-  run_dir: str,
-  overridden: Collection[str] = (),
-  *,
-  task: str = gin.REQUIRED,
-  seed: int = 0,
-  iterations: int = 50,
-):
-  """Trains MAAC on a task, or goes on with the run that `run_dir` holds.
-
-  SIGINT (Ctrl-C) and SIGTERM finish the iteration and save it; a second one stops at once, which
-  loses the iteration under way and no more.
-
-  Args:
-    run_dir: the folder of the run, see `RunDirectory`.
-    overridden: names of parameters that the user set; what has no effect is reported.
-    task: a name of `maac_tf.envs.TASKS`.
-    seed: of everything random.
-    iterations: of Algorithm 1's loop, in all.
-
-  Returns:
-    The number of the signal that stopped the run, or None when it is finished.
-
-  Raises:
-    ConfigError: for a wrong value, before anything is created.
-  """
-  with config.user_errors():
-    config.require_integers("train", 1, iterations=iterations)
-    config.require_integers("train", 0, seed=seed)
-    trainer = Trainer(make_task(task), seed)
-  for name, reason in config.without_effect(overridden, trainer.agent.unused_parameters()).items():
-    print(f"Warning: {name} has no effect: {reason}.", file=sys.stderr)
-  with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
-    return _train(trainer, run, iterations)
-
-
-def _train(trainer, run, iterations):
-  steps = trainer.steps_per_iteration
-  bar = tqdm.tqdm(
-    total=iterations * steps,
-    initial=int(trainer.iteration) * steps,
-    unit="step",
-    bar_format="{l_bar}{bar}| {n:,.0f}/{total:,.0f} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
-    disable=None,  # where the output is not a terminal
-  )
-  if run.resumed:
-    tqdm.tqdm.write(f"Resuming {run.path} after {int(trainer.env_steps):,} environment steps.")
-  with _StopSignals() as stop, bar:
-    while int(trainer.iteration) < iterations and stop.signal is None:
-      row = trainer.run_iteration(lambda share: bar.update(share * steps))
-      run.log(row)
-      run.save()
-      if row["eval/return"] is not None:
-        bar.set_postfix_str(_summary(row))
-        tqdm.tqdm.write(f"{row['env_steps']:>9,} steps  {_summary(row)}")
-  if trainer.has_best:
-    value, spread, steps = trainer.best.numpy()
-    print(
-      f"The best policy, after {steps:,.0f} steps: return {value:.1f} ± {spread:.1f} over "
-      f"{BEST_EVALUATION_EPISODES} further episodes."
-    )
-  return stop.signal if int(trainer.iteration) < iterations else None
-
-
-def _summary(row):
-  text = f"return {row['eval/return']:.1f} ± {row['eval/return_std']:.1f}"
-  if "model/validation_loss" in row:
-    text += f"  model loss {row['model/validation_loss']:.2f}"
-  return text
-
-
-class _StopSignals:
-  """Notes the first SIGINT or SIGTERM in `signal`; leaves later ones to Python's default."""
-
-  def __enter__(self):
-    self.signal = None
-    self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-    return self
-
-  def __exit__(self, *_):
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-  def _note(self, number, frame):
-    del frame
-    self.signal = number
-    self.__exit__()
-    # Not through a buffered stream: it may be in mid-write.
-    os.write(2, b"\nFinishing this iteration, then saving; once more stops at once.\n")

@@ -5,7 +5,8 @@ import pathlib
 
 from maac_tf import config
 from maac_tf.envs import make_task
-from maac_tf.trainer import Trainer, train
+from maac_tf.experiment import train
+from maac_tf.trainer import Trainer
 
 GIN = pathlib.Path(__file__).parent.parent / "gin"
 

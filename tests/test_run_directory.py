@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 from maac_tf import config
-from maac_tf.trainer import Trainer, train
+from maac_tf.experiment import train
+from maac_tf.trainer import Trainer
 from tests.conftest import TINY
 
 

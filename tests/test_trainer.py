@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from maac_tf import config
 from maac_tf.agent import Maac
+from maac_tf.agent_settings import unused_parameters
 from maac_tf.envs import make_task
 from maac_tf.trainer import Trainer
 from tests.conftest import TINY
@@ -120,11 +121,11 @@ def test_paper_is_the_setting_of_the_paper(task):
 
 
 def test_what_has_no_effect_is_found(tiny):
-  unused = Trainer(make_task("pendulum"), rounds=1).agent.unused_parameters
-  assert config.without_effect({"Maac.horizon", "train.seed"}, unused()) == {}
+  unused = unused_parameters(Trainer(make_task("pendulum"), rounds=1).agent)
+  assert config.without_effect({"Maac.horizon", "train.seed"}, unused) == {}
   agent = Maac(make_task("pendulum"), make_task("pendulum").make_environment(), shared_rollout=True)
   found = config.without_effect(
-    {"Maac.critic_horizon", "Maac.horizon", "paper_horizon"}, agent.unused_parameters()
+    {"Maac.critic_horizon", "Maac.horizon", "paper_horizon"}, unused_parameters(agent)
   )
   assert found == {
     "Maac.critic_horizon": "the critics learn from the policy's own rollouts (Maac.shared_rollout)",
@@ -138,7 +139,7 @@ def test_what_has_no_effect_is_found(tiny):
     real_fraction=1.0,
   )
   found = config.without_effect(
-    {"Dynamics.ensemble_size", "Maac.model_capacity", "Maac.batch_size"}, sac.unused_parameters()
+    {"Dynamics.ensemble_size", "Maac.model_capacity", "Maac.batch_size"}, unused_parameters(sac)
   )
   assert set(found) == {"Dynamics.ensemble_size", "Maac.model_capacity"}
 
@@ -179,7 +180,7 @@ def test_the_best_networks_are_kept_and_evaluated_on_other_seeds(tiny, monkeypat
 
 def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
   """The policy that collects for the first time is not the initial one any more."""
-  trainer = Trainer(make_task("pendulum"), initial_updates=10)  # 5 updates a round
+  trainer = Trainer(make_task("pendulum"), initial_updates=30)  # 20 updates an iteration
   updates, acted_after = [], []
   train, collect = trainer.agent.train, trainer.collect
 
@@ -193,7 +194,7 @@ def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
 
   trainer.agent.train, trainer.collect = count, note
   trainer.run_iteration()
-  assert acted_after == [0, 10] and sum(updates) == 30
+  assert acted_after == [0, 40] and sum(updates) == 60
 
 
 def test_time_limit_is_not_termination(tiny):
@@ -206,6 +207,18 @@ def test_time_limit_is_not_termination(tiny):
   assert np.flatnonzero(~follows).tolist() == [199, 399]
   jump = np.abs(stored.next_observation - stored.observation).max()
   assert jump < 1.5  # a step changes the speed by 0.05 (15 sin + 3 torque) = 1.05 at the most
+
+
+def test_episodes_can_be_cut_off_earlier(tiny):
+  trainer = Trainer(make_task("pendulum"), episode_steps=80)
+  returns = [trainer.collect(50)["collect/return"] for _ in range(4)]
+  stored = _collected(trainer, 200)
+  assert not np.any(stored.terminal)
+  follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
+  assert np.flatnonzero(~follows).tolist() == [79, 159]
+  assert returns[0] is None and returns[2] is None
+  np.testing.assert_allclose(returns[1], np.sum(stored.reward[:80]), rtol=1e-5)
+  assert trainer.evaluate()["eval/length"] == 200
 
 
 def _collected(trainer, count):
@@ -265,6 +278,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
   ("settings", "message"),
   [
     ({"random_steps": 0}, "random_steps must be an integer of 32 or more, not 0"),
+    ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, not 0"),
     ({"rollout_schedule": (5, 1, 0, 1)}, "rollout_schedule must be"),
     ({"rollout_schedule": (1, 2)}, "rollout_schedule must be four integers"),
     ({"updates_per_step": 0}, "makes no update in a round"),
