@@ -30,12 +30,14 @@ class DynamicsFit(tf.Module):
     learning_rate: float = 1e-3,
     batch_size: int = 256,
     max_epochs: int = 200,
-    patience: int = 5,
+    patience: int | None = 5,
     validation_fraction: float = 0.1,
     variance_weighting: float = 0.0,
     weight_decay: float = 0.0,
     max_batches: int | None = None,
     average_decay: float = 0.0,
+    recent_fraction: float = 0.0,
+    recent_transitions: int = 1_000,
   ):
     """Makes the optimizer and draws the roles.
 
@@ -46,7 +48,8 @@ class DynamicsFit(tf.Module):
       learning_rate: of Adam.
       batch_size: transitions for each member.
       max_epochs: of one fit.
-      patience: epochs without improvement of the validation loss before a fit ends.
+      patience: epochs without improvement of the validation loss before a fit ends, with the weights
+        of the best epoch. None: no early stopping.
       validation_fraction: the share of transitions that a member is validated on.
       variance_weighting: β of the β-NLL loss (Seitzer et al. 2022), in [0, 1]. The likelihood of
         each output is weighted by its predicted variance, held constant, to this power. 0 is plain
@@ -60,14 +63,19 @@ class DynamicsFit(tf.Module):
         validated and used; training itself goes on from the last weights. The average is without
         the noise of the last steps, as a lower learning rate would be, and no slower (Polyak and
         Juditsky 1992). It decays faster in the first steps; 0 is no average.
+      recent_fraction: the share of a bootstrap that is drawn from the `recent_transitions` newest
+        alone (as Wang and Ross 2019 do for critics). What the current policy does, and above all
+        what it does wrong, is a small part of D_env: drawn evenly, models underfit it.
 
     Raises:
       ValueError: for a value out of range.
     """
     super().__init__()
-    require_integers(
-      "DynamicsFit", 1, batch_size=batch_size, max_epochs=max_epochs, patience=patience
-    )
+    require_integers("DynamicsFit", 1, batch_size=batch_size, max_epochs=max_epochs)
+    if patience is not None:
+      require_integers("DynamicsFit", 1, patience=patience)
+    require_numbers("DynamicsFit", 0, 1, recent_fraction=recent_fraction)
+    require_integers("DynamicsFit", 1, recent_transitions=recent_transitions)
     require_numbers("DynamicsFit", 0, 0.9, validation_fraction=validation_fraction)
     require_numbers("DynamicsFit", 0, 1, variance_weighting=variance_weighting)
     require_numbers("DynamicsFit", 0, 1, learning_rate=learning_rate)
@@ -83,6 +91,7 @@ class DynamicsFit(tf.Module):
     self._variance_weighting = variance_weighting
     self._dynamics, self._buffer = dynamics, buffer
     self._batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience
+    self._recent_fraction, self._recent_transitions = recent_fraction, recent_transitions
     self._train_fraction = 1.0 - validation_fraction
     shape = (dynamics.ensemble_size, buffer.capacity)
     roles = tf.random.stateless_uniform(shape, [seed, 0]) < validation_fraction
@@ -120,7 +129,8 @@ class DynamicsFit(tf.Module):
   def fit(self, seed):
     """Trains until no member improved on its validation loss for `patience` epochs.
 
-    Every member ends with the weights of its own best epoch, the start included.
+    Every member ends with the weights of its own best epoch, the start included; without
+    `patience`, all train for `max_epochs` or `max_batches` and end with their last weights.
 
     Args:
       seed: [2] int.
@@ -134,7 +144,9 @@ class DynamicsFit(tf.Module):
     self._dynamics.set_normalizer(everything)
     bag_seed, shuffle_seed = tf.unstack(tf.random.split(seed, 2))
     is_validation = self._is_validation[:, :size]
-    order = tf.argsort(tf.cast(is_validation, tf.int32), axis=-1, stable=True)  # training first
+    # Training rows first, each kind from the oldest to the newest.
+    last = tf.cast(is_validation, tf.int64) * self._buffer.size
+    order = tf.argsort(last - self._buffer.ages(), axis=-1)
     num_validation = tf.reduce_sum(tf.cast(is_validation, tf.int32), -1)  # [E]
     bag = self._bootstrap(order, size - num_validation, bag_seed)
     # The last rows of `order` are the validation rows; evenly spread ones where they are too many.
@@ -155,12 +167,13 @@ class DynamicsFit(tf.Module):
     train_loss, epoch = 0.0, 0
     batches = tf.shape(bag)[1] // self._batch_size
     max_epochs = tf.minimum(self._max_epochs, -(-self._max_batches // batches))
-    while epoch < max_epochs and tf.reduce_any(epochs_without < self._patience):
+    patience = self._patience or self._max_epochs
+    while epoch < max_epochs and tf.reduce_any(epochs_without < patience):
       self._swap()
       train_loss = self._epoch(bag, tf.random.fold_in(shuffle_seed, epoch))
       self._swap()
       loss = validation_loss()
-      improved = loss < best_loss
+      improved = (loss < best_loss) | (self._patience is None)
       for best, variable in zip(self._best, self._fitted, strict=True):
         best.assign(tf.where(improved[:, tf.newaxis, tf.newaxis], variable, best))
       best_loss = tf.where(improved, loss, best_loss)
@@ -185,8 +198,11 @@ class DynamicsFit(tf.Module):
     rows = tf.cast(tf.cast(tf.shape(order)[1], tf.float32) * self._train_fraction, tf.int32)
     batches = tf.maximum(rows // self._batch_size, 1)
     shape = [order.shape[0], batches * self._batch_size]
-    uniform = tf.random.stateless_uniform(shape, seed)
     limit = num_train[:, tf.newaxis]
+    uniform, kind = tf.unstack(tf.random.stateless_uniform([2, *shape], seed))
+    recent = tf.cast(self._recent_transitions / tf.shape(order)[1], tf.float32)
+    newest = 1.0 - tf.minimum(recent, 1.0) * (1.0 - uniform)
+    uniform = tf.where(kind < self._recent_fraction, newest, uniform)
     drawn = tf.cast(uniform * tf.cast(limit, tf.float32), tf.int32)
     return tf.gather(order, tf.minimum(drawn, limit - 1), batch_dims=1)
 

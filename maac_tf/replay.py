@@ -49,6 +49,10 @@ class ReplayBuffer(tf.Module):
     age = tf.random.stateless_uniform(shape, seed, 0, ages, tf.int64)
     return (self._added - 1 - age) % self.capacity
 
+  def ages(self) -> tf.Tensor:
+    """How many transitions are newer than the one at each index, [size] int64."""
+    return (self._added - 1 - tf.range(self.size)) % self.size
+
   def newest(self, count: int) -> Transition:
     """The last `count` transitions, oldest first."""
     return self.gather((self._added - count + tf.range(count, dtype=tf.int64)) % self.capacity)

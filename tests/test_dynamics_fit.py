@@ -133,6 +133,37 @@ def test_nothing_validated_is_ever_trained_on():
       assert len(np.unique(bag[member])) < bag.shape[1]  # with replacement
 
 
+def _bag(fit, seed):
+  """What a fit trains on, caught on its way."""
+  bags, bootstrap = [], fit._bootstrap
+  fit._bootstrap = lambda *arguments: bags.append(bootstrap(*arguments)) or bags[-1]
+  fit.fit.python_function(seed)
+  return bags[0].numpy()
+
+
+def test_a_share_of_a_bootstrap_is_of_the_newest():
+  """Also where the ring has been written round: the newest rows are then in its middle."""
+  _, buffer, fit = _fit(2_000, max_epochs=1, recent_fraction=0.5, recent_transitions=200)
+  buffer.add(_data(600, 1)[0])  # a capacity of 2,100: slots 0..499 are the newest 500
+  bag = _bag(fit, [1, 2])
+  for member, validation in enumerate(fit._is_validation.numpy()):
+    assert not np.any(validation[bag[member]])
+  is_new = (bag >= 300) & (bag < 500)
+  assert is_new.mean() == pytest.approx(0.5 + 0.5 * 200 / 2_100, abs=0.03)
+  assert len(np.unique(bag)) > 1_500  # the others are drawn evenly, from all
+  assert np.mean(bag[~is_new] < 300) == pytest.approx(300 / 1_900, abs=0.04)
+
+
+def test_without_patience_a_fit_goes_on_to_its_end():
+  _, _, fit = _fit(600, learning_rate=0.05, patience=None, max_epochs=7, batch_size=32)
+  fit.fit(tf.constant([1, 2]))
+  report = fit.fit(tf.constant([3, 4]))
+  assert report["epochs"] == 7
+  _, _, other = _fit(600, learning_rate=0.05, patience=1, max_epochs=7, batch_size=32)
+  other.fit(tf.constant([1, 2]))
+  assert report["validation_loss"] != other.fit(tf.constant([3, 4]))["validation_loss"]
+
+
 def test_members_have_a_validation_row_however_little_data_there_is():
   _, _, fit = _fit(20, validation_fraction=1e-6)
   np.testing.assert_array_equal(np.sum(fit._is_validation, -1), 1)
