@@ -48,8 +48,8 @@ class DynamicsFit(tf.Module):
       learning_rate: of Adam.
       batch_size: transitions for each member.
       max_epochs: of one fit.
-      patience: epochs without improvement of the validation loss before a fit ends, with the weights
-        of the best epoch. None: no early stopping.
+      patience: epochs without improvement of the validation loss before a fit ends, with the
+        weights of the best epoch. None: no early stopping.
       validation_fraction: the share of transitions that a member is validated on.
       variance_weighting: β of the β-NLL loss (Seitzer et al. 2022), in [0, 1]. The likelihood of
         each output is weighted by its predicted variance, held constant, to this power. 0 is plain

@@ -50,6 +50,23 @@ def test_ablations_change_what_they_name(name, setting, value):
   assert getattr(Trainer(make_task("hopper")).agent, setting) == value
 
 
+@pytest.mark.parametrize(
+  "file", sorted((GIN / "without").glob("*.gin")), ids=lambda file: file.stem
+)
+def test_what_is_left_out_was_there(file):
+  """Every value differs from the shipped one and has an effect."""
+  shipped = str(GIN / "gymnasium" / "hopper_v5.gin")
+  names = re.findall(r"(?m)^\S+(?= =)", file.read_text())
+  config.load([shipped])
+  shipped_config = gin.config_str()
+  gin.clear_config()
+  config.load([shipped, str(file)], [line for line in TINY if ".hidden_units" in line])
+  for name in names:
+    assert f"\n{name} = {gin.query_parameter(name)!r}\n" not in shipped_config
+  agent = Trainer(make_task("hopper_v5")).agent
+  assert names and config.without_effect(names, unused_parameters(agent)) == {}
+
+
 PAPER_SETTING = {
   "Trainer.initial_updates": "0",
   "Trainer.random_steps": "5000",
@@ -88,6 +105,8 @@ PAPER_SETTING = {
   "DynamicsFit.max_batches": "None",
   "DynamicsFit.patience": "5",
   "DynamicsFit.weight_decay": "0.0",
+  "DynamicsFit.average_decay": "0.0",
+  "DynamicsFit.recent_fraction": "0.0",
 }
 
 
