@@ -62,6 +62,9 @@ def unused_parameters(agent) -> dict[str, str]:
     reason = "all data are real (Maac.real_fraction = 1)"
     names = "Maac.model_capacity", "Trainer.rollout_starts", "Trainer.rollout_schedule"
     unused |= dict.fromkeys(names, reason)
+  if agent.uses_model and not agent.dynamics_fit.recent_fraction:
+    reason = "bootstraps are drawn evenly (DynamicsFit.recent_fraction = 0)"
+    unused["DynamicsFit.recent_transitions"] = reason
   if not agent.uses_model:
     reason = "nothing uses the model"
     unused |= dict.fromkeys(("Dynamics", "DynamicsFit", "Maac.learn_reward"), reason)

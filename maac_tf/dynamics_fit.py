@@ -1,4 +1,4 @@
-"""Maximum-likelihood fit of the ensemble with early stopping (section 4.3, model learning)."""
+"""Maximum-likelihood fit of the ensemble (section 4.3, model learning)."""
 
 import gin
 import keras
@@ -64,8 +64,8 @@ class DynamicsFit(tf.Module):
         the noise of the last steps, as a lower learning rate would be, and no slower (Polyak and
         Juditsky 1992). It decays faster in the first steps; 0 is no average.
       recent_fraction: the share of a bootstrap that is drawn from the `recent_transitions` newest
-        alone (as Wang and Ross 2019 do for critics). What the current policy does, and above all
-        what it does wrong, is a small part of D_env: drawn evenly, models underfit it.
+        (about so many) alone, as Wang and Ross (2019) do for critics. What the current policy does,
+        and above all what it does wrong, is little of D_env: drawn evenly, models underfit it.
 
     Raises:
       ValueError: for a value out of range.
@@ -91,7 +91,7 @@ class DynamicsFit(tf.Module):
     self._variance_weighting = variance_weighting
     self._dynamics, self._buffer = dynamics, buffer
     self._batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience
-    self._recent_fraction, self._recent_transitions = recent_fraction, recent_transitions
+    self.recent_fraction, self._recent_transitions = recent_fraction, recent_transitions
     self._train_fraction = 1.0 - validation_fraction
     shape = (dynamics.ensemble_size, buffer.capacity)
     roles = tf.random.stateless_uniform(shape, [seed, 0]) < validation_fraction
@@ -104,13 +104,13 @@ class DynamicsFit(tf.Module):
     )
     self._optimizer.build(dynamics.trainable_variables)
     self._average_decay = average_decay
-    # The last weights, while the network has their average; the average, while it is trained.
-    self._other = [
+    # The weights that training goes on from, while the network has their average; else the average.
+    self._swapped = [
       tf.Variable(v, trainable=False) for v in dynamics.trainable_variables if average_decay
     ]
     noise = [dynamics.log_var] if dynamics.constant_noise else []
-    self._fitted = dynamics.trainable_variables + noise + self._other
-    self._best = [tf.Variable(v, trainable=False) for v in self._fitted]
+    self._fitted = dynamics.trainable_variables + noise + self._swapped
+    self._kept = [tf.Variable(v, trainable=False) for v in self._fitted]
 
   def negative_log_likelihood(self, batch):
     """Of each output, in nats of the *normalised* change: [E, N, ...] -> [E, N, O].
@@ -130,7 +130,7 @@ class DynamicsFit(tf.Module):
     """Trains until no member improved on its validation loss for `patience` epochs.
 
     Every member ends with the weights of its own best epoch, the start included; without
-    `patience`, all train for `max_epochs` or `max_batches` and end with their last weights.
+    `patience`, all go on to `max_epochs` or `max_batches` and end as they are then.
 
     Args:
       seed: [2] int.
@@ -160,10 +160,10 @@ class DynamicsFit(tf.Module):
         self._dynamics.set_noise(validation)
       return tf.reduce_mean(self.negative_log_likelihood(validation)[0], [1, 2])
 
-    best_loss = validation_loss()
-    for best, variable in zip(self._best, self._fitted, strict=True):
-      best.assign(variable)
-    epochs_without = tf.zeros_like(best_loss, tf.int32)
+    kept_loss = validation_loss()
+    for kept, variable in zip(self._kept, self._fitted, strict=True):
+      kept.assign(variable)
+    epochs_without = tf.zeros_like(kept_loss, tf.int32)
     train_loss, epoch = 0.0, 0
     batches = tf.shape(bag)[1] // self._batch_size
     max_epochs = tf.minimum(self._max_epochs, -(-self._max_batches // batches))
@@ -173,25 +173,27 @@ class DynamicsFit(tf.Module):
       train_loss = self._epoch(bag, tf.random.fold_in(shuffle_seed, epoch))
       self._swap()
       loss = validation_loss()
-      improved = (loss < best_loss) | (self._patience is None)
-      for best, variable in zip(self._best, self._fitted, strict=True):
-        best.assign(tf.where(improved[:, tf.newaxis, tf.newaxis], variable, best))
-      best_loss = tf.where(improved, loss, best_loss)
-      epochs_without = tf.where(improved, 0, epochs_without + 1)
+      keep = (loss < kept_loss) | (self._patience is None)
+      for kept, variable in zip(self._kept, self._fitted, strict=True):
+        kept.assign(tf.where(keep[:, tf.newaxis, tf.newaxis], variable, kept))
+      kept_loss = tf.where(keep, loss, kept_loss)
+      epochs_without = tf.where(keep, 0, epochs_without + 1)
       epoch += 1
-    for best, variable in zip(self._best, self._fitted, strict=True):
-      variable.assign(best)
+    for kept, variable in zip(self._kept, self._fitted, strict=True):
+      variable.assign(kept)
     return {
-      "validation_loss": tf.reduce_mean(best_loss),
+      "validation_loss": tf.reduce_mean(kept_loss),
       "train_loss": train_loss,
       "epochs": tf.cast(epoch, tf.float32),
     }
 
   def _swap(self):
-    for other, variable in zip(self._other, self._dynamics.trainable_variables, strict=False):
-      value = tf.identity(variable)
-      variable.assign(other)
-      other.assign(value)
+    """Gives the network the trained weights in place of their average, or the average back."""
+    if self._average_decay:
+      for swapped, variable in zip(self._swapped, self._dynamics.trainable_variables, strict=True):
+        value = tf.identity(variable)
+        variable.assign(swapped)
+        swapped.assign(value)
 
   def _bootstrap(self, order, num_train, seed):
     """Rows [E, whole batches], drawn with replacement from each member's own training rows."""
@@ -202,7 +204,7 @@ class DynamicsFit(tf.Module):
     uniform, kind = tf.unstack(tf.random.stateless_uniform([2, *shape], seed))
     recent = tf.cast(self._recent_transitions / tf.shape(order)[1], tf.float32)
     newest = 1.0 - tf.minimum(recent, 1.0) * (1.0 - uniform)
-    uniform = tf.where(kind < self._recent_fraction, newest, uniform)
+    uniform = tf.where(kind < self.recent_fraction, newest, uniform)
     drawn = tf.cast(uniform * tf.cast(limit, tf.float32), tf.int32)
     return tf.gather(order, tf.minimum(drawn, limit - 1), batch_dims=1)
 
@@ -224,10 +226,11 @@ class DynamicsFit(tf.Module):
     with tf.GradientTape() as tape:
       loss, likelihood = self.loss(batch)
     self._optimizer.apply(tape.gradient(loss, variables), variables)
-    step = tf.cast(self._optimizer.iterations, tf.float32)
-    decay = tf.minimum(self._average_decay, step / (step + 9.0))
-    for average, variable in zip(self._other, variables, strict=False):
-      average.assign(decay * average + (1.0 - decay) * variable)
+    if self._average_decay:
+      step = tf.cast(self._optimizer.iterations, tf.float32)
+      decay = tf.minimum(step / (step + 9.0), self._average_decay)
+      for average, variable in zip(self._swapped, variables, strict=True):
+        average.assign(decay * average + (1.0 - decay) * variable)
     return likelihood
 
   def loss(self, batch):

@@ -50,8 +50,8 @@ class Trainer(tf.Module):
       task: what to learn.
       seed: of everything random.
       random_steps: uniformly random actions before the first fit.
-      initial_updates: gradient updates on these, before the policy acts for the first time, in as
-        many fits and rounds as iterations of as many updates have.
+      initial_updates: gradient updates on these, before the policy acts for the first time; rounded
+        up to whole iterations, each with its fit and its rounds.
       steps_per_iteration: environment steps an iteration. The longer a policy climbs the same
         models between two looks at the world, the further it goes into their errors.
       episode_steps: where an episode of collecting is cut off, so that one that goes nowhere does

@@ -31,6 +31,14 @@ def test_newest_overwrite_oldest():
   np.testing.assert_array_equal(stored.terminal, stored.reward % 2)
 
 
+def test_ages_count_what_is_newer():
+  buffer = ReplayBuffer(5, 2, 1)
+  for first in (0, 3, 6):  # wraps twice
+    buffer.add(_transitions(range(first, first + 3)))
+    rewards = buffer.gather(tf.range(buffer.size)).reward
+    np.testing.assert_array_equal(buffer.ages(), first + 2 - rewards)
+
+
 def test_samples_are_uniform_over_what_is_stored():
   buffer = ReplayBuffer(100, 2, 1)
   buffer.add(_transitions(range(10)))

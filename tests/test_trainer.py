@@ -25,6 +25,7 @@ COMBINATIONS = (
   + [[t, PAPER] for t in TASK_FILES]
   + [[HOPPER, PAPER, a] for a in ABLATIONS]
   + [[HOPPER, GIN / "ablations" / "h0.gin"]]
+  + [[HOPPER, GIN / "without" / f"{f}.gin"] for f in ("shared_rollout", "path_starts")]
 )
 
 
@@ -62,6 +63,7 @@ def test_what_is_left_out_was_there(file):
   gin.clear_config()
   config.load([shipped, str(file)], [line for line in TINY if ".hidden_units" in line])
   for name in names:
+    assert f"\n{name} = " in shipped_config or name == "Maac.critic_horizon"  # 2 if not bound
     assert f"\n{name} = {gin.query_parameter(name)!r}\n" not in shipped_config
   agent = Trainer(make_task("hopper_v5")).agent
   assert names and config.without_effect(names, unused_parameters(agent)) == {}
@@ -71,6 +73,7 @@ PAPER_SETTING = {
   "Trainer.initial_updates": "0",
   "Trainer.random_steps": "5000",
   "Trainer.steps_per_iteration": "1000",
+  "Trainer.episode_steps": "None",
   "Trainer.rounds": "4",
   "Trainer.rollout_starts": "100000",
   "Maac.num_trajectories": "1",
@@ -200,8 +203,8 @@ def test_the_best_networks_are_kept_and_evaluated_on_other_seeds(tiny, monkeypat
 def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
   """The policy that collects for the first time is not the initial one any more."""
   trainer = Trainer(make_task("pendulum"), initial_updates=30)  # 20 updates an iteration
-  updates, acted_after = [], []
-  train, collect = trainer.agent.train, trainer.collect
+  updates, acted_after, fitted_after = [], [], []
+  train, collect, fit = trainer.agent.train, trainer.collect, trainer.agent.dynamics_fit.fit
 
   def count(number, seed):
     updates.append(int(number))
@@ -211,9 +214,13 @@ def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
     acted_after.append(sum(updates))
     return collect(steps, random)
 
-  trainer.agent.train, trainer.collect = count, note
+  def fitted(seed):
+    fitted_after.append(sum(updates))
+    return fit(seed)
+
+  trainer.agent.train, trainer.collect, trainer.agent.dynamics_fit.fit = count, note, fitted
   trainer.run_iteration()
-  assert acted_after == [0, 40] and sum(updates) == 60
+  assert acted_after == [0, 40] and fitted_after == [0, 20, 40] and sum(updates) == 60
 
 
 def test_time_limit_is_not_termination(tiny):
