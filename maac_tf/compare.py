@@ -27,6 +27,9 @@ _ENV_STEPS = flags.DEFINE_integer(
   "env_steps", 10_000, "Environment steps of each run, the random ones included.", lower_bound=1
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "The seeds of each.")
+flags.register_validator(
+  "seeds", lambda seeds: seeds and all(map(str.isdigit, seeds)), "must be numbers, such as 0,1,2"
+)
 _JOBS = flags.DEFINE_integer("jobs", 2, "Runs side by side, each on one CPU thread.", lower_bound=1)
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/compare", "Runs go to RUN_DIR/TASK/VARIANT-SEED.")
 
@@ -40,7 +43,7 @@ def main(argv):
     print(f"Error: {error}", file=sys.stderr)
     return 1
   # Ctrl-C is for the runs, which finish their iteration; no other one is started then.
-  interrupted = []
+  interrupted, failed = [], []
   signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
 
   def run(command, path):
@@ -50,6 +53,8 @@ def main(argv):
     with open(f"{path}.log", "a") as log:
       command = [*command, f"--run_dir={path}"]
       code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    if code:
+      failed.append(path)
     print(f"{path}: {_last_return(path) if code == 0 else f'ended with {code}, see {path}.log'}")
 
   # Seeds outermost: pairs are complete early.
@@ -58,7 +63,7 @@ def main(argv):
       for name, command in settings.items():
         pool.submit(run, [*command, f"--seed={seed}"], _run_dir(name, seed))
   print(_table(settings))
-  return 130 if interrupted else 0
+  return 130 if interrupted else bool(failed)
 
 
 def _settings():

@@ -36,3 +36,12 @@ def test_too_few_steps_are_refused(tmp_path):
   done = _compare(tmp_path, f"--gin_file={task}", "--env_steps=300")
   assert done.returncode == 1
   assert "--env_steps must be more than Trainer.random_steps (300), not 300." in done.stderr
+
+
+def test_a_run_that_fails_is_named(tmp_path):
+  task = tmp_path / "tiny.gin"
+  task.write_text("\n".join([*TINY, "train.task = 'pendulum'", "Maac.discount = 2"]))
+  done = _compare(tmp_path, f"--gin_file={task}", "--env_steps=330", "--seeds=0")
+  assert done.returncode == 1
+  assert "shipped-0: ended with 1, see runs/compare/tiny/shipped-0.log" in done.stdout
+  assert "discount must be" in (tmp_path / "runs/compare/tiny/shipped-0.log").read_text()
