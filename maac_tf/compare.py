@@ -1,7 +1,7 @@
 """Trains a setting, and variants of it, from the same seeds:
 
 python -m maac_tf.compare --gin_file=gin/gymnasium/half_cheetah_v5.gin --env_steps=10000 \\
-  --variant=gin/without/layer_norm.gin --variant=gin/without/soft_returns.gin
+  --variant=gin/without/layer_norm.gin --variant=Trainer.updates_per_step=2
 """
 
 import concurrent.futures
@@ -22,7 +22,9 @@ from maac_tf import config
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", None, "As in training: what all have in common.", required=True
 )
-_VARIANT = flags.DEFINE_multi_string("variant", [], "A gin file to try over it; repeatable.")
+_VARIANT = flags.DEFINE_multi_string(
+  "variant", [], "A gin file, or one binding such as Maac.horizon=3, to try over it; repeatable."
+)
 _ENV_STEPS = flags.DEFINE_integer(
   "env_steps", 10_000, "Environment steps of each run, the random ones included.", lower_bound=1
 )
@@ -55,7 +57,7 @@ def main(argv):
       code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
     if code:
       failed.append(path)
-    print(f"{path}: {_last_return(path) if code == 0 else f'ended with {code}, see {path}.log'}")
+    print(f"{path}: {_returns(path)[-1] if code == 0 else f'ended with {code}, see {path}.log'}")
 
   # Seeds outermost: pairs are complete early.
   with concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool:
@@ -70,11 +72,18 @@ def _settings():
   """The name of each variant and its command, without seed and folder."""
   settings = {}
   for variant in [None, *_VARIANT.value]:
-    name = os.path.splitext(os.path.basename(variant))[0] if variant else "shipped"
+    files, bindings = list(_GIN_FILE.value), []
+    if variant is None:
+      name = "shipped"
+    elif "=" in variant:
+      name = variant.replace(" ", "")
+      bindings.append(variant)
+    else:
+      name = os.path.splitext(os.path.basename(variant))[0]
+      files.append(variant)
     if name in settings:
       raise config.ConfigError(f"Two variants have the name {name!r}: rename a file.")
-    files = [*_GIN_FILE.value, *([variant] if variant else [])]
-    config.load(files)
+    config.load(files, bindings)
     random_steps, steps = (
       gin.query_parameter(f"Trainer.{p}") for p in ("random_steps", "steps_per_iteration")
     )
@@ -87,7 +96,8 @@ def _settings():
       )
     settings[name] = [sys.executable, "-m", "maac_tf.train", "--threads=1"]
     settings[name] += [f"--gin_file={file}" for file in files]
-    settings[name] += [f"--gin_param=train.iterations={iterations}"]
+    bindings.append(f"train.iterations={iterations}")
+    settings[name] += [f"--gin_param={binding}" for binding in bindings]
   return settings
 
 
@@ -96,24 +106,25 @@ def _run_dir(name, seed):
   return os.path.join(_RUN_DIR.value, task, f"{name}-{seed}")
 
 
-def _last_return(path):
-  """Of the last evaluation in a run's metrics; NaN if there is none."""
+def _returns(path):
+  """Of the evaluations in a run's metrics; NaN if there is none."""
   try:
     with open(os.path.join(path, "metrics.csv")) as file:
-      returns = [row["eval/return"] for row in csv.DictReader(file)]
+      returns = [float(row["eval/return"]) for row in csv.DictReader(file) if row["eval/return"]]
   except OSError:
     returns = []
-  return float(([r for r in returns if r] or ["nan"])[-1])
+  return returns or [math.nan]
 
 
 def _table(settings):
-  """The last return of every variant and seed, and their mean."""
-  columns = [f"seed {seed}" for seed in _SEEDS.value] + ["mean"]
-  lines = [f"{'last return':28}" + "".join(f"{column:>10}" for column in columns)]
-  for name in settings:
-    returns = [_last_return(_run_dir(name, seed)) for seed in _SEEDS.value]
-    numbers = "".join(f"{value:10,.1f}" for value in [*returns, np.mean(returns)])
-    lines.append(f"{name:28}{numbers}")
+  """Last return, and mean over the evaluations, of every variant and seed; means over seeds."""
+  columns = "".join(f"{column:>10}" for column in [*(f"seed {s}" for s in _SEEDS.value), "mean"])
+  lines = []
+  for title, reduce in (("last return", lambda r: r[-1]), ("mean of the curve", np.mean)):
+    lines.append(f"{title:32}{columns}")
+    for name in settings:
+      values = [reduce(_returns(_run_dir(name, seed))) for seed in _SEEDS.value]
+      lines.append(f"{name:32}" + "".join(f"{v:10,.1f}" for v in [*values, np.mean(values)]))
   return "\n".join(lines)
 
 

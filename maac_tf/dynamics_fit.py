@@ -14,7 +14,7 @@ LIMIT_WEIGHT = 0.01
 MAX_VALIDATION_ROWS = 4096
 
 
-@gin.configurable(denylist=["dynamics", "buffer", "seed"])
+@gin.configurable(denylist=["dynamics", "buffer", "seed", "jit_compile"])
 class DynamicsFit(tf.Module):
   """Fits the members of an ensemble to bootstraps of D_env.
 
@@ -27,6 +27,7 @@ class DynamicsFit(tf.Module):
     dynamics: Dynamics,
     buffer: ReplayBuffer,
     seed: int,
+    jit_compile: bool = False,
     learning_rate: float = 1e-3,
     batch_size: int = 256,
     max_epochs: int = 200,
@@ -45,6 +46,7 @@ class DynamicsFit(tf.Module):
       dynamics: the ensemble to fit.
       buffer: D_env.
       seed: of the roles.
+      jit_compile: compile a training step with XLA.
       learning_rate: of Adam.
       batch_size: transitions for each member.
       max_epochs: of one fit.
@@ -103,6 +105,7 @@ class DynamicsFit(tf.Module):
       [v for v in dynamics.trainable_variables if v.shape[1] == 1]
     )
     self._optimizer.build(dynamics.trainable_variables)
+    self._compiled_step = tf.function(self._train_step, jit_compile=jit_compile or None)
     self._average_decay = average_decay
     # The weights that training goes on from, while the network has their average; else the average.
     self._swapped = [
@@ -218,7 +221,7 @@ class DynamicsFit(tf.Module):
     total = 0.0
     for i in tf.range(batches):
       rows = bag[:, i * self._batch_size : (i + 1) * self._batch_size]
-      total += self._train_step(self._buffer.gather(rows))
+      total += self._compiled_step(self._buffer.gather(rows))
     return total / tf.cast(batches, tf.float32)
 
   def _train_step(self, batch):

@@ -36,7 +36,6 @@ class Trainer(tf.Module):
     random_steps: int = 5_000,
     initial_updates: int = 0,
     steps_per_iteration: int = 1_000,
-    episode_steps: int | None = None,
     updates_per_step: float = 4,
     rounds: int = 4,
     rollout_starts: int = 100_000,
@@ -54,8 +53,6 @@ class Trainer(tf.Module):
         up to whole iterations, each with its fit and its rounds.
       steps_per_iteration: environment steps an iteration. The longer a policy climbs the same
         models between two looks at the world, the further it goes into their errors.
-      episode_steps: where an episode of collecting is cut off, so that one that goes nowhere does
-        not fill D_env; None is the task's own limit. Evaluation always has the task's.
       updates_per_step: gradient updates for each environment step.
       rounds: how often an iteration imagines and then updates.
       rollout_starts: states of D_env that a round imagines from; fewer where its rollouts would not
@@ -81,8 +78,6 @@ class Trainer(tf.Module):
       eval_episodes=eval_episodes,
     )
     config.require_integers("Trainer", 0, initial_updates=initial_updates)
-    if episode_steps is not None:
-      config.require_integers("Trainer", 1, episode_steps=episode_steps)
     config.require_numbers("Trainer", 0, 1e6, updates_per_step=updates_per_step)
     config.require(
       isinstance(rollout_schedule, (tuple, list)) and len(rollout_schedule) == 4,
@@ -122,8 +117,7 @@ class Trainer(tf.Module):
     self._episode = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
     self._observation, self._episode_return = None, 0.0
     self.random_steps, self.steps_per_iteration = random_steps, steps_per_iteration
-    self.episode_steps, self.initial_updates = episode_steps, initial_updates
-    self.rounds = rounds
+    self.initial_updates, self.rounds = initial_updates, rounds
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
     self.eval_every, self.eval_episodes = eval_every, eval_episodes
 
@@ -197,7 +191,7 @@ class Trainer(tf.Module):
       action = noise[t] if random else self.agent.act(observation[np.newaxis], noise[t]).numpy()
       step = self._step(action[0])
       rows.append((observation, action[0], step.reward, step.observation, step.terminal))
-      if step.terminal or step.truncated or self._episode[1] == self.episode_steps:
+      if step.terminal or step.truncated:
         returns.append(self._episode_return)
         self._start_episode()
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))

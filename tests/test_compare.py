@@ -17,17 +17,19 @@ def test_variants_are_trained_and_their_returns_listed(tmp_path):
   task = tmp_path / "tiny.gin"
   task.write_text("\n".join([*TINY, "train.task = 'pendulum'"]))
   (tmp_path / "h0.gin").write_text("Maac.horizon = 0")
-  arguments = f"--gin_file={task}", "--variant=h0.gin", "--seeds=3"
-  done = _compare(tmp_path, *arguments, "--env_steps=330")
+  arguments = f"--gin_file={task}", "--variant=h0.gin", "--variant=Maac.horizon = 1", "--seeds=3"
+  done = _compare(tmp_path, *arguments, "--env_steps=360")
   assert done.returncode == 0, done.stderr
   runs = tmp_path / "runs" / "compare" / "tiny"
-  for name in ("shipped", "h0"):
-    (row,) = csv.DictReader((runs / f"{name}-3" / "metrics.csv").open())
-    assert row["env_steps"] == "340"  # 300 random ones, and the 40 of an iteration
+  for name, horizon in (("shipped", 4), ("h0", 0), ("Maac.horizon=1", 1)):
+    rows = list(csv.DictReader((runs / f"{name}-3" / "metrics.csv").open()))
+    # 300 random ones, and two iterations of 40
+    assert [row["env_steps"] for row in rows] == ["340", "380"]
     config = (runs / f"{name}-3" / "operative_config.gin").read_text()
-    assert ("Maac.horizon = 0" in config) == (name == "h0") and "train.seed = 3" in config
-    (value,) = re.findall(rf"(?m)^{name} +(-\S+)", done.stdout)
-    assert value == f"{float(row['eval/return']):,.1f}"
+    assert f"Maac.horizon = {horizon}\n" in config and "train.seed = 3\n" in config
+    last, mean = re.findall(rf"(?m)^{name} +(-\S+)", done.stdout)
+    returns = [float(row["eval/return"]) for row in rows if row["eval/return"]]
+    assert last == f"{returns[-1]:,.1f}" and mean == f"{sum(returns) / len(returns):,.1f}"
 
 
 def test_too_few_steps_are_refused(tmp_path):

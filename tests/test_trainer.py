@@ -73,7 +73,6 @@ PAPER_SETTING = {
   "Trainer.initial_updates": "0",
   "Trainer.random_steps": "5000",
   "Trainer.steps_per_iteration": "1000",
-  "Trainer.episode_steps": "None",
   "Trainer.rounds": "4",
   "Trainer.rollout_starts": "100000",
   "Maac.num_trajectories": "1",
@@ -235,18 +234,6 @@ def test_time_limit_is_not_termination(tiny):
   assert jump < 1.5  # a step changes the speed by 0.05 (15 sin + 3 torque) = 1.05 at the most
 
 
-def test_episodes_can_be_cut_off_earlier(tiny):
-  trainer = Trainer(make_task("pendulum"), episode_steps=80)
-  returns = [trainer.collect(50)["collect/return"] for _ in range(4)]
-  stored = _collected(trainer, 200)
-  assert not np.any(stored.terminal)
-  follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
-  assert np.flatnonzero(~follows).tolist() == [79, 159]
-  assert returns[0] is None and returns[2] is None
-  np.testing.assert_allclose(returns[1], np.sum(stored.reward[:80]), rtol=1e-5)
-  assert trainer.evaluate()["eval/length"] == 200
-
-
 def _collected(trainer, count):
   return trainer.agent.env_buffer.gather(tf.range(count))
 
@@ -304,7 +291,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
   ("settings", "message"),
   [
     ({"random_steps": 0}, "random_steps must be an integer of 32 or more, not 0"),
-    ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, not 0"),
     ({"rollout_schedule": (5, 1, 0, 1)}, "rollout_schedule must be"),
     ({"rollout_schedule": (1, 2)}, "rollout_schedule must be four integers"),
     ({"updates_per_step": 0}, "makes no update in a round"),
