@@ -84,9 +84,9 @@ def _settings():
     if name in settings:
       raise config.ConfigError(f"Two variants have the name {name!r}: rename a file.")
     config.load(files, bindings)
-    random_steps, steps = (
-      gin.query_parameter(f"Trainer.{p}") for p in ("random_steps", "steps_per_iteration")
-    )
+    with config.user_errors():
+      random_steps = gin.query_parameter("Trainer.random_steps")
+      steps = gin.query_parameter("Trainer.steps_per_iteration")
     gin.clear_config()
     iterations = math.ceil((_ENV_STEPS.value - random_steps) / steps)
     if iterations < 1:

@@ -74,9 +74,9 @@ def _train(trainer, run, iterations):
         bar.set_postfix_str(_summary(row))
         tqdm.tqdm.write(f"{row['env_steps']:>9,} steps  {_summary(row)}")
   if trainer.has_best:
-    value, spread, steps = trainer.best.numpy()
+    value, spread, found = trainer.best.numpy()
     print(
-      f"The best policy, after {steps:,.0f} steps: return {value:.1f} ± {spread:.1f} over "
+      f"The best policy, after {found:,.0f} steps: return {value:.1f} ± {spread:.1f} over "
       f"{BEST_EVALUATION_EPISODES} further episodes."
     )
   return stop.signal if int(trainer.iteration) < iterations else None
