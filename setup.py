@@ -19,7 +19,8 @@ setup(
     "absl-py>=2",
     "numpy>=1.26",
     "filelock>=3.12",  # one process a run directory
-    "matplotlib>=3.8",  # curve.png
+    "matplotlib>=3.8",  # curves
+    "scipy>=1.15",  # intervals over seeds
     "tqdm>=4.60",  # the progress bar
   ],
   extras_require={

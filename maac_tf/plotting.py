@@ -1,17 +1,15 @@
-"""The curve of one run."""
+"""The curve of one run, and the curves of many."""
 
 import csv
 
 import numpy as np
 
+from maac_tf import curves
+
 
 def plot_run(metrics_csv: str, path: str):
   """Draws return and model loss against environment steps from a metrics.csv into a PNG."""
-  import matplotlib  # here, not above: it takes a second, and acting does not need it
-
-  matplotlib.use("Agg")
-  from matplotlib import pyplot as plt
-
+  plt = _pyplot()
   with open(metrics_csv, newline="") as file:
     rows = list(csv.DictReader(file))
 
@@ -40,3 +38,51 @@ def plot_run(metrics_csv: str, path: str):
     axes.grid(alpha=0.3)
   figure.savefig(path, dpi=120, format="png")
   plt.close(figure)
+
+
+def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, path: str):
+  """Draws return, a panel a task, a colour a method; a faint line a seed.
+
+  Args:
+    groups: runs by (task, method).
+    axis: "steps" or "hours".
+    path: of a PNG, SVG or whatever Matplotlib writes, by its extension.
+  """
+  plt = _pyplot()
+  from matplotlib import ticker
+
+  tasks, methods = (list(dict.fromkeys(names)) for names in zip(*groups, strict=True))
+  figure, panels = plt.subplots(
+    1, len(tasks), figsize=(5 * len(tasks) + 2, 4), squeeze=False, layout="constrained"
+  )
+  colors = plt.get_cmap("tab10" if len(methods) <= 10 else "tab20").colors
+  color = {method: colors[i % len(colors)] for i, method in enumerate(methods)}
+  for (task, method), runs in groups.items():
+    axes = panels[0, tasks.index(task)]
+    lines = [(getattr(run, axis), run.returns) for run in runs]
+    for line in lines:
+      axes.plot(*line, color=color[method], alpha=0.3, linewidth=0.8)
+    band = curves.band(lines)
+    if band:
+      axes.plot(band.x, band.mean, color=color[method], linewidth=2)
+      axes.fill_between(band.x, band.low, band.high, color=color[method], alpha=0.15, linewidth=0)
+  for task, axes in zip(tasks, panels[0], strict=True):
+    axes.set_title(task)
+    if axis == "steps":
+      axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))  # 10k
+    axes.set_xlabel({"steps": "environment steps", "hours": "wall-clock [hours]"}[axis])
+    axes.grid(alpha=0.3)
+  panels[0, 0].set_ylabel("return")
+  handles = [plt.Line2D([], [], color=color[method], label=method) for method in methods]
+  figure.legend(handles=handles, loc="outside right upper", frameon=False)
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
+
+
+def _pyplot():
+  import matplotlib  # here, not above: it takes a second, and acting does not need it
+
+  matplotlib.use("Agg")
+  from matplotlib import pyplot as plt
+
+  return plt

@@ -16,7 +16,7 @@ _GIN_PARAM = flags.DEFINE_multi_string(
   "gin_param", [], "A gin binding such as 'Maac.horizon=0'; repeatable, wins over the files."
 )
 _RUN_DIR = flags.DEFINE_string(
-  "run_dir", None, "Where the run goes; one that holds a run resumes. Default: runs/TASK-SEED-TIME."
+  "run_dir", None, "Where the run goes; one that holds a run resumes. Default: runs/TASK/SEED-TIME."
 )
 _SEED = flags.DEFINE_integer("seed", None, "Of everything random; default 0.", lower_bound=0)
 _THREADS = flags.DEFINE_integer(
@@ -44,10 +44,11 @@ def main(argv):
       gin_files = [run_directory.saved_config(_RUN_DIR.value)]
     seed = [] if _SEED.value is None else [f"train.seed = {_SEED.value}"]
     overridden = config.load(gin_files, [*_GIN_PARAM.value, *seed])
-    run_dir = _RUN_DIR.value or _default_run_dir(_binding("train.task"))
-    if _binding("train.task") is None:
-      where = f"There is no run in {run_dir!r} and no task" if _RUN_DIR.value else "No task"
+    task, run_dir = _binding("train.task"), _RUN_DIR.value
+    if task is None:
+      where = f"There is no run in {run_dir!r} and no task" if run_dir else "No task"
       raise config.ConfigError(f"{where}: give a task file, such as --gin_file=gin/hopper.gin.")
+    run_dir = run_dir or _default_run_dir(task)
     stopped_by = experiment.train(run_dir, overridden)
   except (config.ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends
@@ -76,7 +77,7 @@ def _binding(name):
 
 def _default_run_dir(task):
   seed = _binding("train.seed") or 0
-  return os.path.join("runs", f"{task}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
+  return os.path.join("runs", task, f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def _resume_command(run_dir):

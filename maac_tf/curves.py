@@ -1,0 +1,88 @@
+"""Learning curves of several runs: read, grouped by method, and averaged over seeds."""
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Run(NamedTuple):
+  """The evaluations of a run, [N] each."""
+
+  task: str
+  method: str
+  seed: str
+  steps: np.ndarray  # environment steps
+  hours: np.ndarray  # wall-clock
+  returns: np.ndarray  # mean over the episodes of an evaluation: a seed is the unit of replication
+
+
+class Band(NamedTuple):
+  """A statistic over seeds and its 95 % interval, at [N] places."""
+
+  x: np.ndarray
+  mean: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+
+
+def find_runs(paths: Sequence[str]) -> list[str]:
+  """The folders, these or below them, that hold a metrics.csv."""
+  return sorted(
+    {
+      os.path.normpath(folder)
+      for path in paths
+      for folder, _, files in os.walk(path)
+      if "metrics.csv" in files
+    }
+  )
+
+
+def read_run(path: str) -> Run:
+  """Reads a run's metrics.csv; task, method and seed are those of its path, TASK/METHOD-SEED.
+
+  SEED is the number at the end of the folder's name, `-3` or `seed3`, a date and time after it left
+  out. A name that is the seed alone is of the method "maac".
+  """
+  folder, name = os.path.split(os.path.abspath(path))
+  name = re.sub(r"-\d{8}-\d{6}$", "", name)
+  method, seed = re.fullmatch(r"(.*?)[-_]?(?:seed)?(\d*)", name).groups()
+  with open(os.path.join(path, "metrics.csv"), newline="") as file:
+    rows = [row for row in csv.DictReader(file) if row.get("eval/return")]
+  columns = ("env_steps", "seconds/total", "eval/return")
+  steps, seconds, returns = (np.array([float(row[c]) for row in rows]) for c in columns)
+  return Run(os.path.basename(folder), method or "maac", seed, steps, seconds / 3_600, returns)
+
+
+def band(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Band | None:
+  """Interquartile mean over curves, with a bootstrapped interval (Agarwal et al. 2021).
+
+  Args:
+    curves: (x, y) of each seed, x ascending. Between its points a curve is linear.
+
+  Returns:
+    What holds where all curves have values; None if there is no such place. The interval of one
+    curve is empty: low and high are the mean.
+  """
+  from scipy import stats  # here, not above: it takes a second, and most commands do not need it
+
+  first, last = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+  x = np.unique(np.concatenate([x for x, _ in curves]))
+  x = x[(x >= first) & (x <= last)]
+  if not x.size:
+    return None
+  values = np.stack([np.interp(x, *curve) for curve in curves])
+
+  def interquartile_mean(values, axis):
+    return stats.trim_mean(values, 0.25, axis=axis)
+
+  mean = interquartile_mean(values, 0)
+  if len(curves) == 1:
+    return Band(x, mean, mean, mean)
+  interval = stats.bootstrap(
+    (values,), interquartile_mean, n_resamples=2_000, method="percentile", rng=0
+  ).confidence_interval
+  return Band(x, mean, *interval)

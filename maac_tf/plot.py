@@ -1,0 +1,54 @@
+"""Draws learning curves: `python -m maac_tf.plot runs/hopper runs/half_cheetah --out=curves`."""
+
+import collections
+import sys
+
+from absl import app, flags
+
+from maac_tf import curves, plotting
+
+_OUT = flags.DEFINE_string(
+  "out", "curves", "Writes OUT.png and OUT.svg, and the same against hours: OUT_hours.png, .svg."
+)
+
+
+def main(argv):
+  without = [path for path in argv[1:] if not curves.find_runs([path])]
+  if without or not argv[1:]:
+    where = f": there is none in {' '.join(without)}" if without else ""
+    print(f"Error: give folders of runs (with a metrics.csv){where}.", file=sys.stderr)
+    return 1
+  paths, runs = curves.find_runs(argv[1:]), []
+  for path in paths:
+    try:
+      run = curves.read_run(path)
+    except (KeyError, ValueError) as error:
+      print(f"Left out: {path}: its metrics.csv is not that of a run ({error!r}).")
+      continue
+    if run.steps.size:
+      runs.append(run)
+    else:
+      print(f"Left out: {path}: no evaluation yet.")
+  if not runs:
+    print("Error: no run has an evaluation.", file=sys.stderr)
+    return 1
+  groups = collections.defaultdict(list)
+  for run in runs:
+    groups[run.task, run.method].append(run)
+  for (task, method), group in groups.items():
+    seeds = ", ".join(run.seed for run in group)
+    last = [run.steps[-1] for run in group]
+    note = f"{task}: {method}: {len(group)} run{'s'[: len(group) > 1]} (seed {seeds})"
+    if min(last) < max(last):
+      note += f"; the mean ends with the shortest, at {min(last):,.0f} of {max(last):,.0f} steps"
+    print(note)
+  for axis, suffix in (("steps", ""), ("hours", "_hours")):
+    for extension in ("png", "svg"):
+      path = f"{_OUT.value}{suffix}.{extension}"
+      plotting.plot_curves(groups, axis, path)
+      print(f"Wrote {path}")
+  return 0
+
+
+if __name__ == "__main__":
+  app.run(main)

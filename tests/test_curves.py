@@ -1,0 +1,95 @@
+"""Curves over seeds against closed forms, and the command that draws them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from maac_tf import curves
+
+
+@pytest.mark.parametrize(
+  ("path", "task", "method", "seed"),
+  [
+    ("runs/compare/hopper_v5/Maac.horizon=3-12", "hopper_v5", "Maac.horizon=3", "12"),
+    ("results/ant/without_2_seed0", "ant", "without_2", "0"),
+    ("results/ant/seed4", "ant", "maac", "4"),
+    ("runs/hopper/7-20261123-051200", "hopper", "maac", "7"),
+    ("runs/hopper/first", "hopper", "first", ""),
+  ],
+)
+def test_task_method_and_seed_are_those_of_the_path(tmp_path, path, task, method, seed):
+  _write(tmp_path / path, [(1, 2)])
+  run = curves.read_run(str(tmp_path / path))
+  assert (run.task, run.method, run.seed) == (task, method, seed)
+
+
+def _write(folder, rows):
+  folder.mkdir(parents=True)
+  lines = ["env_steps,eval/return,other,seconds/total"]
+  lines += [f"{steps},{value},3,{steps * 36}" for steps, value in rows]
+  (folder / "metrics.csv").write_text("\n".join(lines))
+
+
+def test_rows_without_an_evaluation_are_no_points(tmp_path):
+  _write(tmp_path / "a" / "b-0", [(100, ""), (200, -5.5), (300, ""), (400, 7)])
+  run = curves.read_run(str(tmp_path / "a" / "b-0"))
+  np.testing.assert_array_equal(run.steps, [200, 400])
+  np.testing.assert_array_equal(run.hours, [2, 4])
+  np.testing.assert_array_equal(run.returns, [-5.5, 7])
+
+
+def test_band_is_the_interquartile_mean_where_all_have_values():
+  x = np.array([0.0, 10.0, 20.0])
+  values = np.array([[0, 1, 2], [2, 3, 4], [4, 8, 9], [-1000, 1000, 5]], float)
+  lines = [(x, v) for v in values[:3]] + [(x[:2], values[3, :2])]  # the last one is shorter
+  band = curves.band(lines)
+  np.testing.assert_array_equal(band.x, [0, 10])
+  np.testing.assert_allclose(band.mean, [1, 5.5])  # of the middle two
+  assert np.all(band.low < band.mean) and np.all(band.mean < band.high)
+  assert np.all(band.low >= values[:, :2].min(0)) and np.all(band.high <= values[:, :2].max(0))
+
+
+def test_band_of_many_seeds_has_the_width_of_the_normal_interval():
+  values = np.random.default_rng(0).normal(3.0, 1.0, 400)
+  band = curves.band([(np.zeros(1), np.array([v])) for v in values])
+  # The variance of an interquartile mean of normals is 1.19 / N (asymptotically).
+  assert band.high[0] - band.low[0] == pytest.approx(2 * 1.96 * np.sqrt(1.19 / 400), rel=0.15)
+  assert band.low[0] < 3.0 < band.high[0]
+
+
+def test_band_joins_different_places_by_lines():
+  band = curves.band([(np.array([0.0, 4.0]), np.array([0.0, 4.0])), (np.array([1.0, 3.0]),) * 2])
+  np.testing.assert_allclose(band.x, [1, 3])
+  np.testing.assert_allclose(band.mean, [1, 3])
+
+
+def test_band_of_one_seed_has_no_width_and_of_disjoint_ones_is_none():
+  one = np.array([1.0, 2.0]), np.array([5.0, 6.0])
+  for values in curves.band([one])[1:]:
+    np.testing.assert_array_equal(values, one[1])
+  assert curves.band([one, (np.array([3.0]), np.array([1.0]))]) is None
+
+
+def _plot(tmp_path, *arguments):
+  command = [sys.executable, "-m", "maac_tf.plot", *arguments]
+  return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+
+
+def test_command_draws_every_run_below_its_folders(tmp_path):
+  for seed, length in ((0, 3), (1, 2)):
+    _write(tmp_path / "runs" / "ant" / f"sac-{seed}", [(i, i) for i in range(length)])
+  _write(tmp_path / "runs" / "hopper" / "maac-0", [(1, 1), (2, 2)])
+  _write(tmp_path / "runs" / "hopper" / "begun-0", [(1, "")])
+  (tmp_path / "runs" / "other").mkdir()
+  (tmp_path / "runs" / "other" / "metrics.csv").write_text("a,b\n1,2\n")
+  done = _plot(tmp_path, "runs", "--out=figure")
+  assert done.returncode == 0, done.stderr
+  assert "ant: sac: 2 runs (seed 0, 1); the mean ends with the shortest, at 1 of 2" in done.stdout
+  assert "Left out: runs/hopper/begun-0: no evaluation yet." in done.stdout
+  for name in ("figure", "figure_hours"):
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / f"{name}.svg").read_text()
+  done = _plot(tmp_path, "runs", "rums")
+  assert done.returncode == 1 and "there is none in rums." in done.stderr
