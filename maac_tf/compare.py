@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import NamedTuple
 
 import gin
 import numpy as np
@@ -18,6 +19,9 @@ from absl import app, flags
 
 import maac_tf.experiment  # noqa: F401  (what the gin files name)
 from maac_tf import config
+from maac_tf.agent_settings import unused_parameters
+from maac_tf.envs import make_task
+from maac_tf.trainer import Trainer
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", None, "As in training: what all have in common.", required=True
@@ -26,105 +30,151 @@ _VARIANT = flags.DEFINE_multi_string(
   "variant", [], "A gin file, or one binding such as Maac.horizon=3, to try over it; repeatable."
 )
 _ENV_STEPS = flags.DEFINE_integer(
-  "env_steps", 10_000, "Environment steps of each run, the random ones included.", lower_bound=1
+  "env_steps",
+  10_000,
+  "Environment steps of each run, the random ones included; rounded up to whole iterations.",
+  lower_bound=1,
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "The seeds of each.")
 flags.register_validator(
-  "seeds", lambda seeds: seeds and all(map(str.isdigit, seeds)), "must be numbers, such as 0,1,2"
+  "seeds",
+  lambda seeds: seeds and all(map(str.isdigit, seeds)) and len({*seeds}) == len(seeds),
+  "must be different numbers, such as 0,1,2",
 )
 _JOBS = flags.DEFINE_integer("jobs", 2, "Runs side by side, each on one CPU thread.", lower_bound=1)
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/compare", "Runs go to RUN_DIR/TASK/VARIANT-SEED.")
 
 
+class _Setting(NamedTuple):
+  name: str
+  command: list[str]  # without seed and folder
+  iterations: int
+
+  def run_dir(self, seed):
+    task = "+".join(_stem(file) for file in _GIN_FILE.value)
+    return os.path.join(_RUN_DIR.value, task, f"{self.name}-{seed}")
+
+  def returns(self, seed):
+    """Of its evaluations; NaN alone if the run is not finished."""
+    try:
+      with open(os.path.join(self.run_dir(seed), "metrics.csv")) as file:
+        rows = list(csv.DictReader(file))[: self.iterations]
+    except OSError:
+      rows = []
+    returns = [float(row["eval/return"]) for row in rows if row["eval/return"]]
+    return returns if returns and len(rows) == self.iterations else [math.nan]
+
+
+class _Runs:
+  """Starts trainings; the first signal lets them finish their iteration, a second stops them."""
+
+  def __init__(self):
+    self._processes, self.failed, self.interrupted = [], False, False
+    for number in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(number, self._stop)
+
+  def run(self, setting, seed):
+    """One training from its start, or its last checkpoint, to its end."""
+    if self.interrupted:
+      return
+    path = setting.run_dir(seed)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.log", "a") as log:
+      command = [*setting.command, f"--run_dir={path}", f"--seed={seed}"]
+      # A session of its own: Ctrl-C reaches it through `_stop`, once.
+      process = subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+      )
+    self._processes.append(process)
+    print(f"{path}: started")
+    code = process.wait()
+    if code == 0:
+      print(f"{path}: {setting.returns(seed)[-1]:,.1f}")
+    elif not self.interrupted:
+      self.failed = True
+      print(f"{path}: ended with {code}, see {path}.log")
+
+  def _stop(self, number, frame):
+    del number, frame
+    self.interrupted = True
+    os.write(2, b"\nThe runs finish their iteration and save; once more stops them at once.\n")
+    for process in self._processes:
+      process.send_signal(signal.SIGTERM)  # nothing, to one that has ended
+
+
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+  sys.stdout.reconfigure(line_buffering=True)  # progress is seen in a log file too
   try:
     settings = _settings()
   except config.ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
-  # Ctrl-C is for the runs, which finish their iteration; no other one is started then.
-  interrupted, failed = [], []
-  signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
-
-  def run(command, path):
-    if interrupted:
-      return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.log", "a") as log:
-      command = [*command, f"--run_dir={path}"]
-      code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
-    if code:
-      failed.append(path)
-    print(f"{path}: {_returns(path)[-1] if code == 0 else f'ended with {code}, see {path}.log'}")
-
+  runs = _Runs()
   # Seeds outermost: pairs are complete early.
   with concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool:
-    for seed in _SEEDS.value:
-      for name, command in settings.items():
-        pool.submit(run, [*command, f"--seed={seed}"], _run_dir(name, seed))
+    futures = [pool.submit(runs.run, s, seed) for seed in _SEEDS.value for s in settings]
+  for error in filter(None, (future.exception() for future in futures)):
+    runs.failed = True
+    print(f"Error: {error}", file=sys.stderr)
   print(_table(settings))
-  return 130 if interrupted else bool(failed)
+  if runs.interrupted:
+    print("Interrupted: the same command goes on.")
+    return 130
+  return int(runs.failed)
 
 
 def _settings():
-  """The name of each variant and its command, without seed and folder."""
-  settings = {}
+  """The setting and its variants, each tried out: a wrong value ends here, not after hours."""
+  settings = []
   for variant in [None, *_VARIANT.value]:
-    files, bindings = list(_GIN_FILE.value), []
-    if variant is None:
-      name = "shipped"
-    elif "=" in variant:
-      name = variant.replace(" ", "")
-      bindings.append(variant)
-    else:
-      name = os.path.splitext(os.path.basename(variant))[0]
-      files.append(variant)
-    if name in settings:
-      raise config.ConfigError(f"Two variants have the name {name!r}: rename a file.")
-    config.load(files, bindings)
+    files, bindings, name = list(_GIN_FILE.value), [], "baseline"
+    if variant and "=" in variant:
+      bindings, name = [variant], variant.replace(" ", "").replace("/", "_")
+    elif variant:
+      files, name = [*files, variant], _stem(variant)
+    if name in [s.name for s in settings]:
+      raise config.ConfigError(f"Two variants have the name {name!r}: leave out or rename one.")
+    if name.startswith("train."):
+      raise config.ConfigError(f"{name!r} is for --env_steps, --seeds or --gin_file to set.")
+    overridden = config.load(files, bindings)
     with config.user_errors():
-      random_steps = gin.query_parameter("Trainer.random_steps")
-      steps = gin.query_parameter("Trainer.steps_per_iteration")
+      trainer = Trainer(make_task(gin.query_parameter("train.task")))
+    unused = config.without_effect(overridden, unused_parameters(trainer.agent))
+    for parameter, reason in unused.items() if variant else ():
+      raise config.ConfigError(f"{parameter} of {name!r} has no effect: {reason}.")
     gin.clear_config()
-    iterations = math.ceil((_ENV_STEPS.value - random_steps) / steps)
-    if iterations < 1:
+    policy_steps = _ENV_STEPS.value - trainer.random_steps
+    if policy_steps < 1:
       raise config.ConfigError(
-        f"--env_steps must be more than Trainer.random_steps ({random_steps}), not "
+        f"--env_steps must be more than Trainer.random_steps ({trainer.random_steps}), not "
         f"{_ENV_STEPS.value}."
       )
-    settings[name] = [sys.executable, "-m", "maac_tf.train", "--threads=1"]
-    settings[name] += [f"--gin_file={file}" for file in files]
-    bindings.append(f"train.iterations={iterations}")
-    settings[name] += [f"--gin_param={binding}" for binding in bindings]
+    iterations = math.ceil(policy_steps / trainer.steps_per_iteration)
+    command = [sys.executable, "-m", "maac_tf.train", "--threads=1"]
+    command += [f"--gin_file={file}" for file in files]
+    command += [f"--gin_param={b}" for b in [*bindings, f"train.iterations={iterations}"]]
+    settings.append(_Setting(name, command, iterations))
   return settings
 
 
-def _run_dir(name, seed):
-  task = os.path.splitext(os.path.basename(_GIN_FILE.value[0]))[0]
-  return os.path.join(_RUN_DIR.value, task, f"{name}-{seed}")
-
-
-def _returns(path):
-  """Of the evaluations in a run's metrics; NaN if there is none."""
-  try:
-    with open(os.path.join(path, "metrics.csv")) as file:
-      returns = [float(row["eval/return"]) for row in csv.DictReader(file) if row["eval/return"]]
-  except OSError:
-    returns = []
-  return returns or [math.nan]
+def _stem(path):
+  return os.path.splitext(os.path.basename(path))[0]
 
 
 def _table(settings):
-  """Last return, and mean over the evaluations, of every variant and seed; means over seeds."""
+  """Last return, and mean over the evaluations, of every setting and seed; means over seeds."""
+  width = 2 + max(len(name) for name in ["mean of the curve", *(s.name for s in settings)])
   columns = "".join(f"{column:>10}" for column in [*(f"seed {s}" for s in _SEEDS.value), "mean"])
   lines = []
   for title, reduce in (("last return", lambda r: r[-1]), ("mean of the curve", np.mean)):
-    lines.append(f"{title:32}{columns}")
-    for name in settings:
-      values = [reduce(_returns(_run_dir(name, seed))) for seed in _SEEDS.value]
-      lines.append(f"{name:32}" + "".join(f"{v:10,.1f}" for v in [*values, np.mean(values)]))
+    lines.append(f"{title:{width}}{columns}")
+    for setting in settings:
+      values = [reduce(setting.returns(seed)) for seed in _SEEDS.value]
+      lines.append(
+        f"{setting.name:{width}}" + "".join(f"{v:10,.1f}" for v in [*values, np.mean(values)])
+      )
   return "\n".join(lines)
 
 

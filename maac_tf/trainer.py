@@ -133,30 +133,24 @@ class Trainer(tf.Module):
     Raises:
       FloatingPointError: when a loss is no longer a finite number.
     """
-    metrics, clock = {}, _Clock()
+    metrics, clock, before = {}, _Clock(), 0
     if self.env_steps == 0:
       with clock("collect"):
         self.collect(self.random_steps, random=True)
-      updates_per_iteration = self.updates_per_round * self.rounds
-      for _ in range(math.ceil(self.initial_updates / updates_per_iteration)):
-        self.learn(clock)
+      before = math.ceil(self.initial_updates / (self.updates_per_round * self.rounds))
+    for _ in range(before):
+      self.learn(clock, lambda share: progress(share / (before + 1)))
     with clock("collect"):  # line 3
       metrics |= self.collect(self.steps_per_iteration)
-    metrics |= self.learn(clock, progress)
+    metrics |= self.learn(clock, lambda share: progress(share / (before + 1)))
     self.iteration.assign_add(1)
-    for name, value in metrics.items():
-      if value is not None and not np.isfinite(value):
-        raise FloatingPointError(
-          f"{name} became {value} in iteration {int(self.iteration)}. Resuming would lead there "
-          "again: start a run with other settings or another seed."
-        )
     with clock("evaluate"):
       metrics |= self.evaluate() if self._evaluation_is_due() else dict.fromkeys(_EVALUATION)
       metrics |= self.keep_best(metrics["eval/return"])
     counters = {"env_steps": int(self.env_steps), "iteration": int(self.iteration)}
     return counters | metrics | clock.seconds
 
-  def learn(self, clock, progress=lambda share: None) -> dict[str, float]:
+  def learn(self, clock, progress) -> dict[str, float]:
     """Lines 4-12: fits the models, then imagines and updates, `rounds` times."""
     agent, metrics, rows, imagined = self.agent, {}, [], []
     agent.begin_iteration()
@@ -170,7 +164,14 @@ class Trainer(tf.Module):
           imagined.append(self.imagine())
       with clock("update"):  # lines 8-11
         rows += self.update(lambda share: progress(0.9 * share / self.rounds))
-    return metrics | _means(imagined) | _means(rows)
+    metrics |= _means(imagined) | _means(rows)
+    for name, value in metrics.items():
+      if not np.isfinite(value):
+        raise FloatingPointError(
+          f"{name} became {value} in iteration {int(self.iteration) + 1}. Resuming would lead "
+          "there again: start a run with other settings or another seed."
+        )
+    return metrics
 
   def collect(self, steps: int, random: bool = False) -> dict[str, float | None]:
     """Line 3: `steps` steps of the real environment into D_env; its episode goes on.

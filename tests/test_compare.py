@@ -1,49 +1,111 @@
-"""A setting and a variant of it, trained by the command that a user gives."""
+"""A setting and variants of it, trained by the command that a user gives."""
 
 import csv
+import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
+
+import pytest
 
 from tests.conftest import TINY
 
+RUNS = pathlib.Path("runs") / "compare" / "tiny"
+
+
+def _start(tmp_path, *arguments):
+  task = tmp_path / "tiny.gin"
+  task.write_text("\n".join([*TINY, "train.task = 'pendulum'"]))
+  command = [sys.executable, "-m", "maac_tf.compare", f"--gin_file={task}", *arguments]
+  pipe = subprocess.PIPE
+  return subprocess.Popen(command, text=True, cwd=tmp_path, stdout=pipe, stderr=pipe)
+
 
 def _compare(tmp_path, *arguments):
-  command = [sys.executable, "-m", "maac_tf.compare", *arguments]
-  return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+  process = _start(tmp_path, *arguments)
+  out, err = process.communicate(timeout=300)
+  return process.returncode, out, err
+
+
+def _table(out):
+  """(last returns, means of the curves) by name: the numbers of a line."""
+  lines = re.findall(r"(?m)^(\S+) +((?:-\S+ *|nan *){2,})$", out)
+  half = len(lines) // 2
+  return [
+    {n: re.split(" +", numbers) for n, numbers in part} for part in (lines[:half], lines[half:])
+  ]
 
 
 def test_variants_are_trained_and_their_returns_listed(tmp_path):
-  task = tmp_path / "tiny.gin"
-  task.write_text("\n".join([*TINY, "train.task = 'pendulum'"]))
   (tmp_path / "h0.gin").write_text("Maac.horizon = 0")
-  arguments = f"--gin_file={task}", "--variant=h0.gin", "--variant=Maac.horizon = 1", "--seeds=3"
-  done = _compare(tmp_path, *arguments, "--env_steps=360")
-  assert done.returncode == 0, done.stderr
-  runs = tmp_path / "runs" / "compare" / "tiny"
-  for name, horizon in (("shipped", 4), ("h0", 0), ("Maac.horizon=1", 1)):
-    rows = list(csv.DictReader((runs / f"{name}-3" / "metrics.csv").open()))
-    # 300 random ones, and two iterations of 40
-    assert [row["env_steps"] for row in rows] == ["340", "380"]
-    config = (runs / f"{name}-3" / "operative_config.gin").read_text()
-    assert f"Maac.horizon = {horizon}\n" in config and "train.seed = 3\n" in config
-    last, mean = re.findall(rf"(?m)^{name} +(-\S+)", done.stdout)
-    returns = [float(row["eval/return"]) for row in rows if row["eval/return"]]
-    assert last == f"{returns[-1]:,.1f}" and mean == f"{sum(returns) / len(returns):,.1f}"
+  variants = "--variant=h0.gin", "--variant=Maac.horizon = 1"
+  code, out, err = _compare(tmp_path, *variants, "--seeds=3,5", "--env_steps=360")
+  assert code == 0, err
+  tables = _table(out)
+  for name, horizon in (("baseline", 4), ("h0", 0), ("Maac.horizon=1", 1)):
+    last, mean = [], []
+    for seed in (3, 5):
+      run = tmp_path / RUNS / f"{name}-{seed}"
+      rows = list(csv.DictReader((run / "metrics.csv").open()))
+      # 300 random ones, and two iterations of 40
+      assert [row["env_steps"] for row in rows] == ["340", "380"]
+      config = (run / "operative_config.gin").read_text()
+      assert f"Maac.horizon = {horizon}\n" in config and f"train.seed = {seed}\n" in config
+      returns = [float(row["eval/return"]) for row in rows]
+      last.append(returns[-1])
+      mean.append(sum(returns) / 2)
+    for table, values in zip(tables, (last, mean), strict=True):
+      assert table[name] == [f"{v:,.1f}" for v in [*values, sum(values) / 2]]
+
+  # Shorter: of the rows there are, the first ones. With a seed more, only that one is trained.
+  code, out, _ = _compare(tmp_path, "--seeds=3", "--env_steps=340")
+  first = next(csv.DictReader((tmp_path / RUNS / "baseline-3" / "metrics.csv").open()))
+  assert code == 0 and _table(out)[0]["baseline"] == [f"{float(first['eval/return']):,.1f}"] * 2
 
 
-def test_too_few_steps_are_refused(tmp_path):
-  task = tmp_path / "tiny.gin"
-  task.write_text("\n".join([*TINY, "train.task = 'pendulum'"]))
-  done = _compare(tmp_path, f"--gin_file={task}", "--env_steps=300")
-  assert done.returncode == 1
-  assert "--env_steps must be more than Trainer.random_steps (300), not 300." in done.stderr
+def test_a_signal_lets_the_runs_finish_their_iteration(tmp_path):
+  arguments = "--seeds=0,1", "--jobs=1", "--env_steps=100_000"
+  process = _start(tmp_path, *arguments)
+  metrics = tmp_path / RUNS / "baseline-0" / "metrics.csv"
+  deadline = time.time() + 120
+  while not metrics.exists() and time.time() < deadline:
+    time.sleep(0.2)
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate(timeout=120)
+  assert process.returncode == 130
+  assert "once more stops them at once" in err and "the same command goes on" in out
+  assert _table(out)[0]["baseline"] == ["nan"] * 3
+  assert "Saved. Resume with" in (tmp_path / RUNS / "baseline-0.log").read_text()
+  assert not (tmp_path / RUNS / "baseline-1").exists()
 
 
 def test_a_run_that_fails_is_named(tmp_path):
-  task = tmp_path / "tiny.gin"
-  task.write_text("\n".join([*TINY, "train.task = 'pendulum'", "Maac.discount = 2"]))
-  done = _compare(tmp_path, f"--gin_file={task}", "--env_steps=330", "--seeds=0")
-  assert done.returncode == 1
-  assert "shipped-0: ended with 1, see runs/compare/tiny/shipped-0.log" in done.stdout
-  assert "discount must be" in (tmp_path / "runs/compare/tiny/shipped-0.log").read_text()
+  (tmp_path / RUNS / "baseline-0").mkdir(parents=True)
+  (tmp_path / RUNS / "baseline-0" / "thesis.txt").write_text("not a run")
+  code, out, _ = _compare(tmp_path, "--env_steps=330", "--seeds=0")
+  assert code == 1
+  assert f"{RUNS}/baseline-0: ended with 1, see {RUNS}/baseline-0.log" in out
+  assert "is not empty and not a run" in (tmp_path / RUNS / "baseline-0.log").read_text()
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--env_steps=300"], "--env_steps must be more than Trainer.random_steps (300), not 300."),
+    (["--variant=Maac.discount=2"], "discount must be a number"),
+    (
+      ["--variant=DynamicsFit.recent_transitions=9"],
+      "recent_transitions=9' has no effect",
+    ),
+    (["--variant=Maac.learn_reward=True"] * 2, "Two variants have the name"),
+    (["--variant=train.seed=3"], "'train.seed=3' is for --env_steps, --seeds or --gin_file"),
+    (["--seeds=1,1"], "must be different numbers"),
+  ],
+  ids=lambda value: None,
+)
+def test_what_makes_no_sense_ends_before_anything_runs(tmp_path, arguments, message):
+  code, _, err = _compare(tmp_path, *arguments)
+  assert code == 1 and message in err
+  assert not (tmp_path / "runs").exists()

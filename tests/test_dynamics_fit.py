@@ -90,9 +90,45 @@ def test_every_member_keeps_the_weights_of_its_best_epoch(average_decay):
     loss = fit.negative_log_likelihood(everything)[0].numpy()[member, validation]
     losses.append(loss.mean())
   assert np.mean(losses) == pytest.approx(after, abs=1e-4)
-  # Training goes on from that epoch, too.
-  for variable, kept in zip(fit._swapped[::-1], fit._kept[::-1], strict=False):
-    np.testing.assert_array_equal(variable, kept)
+
+
+def test_training_goes_on_from_the_epoch_whose_average_was_kept():
+  dynamics, _, fit = _fit(600, learning_rate=0.05, patience=3, max_epochs=30, average_decay=0.9)
+  variables, epochs, epoch = dynamics.trainable_variables, [], fit._epoch
+
+  def now():
+    return [[v.numpy() for v in weights] for weights in (variables, fit._swapped)]
+
+  def note(*arguments):  # the trained weights are in the network then
+    loss = epoch(*arguments)
+    epochs.append(now())
+    return loss
+
+  fit._epoch = note
+  fit.fit.python_function(tf.constant([1, 2]))
+  averages, trained = now()
+  kept = []
+  for member in range(4):
+    for number, (trained_then, averages_then) in enumerate(epochs):
+      same = [
+        all(np.array_equal(a[member], b[member]) for a, b in zip(*pair, strict=True))
+        for pair in ((averages, averages_then), (trained, trained_then))
+      ]
+      assert same[0] == same[1]
+      kept += [number] * same[0]
+  assert len(kept) == 4 and min(kept) < len(epochs) - 1
+
+
+def test_an_xla_fit_is_the_plain_one():
+  fits = [_fit(600, average_decay=0.9, max_epochs=3, jit_compile=jit) for jit in (False, True)]
+  batch = Transition(*(tf.stack([x] * 4) for x in _data(64, 1)[0]))
+  for dynamics, _, fit in fits:
+    dynamics.set_normalizer(_data(600, 2)[0])
+    fit._compiled_step(batch)
+  for plain, xla in zip(*(d.trainable_variables + f._swapped for d, _, f in fits), strict=True):
+    np.testing.assert_allclose(xla, plain, rtol=1e-4, atol=1e-6)
+  plain, xla = (fit.fit(tf.constant([1, 2]))["validation_loss"].numpy() for *_, fit in fits)
+  assert xla == pytest.approx(plain, abs=1e-3)
 
 
 def test_the_network_is_the_average_of_the_weights_it_was_trained_to():
