@@ -185,7 +185,7 @@ class Maac(tf.Module):
     if self.imagines:
       self.model_buffer = ReplayBuffer(model_capacity, *sizes)
     agent_settings.check_combination(self)
-    self._noise_sizes = sizes[1], self.dynamics.outcome_size if self.dynamics else 0
+    self.noise_sizes = sizes[1], self.dynamics.outcome_size if self.dynamics else 0
 
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
     self._policy_optimizer = keras.optimizers.Adam(policy_learning_rate)
@@ -202,6 +202,11 @@ class Maac(tf.Module):
       self.policy, self.average_policy, self.critic, self.target_critic, self.dynamics,
     )  # fmt: skip
     return [v.value for network in networks if network for v in network.variables]
+
+  @property
+  def temperature(self) -> tf.Tensor:
+    """β, the weight of the entropy bonus."""
+    return tf.exp(self._log_temperature)
 
   @property
   def imagines(self) -> bool:
@@ -260,7 +265,7 @@ class Maac(tf.Module):
     observation = self.env_buffer.gather(starts[0]).observation
     terminated = 0.0
     for t in tf.range(rollout_length):
-      noise = rollout_noise(1, num_starts, *self._noise_sizes, seeds[t + 1])
+      noise = rollout_noise(1, num_starts, *self.noise_sizes, seeds[t + 1])
       trajectory = imagine.rollout(self.policy.act, self.steps.random_member, observation, noise)
       terminal = trajectory.terminal[0]
       next_observation = trajectory.observation[1]
@@ -283,13 +288,13 @@ class Maac(tf.Module):
     e, d, p, t, c = tf.unstack(tf.random.split(seed, 5))
     num_model = self.batch_size - self.num_real
     trajectories = self.batch_size * self.num_trajectories
-    policy_sizes = trajectories, self.num_final_actions, *self._noise_sizes
+    policy_sizes = trajectories, self.num_final_actions, *self.noise_sizes
     if self.shared_rollout:  # with H = 0, one step beyond the policy's rollout
       target = None if self.horizon else policy_noise(1, *policy_sizes, t)
     else:
       ensemble_size = self.dynamics.ensemble_size if self.dynamics else 1
       num_members = min(self.models_per_target, ensemble_size)
-      sizes = self.batch_size, num_members, ensemble_size, *self._noise_sizes
+      sizes = self.batch_size, num_members, ensemble_size, *self.noise_sizes
       target = steve_noise(self.critic_horizon, *sizes, t)
     return UpdateNoise(
       env_indices=self.env_buffer.random_indices([self.num_real], e),
@@ -313,7 +318,7 @@ class Maac(tf.Module):
     if self.imagines:
       imagined = self.model_buffer.gather(noise.model_indices)
       batch = Transition(*(tf.concat(pair, 0) for pair in zip(batch, imagined, strict=True)))
-    temperature = tf.exp(self._log_temperature)
+    temperature = self.temperature
     parameters = {"discount": self.discount, "temperature": temperature}
 
     # θ ← θ + β_π ∇J_π(θ). Only the policy is watched: no gradient reaches model or critics.

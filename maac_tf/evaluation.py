@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maac_tf.envs import Task
+from maac_tf.envs import Task, TimeStep
 
 
 class Episodes(NamedTuple):
@@ -16,7 +16,10 @@ class Episodes(NamedTuple):
 
 
 def run_episodes(
-  task: Task, act: Callable[[np.ndarray], np.ndarray], seeds: Sequence[int]
+  task: Task,
+  act: Callable[[np.ndarray], np.ndarray],
+  seeds: Sequence[int],
+  record: Callable[[int, np.ndarray, np.ndarray, TimeStep], None] = lambda *_: None,
 ) -> Episodes:
   """Runs one episode from each start seed, side by side, so that the policy is called on a batch.
 
@@ -24,6 +27,7 @@ def run_episodes(
     task: an environment of its own is made for each seed.
     act: observations [N, S] -> actions [N, A] in [-1, 1].
     seeds: of the environments' resets.
+    record: called after each step with the episode's number, observation, action and outcome.
   """
   environments = [task.make_environment() for _ in seeds]
   observations = np.stack([e.reset(s) for e, s in zip(environments, seeds, strict=True)])
@@ -33,6 +37,7 @@ def run_episodes(
     actions = act(observations)
     for i in np.flatnonzero(running):
       step = environments[i].step(actions[i])
+      record(i, observations[i].copy(), actions[i], step)
       observations[i] = step.observation
       returns[i] += step.reward
       lengths[i] += 1

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Collection
 
 import gin
+import tensorflow as tf
 import tqdm
 
 from maac_tf import config
 from maac_tf.agent_settings import unused_parameters
 from maac_tf.envs import make_task
-from maac_tf.run_directory import RunDirectory
+from maac_tf.run_directory import RunDirectory, saved_config
 from maac_tf.trainer import BEST_EVALUATION_EPISODES, Trainer
 
 
@@ -87,6 +88,23 @@ def _summary(row):
   if "model/validation_loss" in row:
     text += f"  model loss {row['model/validation_loss']:.2f}"
   return text
+
+
+def restore(run_dir: str) -> Trainer:
+  """The trainer of a run as its newest checkpoint has it, for a look; the run stays as it is.
+
+  Raises:
+    ConfigError: when there is no run or no checkpoint.
+  """
+  saved = saved_config(run_dir)
+  checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
+  if not saved or not checkpoint:
+    raise config.ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
+  config.load([saved])
+  trainer = Trainer(make_task(gin.query_parameter("train.task")))
+  status = tf.train.Checkpoint(trainer=trainer).restore(checkpoint)
+  status.assert_existing_objects_matched().expect_partial()
+  return trainer
 
 
 class _StopSignals:

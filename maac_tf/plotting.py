@@ -86,3 +86,39 @@ def _pyplot():
   from matplotlib import pyplot as plt
 
   return plt
+
+
+def plot_diagnosis(values, error, calibration, path: str):
+  """Draws what `diagnosis` found, a panel each; None is left out."""
+  plt = _pyplot()
+  figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+  if values is not None:
+    for name, believed in (("Q", values.q), ("return in the models, then Q", values.model)):
+      if believed is not None:
+        left.scatter(values.real, believed, s=6, alpha=0.5, label=name)
+    left.axline((np.mean(values.real),) * 2, slope=1.0, color="0.4", linewidth=1)
+    left.legend(frameon=False)
+  left.set(title="Values", xlabel="real soft return", ylabel="believed soft return")
+  if error is not None:
+    steps = np.arange(1, len(error) + 1)
+    middle.plot(steps, error, color="tab:blue", alpha=0.35, linewidth=0.8)
+    middle.plot(steps, error.mean(1), color="tab:blue", linewidth=2.5, label="mean over dimensions")
+    middle.legend(frameon=False)
+  middle.set(
+    title="Open-loop error of the models", xlabel="steps", ylabel="RMSE [standard deviations]"
+  )
+  if calibration is not None:
+    probability, share = calibration
+    right.plot(probability, share, color="tab:blue", alpha=0.35, linewidth=0.8)
+    right.plot(
+      probability, share.mean(1), color="tab:blue", linewidth=2.5, label="mean over outputs"
+    )
+    right.plot([0, 1], [0, 1], color="0.4", linewidth=1)
+    right.legend(frameon=False)
+  right.set(
+    title="Calibration of the models", xlabel="central interval", ylabel="share of outcomes in it"
+  )
+  for axes in (left, middle, right):
+    axes.grid(alpha=0.3)
+  figure.savefig(path, dpi=120)
+  plt.close(figure)

@@ -1,0 +1,69 @@
+"""What a run's models and critics know of the world: `python -m maac_tf.diagnose --run_dir=R`."""
+
+import os
+import sys
+
+import numpy as np
+from absl import app, flags, logging
+
+from maac_tf import config, diagnosis, experiment, plotting
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of the run.", required=True)
+_EPISODES = flags.DEFINE_integer("episodes", 10, "Fresh real episodes.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 40_000, "Start seed of the first episode.", lower_bound=0)
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.WARNING)
+  try:
+    trainer = experiment.restore(_RUN_DIR.value)
+  except config.ConfigError as error:
+    print(f"Error: {error}", file=sys.stderr)
+    return 1
+  agent = trainer.agent
+  seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
+  episodes = diagnosis.run_episodes(trainer.task, agent, seeds)
+  lengths = [len(e.log_prob) for e in episodes]
+  terminated = sum(bool(e.transition.terminal[-1]) for e in episodes)
+  print(
+    f"{len(episodes)} episodes of the sampled policy after {int(trainer.env_steps):,} steps: "
+    f"{min(lengths)} to {max(lengths)} steps, {terminated} terminated, return "
+    f"{np.mean([np.sum(e.transition.reward) for e in episodes]):.1f}"
+  )
+  values = diagnosis.values(agent, episodes)
+  if values is None:
+    print("Values: no episode is long enough, and none terminated, to know a return.")
+  else:
+    _print_values(values)
+  error = calibration = None
+  if agent.dynamics:
+    error = diagnosis.open_loop_error(agent, episodes)
+    steps = [h for h in (1, 5, 10, 20, 50) if h <= len(error)]
+    print("Open-loop error, in standard deviations of a state dimension (mean over dimensions):")
+    print("  " + ", ".join(f"{h} steps {error[h - 1].mean():.3f}" for h in steps))
+    probability, share = calibration = diagnosis.calibration(agent, episodes)
+    print("Calibration: the share of outcomes inside the models' central intervals:")
+    chosen = [np.argmin(np.abs(probability - p)) for p in (0.5, 0.9)]
+    print("  " + ", ".join(f"{probability[i]:.0%} interval {share[i].mean():.0%}" for i in chosen))
+  path = os.path.join(_RUN_DIR.value, "diagnosis.png")
+  plotting.plot_diagnosis(values, error, calibration, path)
+  print(f"Wrote {path}")
+  return 0
+
+
+def _print_values(values):
+  real = values.real
+  print(f"Soft returns at {len(real)} states: real {real.mean():.1f} ± {real.std():.1f}")
+  for name, believed in (("Q", values.q), ("the models' own", values.model)):
+    if believed is not None:
+      error = believed - real
+      print(
+        f"  {name}: bias {error.mean():+.1f}, root mean square error "
+        f"{np.sqrt(np.mean(error**2)):.1f}, correlation {np.corrcoef(believed, real)[0, 1]:.2f}"
+      )
+
+
+if __name__ == "__main__":
+  app.run(main)

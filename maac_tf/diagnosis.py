@@ -1,0 +1,165 @@
+"""What a trained agent believes, against fresh episodes of its own policy in the real environment.
+
+Shapes: T steps of an episode, N rows, H model steps, E ensemble members, S, A, O sizes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from maac_tf import evaluation, imagine, objectives
+from maac_tf.agent import Maac
+from maac_tf.envs import Task
+from maac_tf.noise import policy_noise
+
+# A return cut off by a time limit is used where what follows it has this weight or less.
+MAX_BOOTSTRAP_WEIGHT = 0.2
+
+
+class Episode(NamedTuple):
+  """What the sampled policy did, in NumPy."""
+
+  transition: objectives.Transition  # [T, ...]
+  log_prob: np.ndarray  # [T]
+
+
+class Values(NamedTuple):
+  """What was believed and what came, [N] each: soft returns from a state and its action."""
+
+  q: np.ndarray  # mean of the critics
+  model: np.ndarray | None  # return of the policy in the models, which ends with Q
+  real: np.ndarray
+
+
+def run_episodes(task: Task, agent: Maac, seeds) -> list[Episode]:
+  """One episode from each start seed, with actions drawn from the policy that collects data."""
+  rng = np.random.default_rng(list(seeds))
+  rows, log_prob = [[] for _ in seeds], None
+
+  def act(observation):
+    nonlocal log_prob
+    noise = rng.normal(size=(len(observation), agent.action_size)).astype(np.float32)
+    action, log_prob = (x.numpy() for x in agent.policy.act(tf.constant(observation), noise))
+    return action
+
+  def record(i, observation, action, step):
+    transition = observation, action, step.reward, step.observation, step.terminal
+    rows[i].append((*transition, log_prob[i]))
+
+  evaluation.run_episodes(task, act, seeds, record)
+  episodes = []
+  for steps in rows:
+    *transition, log_probs = (np.asarray(x, np.float32) for x in zip(*steps, strict=True))
+    episodes.append(Episode(objectives.Transition(*transition), log_probs))
+  return episodes
+
+
+def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256) -> np.ndarray:
+  """Root mean square error of the models' mean predictions after 1..H real actions, [H, S].
+
+  In standard deviations of each state dimension over D_env, over members and random starts. H is
+  less than `horizon` where no episode is so long.
+  """
+  horizon = min(horizon, max(len(e.log_prob) for e in episodes))
+  starts = [(i, t) for i, e in enumerate(episodes) for t in range(len(e.log_prob) - horizon + 1)]
+  chosen = np.random.default_rng(0).choice(len(starts), min(num_starts, len(starts)), replace=False)
+  windows = [
+    tf.nest.map_structure(lambda x, t=t: x[t : t + horizon], episodes[i].transition)
+    for i, t in (starts[c] for c in chosen)
+  ]
+  real = tf.nest.map_structure(lambda *x: tf.stack(x, 1), *windows)  # [H, N, ...]
+  members = agent.dynamics.ensemble_size
+
+  def for_each_member(x):
+    return tf.repeat(x[..., tf.newaxis, :, :], members, -3)
+
+  no_noise = tf.zeros([horizon, members, len(chosen), agent.dynamics.outcome_size])
+  trajectory = imagine.rollout(
+    lambda observation, action: (action, tf.zeros(tf.shape(action)[:-1])),
+    agent.steps.own_member,
+    for_each_member(real.observation[0]),
+    imagine.RolloutNoise(for_each_member(real.action), no_noise),
+  )
+  error = tf.stack(trajectory.observation[1:]) - real.next_observation[:, tf.newaxis]
+  scale = agent.dynamics.input_normalizer.scale[: agent.observation_size]
+  return tf.sqrt(tf.reduce_mean(tf.square(error / scale), [1, 2])).numpy()
+
+
+def calibration(agent: Maac, episodes) -> tuple[np.ndarray, np.ndarray]:
+  """How much of what happened lies in the models' central intervals.
+
+  Returns:
+    (probability of the interval [P], share of the next observations, and rewards, in it [P, O]).
+  """
+  real = _joined(episodes)
+  rows = tf.nest.map_structure(
+    lambda x: tf.repeat(x[tf.newaxis], agent.dynamics.ensemble_size, 0), real
+  )
+  gaussian = agent.dynamics(rows.observation, rows.action)
+  z = tf.abs((agent.dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev())
+  probability = np.linspace(0.0, 1.0, 51)[1:-1]
+  bound = tfp.distributions.Normal(0.0, 1.0).quantile((1.0 + probability.astype(np.float32)) / 2)
+  share = [tf.reduce_mean(tf.cast(z < b, tf.float32), [0, 1]) for b in bound]
+  return probability, np.stack(share)
+
+
+def values(agent: Maac, episodes, horizon=100, num_states=512) -> Values | None:
+  """Q, the models' H-step return with Q after it, and the real soft return, at random states.
+
+  None where too few real returns are known.
+  """
+  temperature = float(agent.temperature)
+  starts, real = [], []
+  for episode in episodes:
+    returns = soft_returns(agent, episode, temperature)
+    steps_left = len(returns) - np.arange(len(returns))
+    known = episode.transition.terminal[-1] or agent.discount**steps_left <= MAX_BOOTSTRAP_WEIGHT
+    known = np.broadcast_to(known, returns.shape)
+    real.append(returns[known])
+    starts.append(tf.nest.map_structure(lambda x, known=known: x[known], episode))
+  real = np.concatenate(real)
+  every = agent.dynamics.ensemble_size if agent.dynamics else 1
+  count = min(num_states, len(real)) // every * every
+  if not count:
+    return None
+  chosen = np.random.default_rng(1).choice(len(real), count, replace=False)
+  states = tf.nest.map_structure(lambda *x: tf.gather(np.concatenate(x), chosen), *starts)
+  observation, action = states.transition.observation, states.transition.action
+  q = tf.reduce_mean(agent.critic(observation, action), 0).numpy()
+  if not agent.dynamics:
+    return Values(q, None, real[chosen])
+  noise = policy_noise(horizon, count, 1, *agent.noise_sizes, tf.constant([0, 1]))
+  first = action, states.log_prob
+  path = objectives.imagine_path(
+    agent.policy.act, agent.steps.random_member, observation, noise, first
+  )
+  model = objectives.path_targets(
+    path,
+    lambda *arguments: tf.reduce_mean(agent.critic(*arguments), 0),
+    discount=agent.discount,
+    temperature=temperature,
+  )
+  return Values(q, model.numpy(), real[chosen])
+
+
+def soft_returns(agent: Maac, episode: Episode, temperature: float) -> np.ndarray:
+  """G_t = r_t + γ (G_{t+1} - β log π_{t+1}), [T]; after a time limit, Q goes on."""
+  transition, log_prob = episode
+  after = 0.0
+  if not transition.terminal[-1]:
+    last = tf.constant(transition.next_observation[-1:])
+    action, last_log_prob = agent.policy.act(last, tf.zeros([1, agent.action_size]))
+    after = np.mean(agent.critic(last, action)) - temperature * float(last_log_prob[0])
+  returns = np.zeros(len(log_prob))
+  for t in reversed(range(len(log_prob))):
+    returns[t] = transition.reward[t] + agent.discount * after
+    after = returns[t] - temperature * log_prob[t]
+  return returns
+
+
+def _joined(episodes):
+  return tf.nest.map_structure(
+    lambda *x: tf.constant(np.concatenate(x)), *(e.transition for e in episodes)
+  )

@@ -1,0 +1,130 @@
+"""What is measured of a trained agent, against loops over real episodes."""
+
+import dataclasses
+import subprocess
+import sys
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maac_tf import diagnosis, experiment
+from maac_tf.envs import make_task
+from maac_tf.trainer import Trainer
+from tests.conftest import TINY
+
+
+def _measured(name, episodes=4, **settings):
+  gin.parse_config([f"Maac.{k} = {v!r}" for k, v in settings.items()])
+  trainer = Trainer(make_task(name))
+  trainer.agent.dynamics.target_normalizer.scale.assign(
+    tf.fill(trainer.agent.dynamics.target_normalizer.scale.shape, 0.3)
+  )
+  return trainer.agent, diagnosis.run_episodes(trainer.task, trainer.agent, range(7, 7 + episodes))
+
+
+def test_episodes_are_those_of_the_environment_under_the_sampled_policy(tiny):
+  agent, episodes = _measured("hopper_v5")
+  for seed, (transition, log_prob) in zip(range(7, 11), episodes, strict=True):
+    environment = make_task("hopper_v5").make_environment()
+    np.testing.assert_array_equal(transition.observation[0], environment.reset(seed))
+    for t, action in enumerate(transition.action):
+      step = environment.step(action)
+      np.testing.assert_array_equal(transition.next_observation[t], step.observation)
+      assert transition.reward[t] == pytest.approx(step.reward, rel=1e-6)
+      assert transition.terminal[t] == step.terminal == (t == len(log_prob) - 1)
+    density = agent.policy(transition.observation).log_prob(transition.action)
+    np.testing.assert_allclose(log_prob, density, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["hopper_v5", "pendulum"])  # one terminates, one is cut off
+def test_soft_returns_are_discounted_sums(tiny, name):
+  agent, episodes = _measured(name, discount=0.9)
+  transition, log_prob = episodes[0]
+  terminal, steps = name == "hopper_v5", len(log_prob)
+  assert transition.terminal[-1] == terminal
+  returns = diagnosis.soft_returns(agent, episodes[0], 0.5)
+  for t in (0, 3, steps - 1):
+    want = sum(
+      0.9 ** (k - t) * (transition.reward[k] - 0.5 * log_prob[k] * (k > t)) for k in range(t, steps)
+    )
+    if not terminal:
+      last = transition.next_observation[-1:]
+      action, last_log_prob = agent.policy.act(last, np.zeros([1, 1], np.float32))
+      value = np.mean(agent.critic(last, action)) - 0.5 * last_log_prob.numpy()[0]
+      want += 0.9 ** (steps - t) * value
+    assert returns[t] == pytest.approx(want, rel=1e-4)
+
+
+def _still(agent):
+  """Models that predict no change, with a variance (of the normalised change) of 1."""
+  for variable in agent.dynamics.trainable_variables:
+    variable.assign(tf.zeros_like(variable))
+  agent.dynamics.max_log_var.assign(tf.fill(agent.dynamics.max_log_var.shape, 100.0))
+  agent.dynamics.min_log_var.assign(tf.fill(agent.dynamics.min_log_var.shape, -100.0))
+
+
+def test_open_loop_error_of_models_that_predict_no_change(tiny):
+  agent, episodes = _measured("hopper_v5")
+  _still(agent)
+  agent.dynamics.input_normalizer.scale.assign(tf.range(1.0, 15.0))
+  error = diagnosis.open_loop_error(agent, episodes, horizon=6, num_starts=10**6)
+  for h in (1, 4, 6):
+    moved = [
+      e.transition.next_observation[t + h - 1] - e.transition.observation[t]
+      for e in episodes
+      for t in range(len(e.log_prob) - 5)
+    ]
+    want = np.sqrt(np.mean(np.square(moved), 0)) / np.arange(1, 12)
+    np.testing.assert_allclose(error[h - 1], want, rtol=1e-4)
+
+
+def test_calibration_counts_what_lies_inside(tiny):
+  agent, episodes = _measured("hopper_v5")
+  _still(agent)
+  probability, share = diagnosis.calibration(agent, episodes)
+  i = np.argmin(np.abs(probability - 0.68))  # one standard deviation, 0.3
+  joined = [np.concatenate(x) for x in zip(*(e.transition for e in episodes), strict=True)]
+  observation, _, reward, after, _ = joined
+  moved = np.concatenate([after - observation, reward[:, np.newaxis]], -1)
+  np.testing.assert_allclose(share[i], np.mean(np.abs(moved) < 0.2984, 0), atol=0.01)
+  assert np.all(np.diff(share, axis=0) >= 0)
+
+
+def test_values_compare_what_is_believed_with_what_came(tiny):
+  """All rewards are 1 a step in the world and in the models, and no critic says more than 0."""
+  gin.parse_config(["Critic.zero_last_layer = True", "Maac.critic_horizon = 0"])
+  agent, episodes = _measured("pendulum", discount=0.95, initial_temperature=1e-6)
+  agent.steps._task = dataclasses.replace(
+    agent.steps._task,
+    reward_fn=lambda observation, action, after: tf.ones(tf.shape(observation)[:-1]),
+  )
+  episodes = [
+    diagnosis.Episode(e.transition._replace(reward=np.ones_like(e.log_prob)), e.log_prob)
+    for e in episodes
+  ]
+  values = diagnosis.values(agent, episodes, horizon=5, num_states=10**6)
+  assert np.all(values.q == 0)
+  np.testing.assert_allclose(values.model, (1 - 0.95**5) / 0.05, rtol=1e-3)
+  # Returns of at least 32 more steps: 0.95^31 > MAX_BOOTSTRAP_WEIGHT = 0.2 > 0.95^32.
+  assert values.real.min() == pytest.approx((1 - 0.95**32) / 0.05, rel=1e-3)
+  assert values.real.max() == pytest.approx((1 - 0.95**200) / 0.05, rel=1e-3)
+
+
+def test_command_reads_a_run_and_leaves_it_as_it_is(tmp_path):
+  run = tmp_path / "run"
+  gin.parse_config([*TINY, "train.task = 'pendulum'"])
+  experiment.train(str(run), iterations=1)
+  before = {f: f.stat().st_mtime_ns for f in run.rglob("*")}
+  command = [sys.executable, "-m", "maac_tf.diagnose", "--episodes=2", "--run_dir"]
+  done = subprocess.run([*command, run], capture_output=True, text=True, timeout=300)
+  assert done.returncode == 0, done.stderr
+  assert "2 episodes of the sampled policy after 340 steps: 200 to 200 steps" in done.stdout
+  for text in ("Q: bias", "the models' own: bias", "50 steps", "90% interval"):
+    assert text in done.stdout
+  (new,) = {f for f in run.rglob("*")} - set(before)
+  assert new.name == "diagnosis.png" and new.read_bytes().startswith(b"\x89PNG")
+  assert all(f.stat().st_mtime_ns == time for f, time in before.items() if f != run)
+  done = subprocess.run([*command, tmp_path], capture_output=True, text=True, timeout=300)
+  assert done.returncode == 1 and "There is no run with a checkpoint in" in done.stderr
