@@ -19,11 +19,13 @@ GIN = pathlib.Path(__file__).parent.parent / "gin"
 TASK_FILES = sorted(p for p in GIN.glob("*.gin") if p.stem not in ("maac", "paper"))
 GYMNASIUM = sorted((GIN / "gymnasium").glob("*.gin"))
 ABLATIONS = sorted((GIN / "ablations").glob("*.gin"))
+BASELINES = sorted((GIN / "baselines").glob("*.gin"))
 HOPPER, PAPER = GIN / "hopper.gin", GIN / "paper.gin"
 COMBINATIONS = (
   [[t] for t in TASK_FILES + GYMNASIUM]
   + [[t, PAPER] for t in TASK_FILES]
-  + [[HOPPER, PAPER, a] for a in ABLATIONS]
+  + [[HOPPER, PAPER, a] for a in ABLATIONS + BASELINES]
+  + [[GIN / "gymnasium" / "hopper_v5.gin", b] for b in BASELINES]
   + [[HOPPER, GIN / "ablations" / "h0.gin"]]
   + [[HOPPER, GIN / "without" / f"{f}.gin"] for f in ("shared_rollout", "path_starts")]
 )
@@ -49,6 +51,21 @@ def test_every_shipped_gin_file_runs(files):
 def test_ablations_change_what_they_name(name, setting, value):
   config.load([str(HOPPER), str(PAPER), str(GIN / "ablations" / f"{name}.gin")], TINY)
   assert getattr(Trainer(make_task("hopper")).agent, setting) == value
+
+
+@pytest.mark.parametrize("over", [[], [PAPER]], ids=["shipped", "paper"])
+@pytest.mark.parametrize(
+  ("name", "uses_model", "imagines", "uses_steve"),
+  [("sac", False, False, False), ("mbpo", True, True, False), ("steve", True, False, True)],
+)
+def test_baselines_build_what_they_use(name, uses_model, imagines, uses_steve, over):
+  files = [HOPPER, *over, GIN / "baselines" / f"{name}.gin"]
+  overridden = config.load([str(f) for f in files], TINY) - {t.split(" =")[0] for t in TINY}
+  agent = Trainer(make_task("hopper")).agent
+  assert agent.horizon == 0 and agent.uses_steve == uses_steve
+  assert (agent.dynamics is not None) == (agent.dynamics_fit is not None) == uses_model
+  assert (agent.model_buffer is not None) == imagines
+  assert config.without_effect(overridden, unused_parameters(agent)) == {}
 
 
 @pytest.mark.parametrize(
