@@ -203,6 +203,10 @@ class Maac(tf.Module):
     )  # fmt: skip
     return [v.value for network in networks if network for v in network.variables]
 
+  def value(self, observation, action):
+    """Q(s, a) [...] as the policy's objective has it: `policy_value` of the critics."""
+    return self._reduce_critics(self.critic(observation, action), 0)
+
   @property
   def temperature(self) -> tf.Tensor:
     """β, the weight of the entropy bonus."""
@@ -331,7 +335,7 @@ class Maac(tf.Module):
       )
       policy_loss = objectives.policy_loss(
         path,
-        lambda *arguments: self._reduce_critics(self.critic(*arguments), 0),
+        self.value,
         soft_returns=self.soft_returns,
         **parameters,
       )

@@ -28,7 +28,7 @@ class Episode(NamedTuple):
 class Values(NamedTuple):
   """What was believed and what came, [N] each: soft returns from a state and its action."""
 
-  q: np.ndarray  # mean of the critics
+  q: np.ndarray  # of the critics, reduced as in the policy objective
   model: np.ndarray | None  # return of the policy in the models, which ends with Q
   real: np.ndarray
 
@@ -77,7 +77,7 @@ def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256) -> np.nda
 
   no_noise = tf.zeros([horizon, members, len(chosen), agent.dynamics.outcome_size])
   trajectory = imagine.rollout(
-    lambda observation, action: (action, tf.zeros(tf.shape(action)[:-1])),
+    imagine.replay,
     agent.steps.own_member,
     for_each_member(real.observation[0]),
     imagine.RolloutNoise(for_each_member(real.action), no_noise),
@@ -127,7 +127,7 @@ def values(agent: Maac, episodes, horizon=100, num_states=512) -> Values | None:
   chosen = np.random.default_rng(1).choice(len(real), count, replace=False)
   states = tf.nest.map_structure(lambda *x: tf.gather(np.concatenate(x), chosen), *starts)
   observation, action = states.transition.observation, states.transition.action
-  q = tf.reduce_mean(agent.critic(observation, action), 0).numpy()
+  q = agent.value(observation, action).numpy()
   if not agent.dynamics:
     return Values(q, None, real[chosen])
   noise = policy_noise(horizon, count, 1, *agent.noise_sizes, tf.constant([0, 1]))
@@ -137,7 +137,7 @@ def values(agent: Maac, episodes, horizon=100, num_states=512) -> Values | None:
   )
   model = objectives.path_targets(
     path,
-    lambda *arguments: tf.reduce_mean(agent.critic(*arguments), 0),
+    agent.value,
     discount=agent.discount,
     temperature=temperature,
   )
@@ -151,7 +151,7 @@ def soft_returns(agent: Maac, episode: Episode, temperature: float) -> np.ndarra
   if not transition.terminal[-1]:
     last = tf.constant(transition.next_observation[-1:])
     action, last_log_prob = agent.policy.act(last, tf.zeros([1, agent.action_size]))
-    after = np.mean(agent.critic(last, action)) - temperature * float(last_log_prob[0])
+    after = float(agent.value(last, action)[0] - temperature * last_log_prob[0])
   returns = np.zeros(len(log_prob))
   for t in reversed(range(len(log_prob))):
     returns[t] = transition.reward[t] + agent.discount * after

@@ -1,15 +1,32 @@
-"""Runs an exported policy: `python -m maac_tf.evaluate --policy=runs/R/policy --task=hopper`."""
+"""Runs a policy: an exported one,
+
+python -m maac_tf.evaluate --policy=runs/R/policy --task=hopper
+
+or the best one of a run, also with planning at test time (section 5.4):
+
+python -m maac_tf.evaluate --run_dir=runs/R --planner=cem
+"""
 
 import os
 import sys
+import time
 
+import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from maac_tf import envs, evaluation
+from maac_tf import config, envs, evaluation, experiment
+from maac_tf.planner import Planner
 
-_POLICY = flags.DEFINE_string("policy", None, "The SavedModel folder.", required=True)
-_TASK = flags.DEFINE_string("task", None, "The task's name, e.g. hopper.", required=True)
+_POLICY = flags.DEFINE_string("policy", None, "A SavedModel folder; needs --task.")
+_TASK = flags.DEFINE_string("task", None, "The task's name, e.g. hopper.")
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of a run, in place of --policy.")
+_PLANNER = flags.DEFINE_enum(
+  "planner", None, ["cem"], "With --run_dir: evaluate the cross-entropy method, too."
+)
+_GIN_PARAM = flags.DEFINE_multi_string(
+  "gin_param", [], "With --run_dir: a binding such as 'Planner.horizon=5'; repeatable."
+)
 _EPISODES = flags.DEFINE_integer("episodes", 20, "How many episodes.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Start seed of the first episode.", lower_bound=0)
 _SAMPLE = flags.DEFINE_bool("sample", False, "Draw actions instead of the deterministic policy.")
@@ -20,22 +37,66 @@ def main(argv):
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
   try:
-    task = envs.make_task(_TASK.value)
-    if not os.path.isfile(os.path.join(_POLICY.value, "saved_model.pb")):
-      raise ValueError(f"There is no SavedModel in {_POLICY.value!r}.")
-    signature = "sample" if _SAMPLE.value else "serving_default"
-    act = _load(_POLICY.value, signature, task)
-  except (ValueError, KeyError, OSError, tf.errors.OpError) as error:
+    if _RUN_DIR.value and not (_POLICY.value or _TASK.value or _SAMPLE.value):
+      _evaluate_run()
+    elif _POLICY.value and _TASK.value and not (_RUN_DIR.value or _PLANNER.value):
+      _evaluate_policy()
+    else:
+      raise ValueError(
+        "Give --policy and --task (and --sample), or --run_dir (and --planner, --gin_param)."
+      )
+  except (config.ConfigError, ValueError, KeyError, OSError, tf.errors.OpError) as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
+  return 0
+
+
+def _evaluate_policy():
+  task = envs.make_task(_TASK.value)
+  if not os.path.isfile(os.path.join(_POLICY.value, "saved_model.pb")):
+    raise ValueError(f"There is no SavedModel in {_POLICY.value!r}.")
+  signature = "sample" if _SAMPLE.value else "serving_default"
+  _run(task, task.name, _load(_POLICY.value, signature, task))
+
+
+def _evaluate_run():
+  trainer = experiment.restore(_RUN_DIR.value, _GIN_PARAM.value)
+  agent = trainer.agent
+  if _PLANNER.value:
+    with config.user_errors():
+      planner = Planner(agent)
+  with trainer.best_networks():
+    no_noise = tf.zeros([1, agent.action_size])
+    _run(trainer.task, "policy", lambda observation: agent.act_average(observation, no_noise))
+    if _PLANNER.value:
+      generator = tf.random.Generator.from_seed(_SEED.value)
+
+      def plan(observation):
+        return planner.plan(tf.constant(observation), generator.make_seeds(1)[:, 0])
+
+      _run(trainer.task, f"policy and {_PLANNER.value}", plan)
+      print(f"It plans {_rate(plan, agent.observation_size):.0f} times a second.")
+
+
+def _rate(plan, observation_size):
+  """Plans a second for one robot: the median of many."""
+  observation, seconds = np.zeros([1, observation_size], np.float32), []
+  plan(observation)
+  for _ in range(30):
+    start = time.perf_counter()
+    plan(observation).numpy()
+    seconds.append(time.perf_counter() - start)
+  return 1.0 / np.median(seconds)
+
+
+def _run(task, name, act):
   seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-  returns, lengths = evaluation.run_episodes(task, act, seeds)
+  returns, lengths = evaluation.run_episodes(task, lambda o: np.asarray(act(o)), seeds)
   print(
-    f"{task.name}: return {returns.mean():.1f} ± {returns.std():.1f} "
+    f"{name}: return {returns.mean():.1f} ± {returns.std():.1f} "
     f"(min {returns.min():.1f}, max {returns.max():.1f}), "
     f"length {lengths.mean():.0f}, over {len(returns)} episodes"
   )
-  return 0
 
 
 def _load(path, signature, task):

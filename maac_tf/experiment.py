@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import gin
 import tensorflow as tf
@@ -90,8 +90,12 @@ def _summary(row):
   return text
 
 
-def restore(run_dir: str) -> Trainer:
+def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
   """The trainer of a run as its newest checkpoint has it, for a look; the run stays as it is.
+
+  Args:
+    run_dir: its folder.
+    gin_params: bindings over its own, of what is no part of training.
 
   Raises:
     ConfigError: when there is no run or no checkpoint.
@@ -100,7 +104,7 @@ def restore(run_dir: str) -> Trainer:
   checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
   if not saved or not checkpoint:
     raise config.ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
-  config.load([saved])
+  config.load([saved], gin_params)
   trainer = Trainer(make_task(gin.query_parameter("train.task")))
   status = tf.train.Checkpoint(trainer=trainer).restore(checkpoint)
   status.assert_existing_objects_matched().expect_partial()

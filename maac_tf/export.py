@@ -1,42 +1,37 @@
-"""The policy as a SavedModel that needs none of this package to run."""
+"""Writes a SavedModel that plans: `python -m maac_tf.export --run_dir=R --planner=cem`."""
 
-import tensorflow as tf
+import os
+import sys
 
-from maac_tf.agent import Maac
+from absl import app, flags, logging
 
+from maac_tf import config, experiment, saved_model
+from maac_tf.planner import Planner
 
-class _ExportedPolicy(tf.Module):
-  """Observations in, actions out, both in the environment's units."""
-
-  def __init__(self, agent: Maac):
-    super().__init__()
-    self._policy = agent.average_policy.act
-    self._scale, self._shift = agent.action_scale, agent.action_shift
-    # The variables themselves: loaders that restore by name fail on a Keras model tracked here.
-    self._weights = [v.value for v in agent.average_policy.variables]
-    self._action_size = agent.action_size
-    spec = tf.TensorSpec([None, agent.observation_size], tf.float32, "observation")
-    self.deterministic = tf.function(self._deterministic, input_signature=[spec])
-    self.sample = tf.function(self._sample, input_signature=[spec])
-
-  def _act(self, observation, noise):
-    action, _ = self._policy(observation, noise)
-    return {"action": action * self._scale + self._shift}
-
-  def _deterministic(self, observation):
-    return self._act(observation, tf.zeros([tf.shape(observation)[0], self._action_size]))
-
-  def _sample(self, observation):
-    return self._act(observation, tf.random.normal([tf.shape(observation)[0], self._action_size]))
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of the run.", required=True)
+_PLANNER = flags.DEFINE_enum("planner", "cem", ["cem"], "The cross-entropy method.")
+_OUT = flags.DEFINE_string("out", None, "The folder to write; default: RUN_DIR/policy_PLANNER.")
+_GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "Such as 'Planner.horizon=5'; repeatable.")
 
 
-def export_policy(agent: Maac, path: str):
-  """Writes the SavedModel.
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.WARNING)
+  path = _OUT.value or os.path.join(_RUN_DIR.value, f"policy_{_PLANNER.value}")
+  try:
+    trainer = experiment.restore(_RUN_DIR.value, _GIN_PARAM.value)
+    with config.user_errors():
+      if os.path.exists(path):
+        raise ValueError(f"{path!r} exists: give another --out.")
+      with trainer.best_networks():
+        saved_model.save_planner(trainer.agent, Planner(trainer.agent), path)
+  except config.ConfigError as error:
+    print(f"Error: {error}", file=sys.stderr)
+    return 1
+  print(f"Wrote {path}: the policy, models and critics of the best evaluation.")
+  return 0
 
-  Signatures, both from `observation` [B, S] to a dict with `action` [B, A]: `serving_default` is
-  the deterministic policy, `sample` draws from it.
-  """
-  module = _ExportedPolicy(agent)
-  tf.saved_model.save(
-    module, path, signatures={"serving_default": module.deterministic, "sample": module.sample}
-  )
+
+if __name__ == "__main__":
+  app.run(main)

@@ -55,6 +55,11 @@ def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajecto
   return trajectory
 
 
+def replay(observation, action):
+  """An `act` for `rollout` that takes the actions it finds in the place of its noise."""
+  return action, tf.zeros(tf.shape(observation)[:-1], observation.dtype)
+
+
 def random_member(predict, ensemble_size, observation, action, noise, permutation):
   """Each trajectory's outcome by a member of its own: f_U with U uniform (section 4.3).
 

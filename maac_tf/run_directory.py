@@ -10,7 +10,7 @@ import filelock
 import gin
 import tensorflow as tf
 
-from maac_tf import config, export, plotting
+from maac_tf import config, plotting, saved_model
 
 
 def saved_config(path: str) -> str | None:
@@ -64,7 +64,7 @@ class RunDirectory:
       status.assert_existing_objects_matched().expect_partial()
       if trainer.has_best:  # a kill may have left a later one, or none
         with trainer.best_networks():
-          self._replace("policy", lambda path: export.export_policy(trainer.agent, path))
+          self._replace("policy", lambda path: saved_model.save_policy(trainer.agent, path))
     self._header, self._seconds_before = None, 0.0
     self._drop_later_rows(int(trainer.env_steps))
     self._write("operative_config.gin", operative)
@@ -99,7 +99,7 @@ class RunDirectory:
 
     `policy_last` is of now, `policy` of the best evaluation so far.
     """
-    self._replace("policy_last", lambda path: export.export_policy(self._trainer.agent, path))
+    self._replace("policy_last", lambda path: saved_model.save_policy(self._trainer.agent, path))
     if self._trainer.best_is_now or not self._trainer.has_best:
       self._replace("policy", lambda path: shutil.copytree(self._file("policy_last"), path))
     self._replace("curve.png", lambda path: plotting.plot_run(self._file("metrics.csv"), path))

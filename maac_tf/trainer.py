@@ -272,7 +272,10 @@ class Trainer(tf.Module):
 
   @contextlib.contextmanager
   def best_networks(self):
-    """For a while, the agent has the networks of the best evaluation."""
+    """For a while, the agent has the networks of the best evaluation, if there was one."""
+    if not self.has_best:
+      yield
+      return
     variables = self.agent.network_variables()
     now = [v.numpy() for v in variables]
     try:

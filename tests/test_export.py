@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from maac_tf.agent import Maac
 from maac_tf.envs import make_task
-from maac_tf.export import export_policy
+from maac_tf.saved_model import save_policy
 
 # Imports nothing of this package.
 LOADER = """
@@ -39,7 +39,7 @@ def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path):
   for variable, value in zip(average.variables, agent.policy.variables, strict=True):
     variable.assign(value)
   agent.policy.trainable_variables[0].assign_add(tf.ones_like(agent.policy.trainable_variables[0]))
-  export_policy(agent, str(tmp_path / "policy"))
+  save_policy(agent, str(tmp_path / "policy"))
   observation = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
   np.save(tmp_path / "observation.npy", observation)
   arguments = [tmp_path / "policy", tmp_path / "observation.npy"]

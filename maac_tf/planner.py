@@ -1,0 +1,136 @@
+"""Planning at test time (section 5.4): the cross-entropy method over the learned models."""
+
+import gin
+import tensorflow as tf
+
+from maac_tf import imagine, objectives
+from maac_tf.agent import Maac
+from maac_tf.config import require, require_integers
+from maac_tf.noise import rollout_noise
+
+
+@gin.configurable(denylist=["agent"])
+class Planner(tf.Module):
+  """Improves the policy's next actions under models and Q-function, and takes the first of them.
+
+  The search starts from the policy's own distribution over sequences of H actions and returns the
+  mean of its last elites; without iterations that mean is the deterministic policy.
+
+  Shapes: B observations, H model steps, N candidates, P model samples of each.
+  """
+
+  def __init__(
+    self,
+    agent: Maac,
+    *,
+    horizon: int = 8,
+    num_candidates: int = 128,
+    num_elites: int = 16,
+    num_iterations: int = 3,
+    num_samples: int = 8,
+  ):
+    """Checks the sizes; the agent's networks are used as they are at each call.
+
+    Args:
+      agent: with models.
+      horizon: H, model steps; the critics judge what comes after.
+      num_candidates: N, sequences of actions an iteration.
+      num_elites: how many of them, the best, the next iteration's Gaussian is fitted to.
+      num_iterations: of the search; 0 is the policy.
+      num_samples: P, trajectories that a candidate's return is averaged over, each step by a random
+        member.
+
+    Raises:
+      ValueError: for a value that makes no sense.
+    """
+    super().__init__()
+    require_integers("Planner", 0, num_iterations=num_iterations)
+    require_integers(
+      "Planner",
+      1,
+      horizon=horizon,
+      num_candidates=num_candidates,
+      num_elites=num_elites,
+      num_samples=num_samples,
+    )
+    require(
+      num_elites <= num_candidates,
+      f"Planner.num_elites ({num_elites}) must not exceed Planner.num_candidates "
+      f"({num_candidates}).",
+    )
+    require(agent.dynamics is not None, "Planning needs models, and this agent has none.")
+    ensemble_size = agent.dynamics.ensemble_size
+    for name, rollouts in (
+      ("num_candidates", num_candidates),
+      ("num_candidates * Planner.num_samples", num_candidates * num_samples),
+    ):
+      require(
+        rollouts % ensemble_size == 0,
+        f"Planner.{name} ({rollouts}) must be a multiple of Dynamics.ensemble_size "
+        f"({ensemble_size}): each member predicts an equal share.",
+      )
+    self._agent, self.horizon = agent, horizon
+    self._num_candidates, self._num_elites = num_candidates, num_elites
+    self._num_iterations, self._num_samples = num_iterations, num_samples
+
+  @tf.function
+  def plan(self, observation, seed):
+    """Actions [B, A] in [-1, 1] for observations [B, S]; `seed` [2] is of the search."""
+    seeds = tf.unstack(tf.random.split(seed, 1 + 2 * self._num_iterations))
+    mean, std = self._policy_sequences(observation, seeds[0])
+    for sampling, judging in zip(seeds[1::2], seeds[2::2], strict=True):
+      shape = [tf.shape(observation)[0], self._num_candidates, *mean.shape[1:]]
+      noise = tf.random.stateless_normal(shape, sampling)
+      candidates = tf.clip_by_value(mean[:, tf.newaxis] + std[:, tf.newaxis] * noise, -1.0, 1.0)
+      returns = self.returns(observation, candidates, judging)
+      # Ranked last, whatever the models' numbers ran away to.
+      returns = tf.where(tf.math.is_finite(returns), returns, returns.dtype.min)
+      elites = tf.math.top_k(returns, self._num_elites).indices
+      best = tf.gather(candidates, elites, batch_dims=1)
+      mean, std = tf.reduce_mean(best, 1), tf.math.reduce_std(best, 1)
+    return mean[:, 0]
+
+  def _policy_sequences(self, observation, seed):
+    """Mean and spread [B, H, A] of the actions in imagined trajectories of the policy.
+
+    The first mean is the action without noise.
+    """
+    agent = self._agent
+    starts = tf.repeat(observation, self._num_candidates, 0)
+    noise = rollout_noise(self.horizon, tf.shape(starts)[0], *agent.noise_sizes, seed)
+    act = agent.average_policy.act
+    trajectory = imagine.rollout(act, agent.steps.random_member, starts, noise)
+    shape = [-1, self._num_candidates, self.horizon, agent.action_size]
+    actions = tf.reshape(tf.stack(trajectory.action, 1), shape)
+    first, _ = act(observation, tf.zeros([agent.action_size]))
+    mean = tf.concat([first[:, tf.newaxis], tf.reduce_mean(actions, 1)[:, 1:]], 1)
+    return mean, tf.math.reduce_std(actions, 1)
+
+  def returns(self, observation, candidates, seed):
+    """Predicted returns [B, N] of candidates [B, N, H, A] from observations [B, S].
+
+    Discounted rewards until an imagined end or s_H, then Q of the policy's action there.
+    """
+    agent, copies = self._agent, self._num_candidates * self._num_samples
+    starts = tf.repeat(observation, copies, 0)
+    noise = rollout_noise(self.horizon, tf.shape(starts)[0], *agent.noise_sizes, seed)
+    actions = tf.repeat(candidates, self._num_samples, 1)
+    actions = tf.reshape(actions, [-1, self.horizon, agent.action_size])
+    trajectory = imagine.rollout(
+      imagine.replay,
+      agent.steps.random_member,
+      starts,
+      noise._replace(action=tf.transpose(actions, [1, 0, 2])),
+    )
+    final = agent.average_policy.act(
+      trajectory.observation[-1], tf.zeros([1, 1, agent.action_size])
+    )
+    returns = objectives.path_return(
+      objectives.Path(trajectory, *final),
+      agent.value,
+      entropy_steps=(),
+      discount=agent.discount,
+      temperature=0.0,
+    )
+    shape = [-1, self._num_candidates, self._num_samples]
+    return tf.reduce_mean(tf.reshape(returns, shape), -1)

@@ -1,0 +1,213 @@
+"""The cross-entropy method where the best plan is known, and where it is the policy."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maac_tf import experiment
+from maac_tf.agent import Maac
+from maac_tf.envs import make_task
+from maac_tf.planner import Planner
+from maac_tf.saved_model import save_planner
+from tests.conftest import TINY
+
+A = np.array([[1.0, 0.1], [0.0, 0.9]])
+B = np.array([[0.0], [0.3]])
+Q, R = np.diag([1.0, 0.1]), np.array([[0.2]])
+DISCOUNT = 0.95
+
+
+def _linear_quadratic_agent(act, judge=lambda after, reward: (after, reward, after[..., 0] > 1e9)):
+  """s' = A s + B a, reward -(s'Q s + a'R a), value -s'Q s after it; act(observation, noise)."""
+
+  def cost(x, matrix):
+    matrix = tf.constant(matrix, tf.float32)
+    return tf.reduce_sum(x * tf.matmul(x, matrix), -1)
+
+  def step(observation, action, noise):
+    del noise
+    after = tf.matmul(observation, A.T.astype("f")) + tf.matmul(action, B.T.astype("f"))
+    return judge(after, -cost(observation, Q) - cost(action, R))
+
+  return SimpleNamespace(
+    dynamics=SimpleNamespace(ensemble_size=1),
+    average_policy=SimpleNamespace(act=act),
+    steps=SimpleNamespace(random_member=step),
+    value=lambda observation, action: (
+      -tf.reduce_sum(observation * tf.linalg.matvec(tf.constant(Q, tf.float32), observation), -1)
+    ),
+    noise_sizes=(1, 2),
+    action_size=1,
+    discount=DISCOUNT,
+  )
+
+
+def _broad(observation, noise):
+  action = tf.clip_by_value(0.0 * observation[..., :1] + 0.7 * noise, -1.0, 1.0)
+  return action, tf.zeros(tf.shape(action)[:-1])
+
+
+def _riccati(horizon):
+  """The first feedback gain of the optimal plan over `horizon` steps."""
+  value = Q
+  for _ in range(horizon):
+    value = DISCOUNT * value
+    gain = np.linalg.solve(R + B.T @ value @ B, B.T @ value @ A)
+    value = Q + A.T @ value @ (A - B @ gain)
+  return gain
+
+
+def test_finds_the_optimum_of_a_linear_quadratic_problem():
+  observation = np.array([[0.8, 0.0], [-0.5, 0.4], [0.1, -0.3]], np.float32)
+  planner = Planner(
+    _linear_quadratic_agent(_broad),
+    horizon=5,
+    num_candidates=400,
+    num_elites=20,
+    num_iterations=10,
+    num_samples=1,
+  )
+  want = -observation @ _riccati(5).T
+  assert np.abs(want).max() < 0.9  # inside the limits
+  np.testing.assert_allclose(planner.plan(observation, tf.constant([1, 2])), want, atol=0.02)
+
+
+def test_returns_are_those_of_a_loop_and_stop_where_the_plan_ends():
+  def judge(after, reward):
+    return after, reward, after[..., 0] > 0.65
+
+  planner = Planner(
+    _linear_quadratic_agent(_broad, judge), horizon=3, num_candidates=4, num_elites=1, num_samples=2
+  )
+  rng = np.random.default_rng(0)
+  observation = rng.normal(size=(3, 2)).astype(np.float32)
+  candidates = rng.uniform(-1, 1, (3, 4, 3, 1)).astype(np.float32)
+  got = planner.returns(tf.constant(observation), tf.constant(candidates), tf.constant([0, 0]))
+  ended = 0
+  for b in range(3):
+    for n in range(4):
+      s, total, going_on = observation[b], 0.0, 1.0
+      for t in range(3):
+        a = candidates[b, n, t]
+        total -= going_on * DISCOUNT**t * (s @ Q @ s + a @ R @ a)
+        s = A @ s + B @ a
+        going_on *= s[0] <= 0.65
+      total -= going_on * DISCOUNT**3 * s @ Q @ s
+      ended += going_on == 0
+      assert got[b, n].numpy() == pytest.approx(total, rel=1e-4)
+  assert 0 < ended < 12
+
+
+def test_what_is_not_finite_is_ranked_last():
+  def judge(after, reward):
+    return after, tf.where(after[..., 1] > 0.0, np.nan, reward), after[..., 0] > 1e9
+
+  planner = Planner(
+    _linear_quadratic_agent(_broad, judge), horizon=2, num_candidates=200, num_iterations=6
+  )
+  # The best action would be positive; all that is finite is below 0.
+  action = planner.plan(np.array([[-1.0, 0.0]], np.float32), tf.constant([1, 2])).numpy()
+  assert np.isfinite(action) and -0.3 < action < 0.02
+
+
+def _agent(name="pendulum"):
+  task = make_task(name)
+  agent = Maac(task, task.make_environment(), seed=4)
+  for variable in agent.average_policy.trainable_variables:
+    variable.assign(tf.random.stateless_normal(variable.shape, [1, 2], 0.0, 0.5))
+  return agent
+
+
+def test_without_iterations_it_is_the_policy(tiny):
+  agent = _agent()
+  observation = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+  planner = Planner(agent, num_iterations=0)
+  got = planner.plan(observation, tf.constant([1, 2]))
+  np.testing.assert_allclose(got, agent.act_average(observation, tf.zeros([5, 1])), atol=1e-6)
+
+
+def test_the_search_starts_with_the_spread_of_the_policy(tiny):
+  agent = _agent()
+  observation = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+  planner = Planner(agent, num_candidates=4_000, horizon=2)
+  mean, std = planner._policy_sequences(tf.constant(observation), tf.constant([1, 2]))
+  distribution = agent.average_policy(observation).distribution
+  actions = np.tanh(distribution.sample(20_000, seed=[3, 4]).numpy())
+  np.testing.assert_allclose(std[:, 0], actions.std(0), atol=0.02)
+  assert mean.shape == std.shape == (2, 2, 1)
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"num_elites": 200}, r"num_elites \(200\) must not exceed"),
+    ({"horizon": 0}, "horizon must be an integer of 1 or more"),
+    ({"num_candidates": 30}, "must be a multiple of Dynamics.ensemble_size"),
+  ],
+)
+def test_what_makes_no_sense_is_refused(tiny, settings, message):
+  with pytest.raises(ValueError, match=message):
+    Planner(_agent(), **settings)
+
+
+LOADER = """
+import json, sys
+import numpy as np, tensorflow as tf
+plan = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+observation = tf.constant(np.load(sys.argv[2]))
+print(json.dumps([plan(observation=observation)["action"].numpy().tolist() for _ in range(2)]))
+assert not any(name.startswith("maac_tf") for name in sys.modules)
+"""
+
+
+def test_exported_planner_plans_in_a_fresh_process(tiny, tmp_path):
+  gin.parse_config(["Dynamics.ensemble_size = 1", "Maac.models_per_target = 1"])
+  agent = _agent()  # torques in [-2, 2]
+  agent.dynamics.max_log_var.assign(tf.fill(agent.dynamics.max_log_var.shape, -20.0))
+  planner = Planner(agent, num_candidates=512, num_iterations=5, num_samples=1)
+  save_planner(agent, planner, str(tmp_path / "planner"))
+  observation = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+  np.save(tmp_path / "observation.npy", observation)
+  command = [sys.executable, "-I", "-c", LOADER, tmp_path / "planner", tmp_path / "observation.npy"]
+  done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+  assert done.returncode == 0, done.stderr
+  first, second = json.loads(done.stdout)
+  want = 2.0 * planner.plan(observation, tf.constant([1, 2])).numpy()
+  policy = 2.0 * agent.act_average(observation, tf.zeros([3, 1])).numpy()
+  for got in (first, second):
+    assert np.abs(got - want).max() < 0.2 * np.abs(policy - want).max()
+  assert first != second  # each search has random numbers of its own
+
+
+def test_commands_evaluate_and_export_a_run(tmp_path):
+  run = tmp_path / "run"
+  gin.parse_config([*TINY, "train.task = 'pendulum'", "Planner.num_candidates = 16"])
+  experiment.train(str(run), iterations=1)
+
+  def command(*arguments):
+    done = subprocess.run(
+      [sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=300
+    )
+    return done.returncode, done.stdout + done.stderr
+
+  planner = "--run_dir=run", "--planner=cem"
+  code, out = command("maac_tf.evaluate", *planner, "--episodes=2", "--gin_param=Planner.horizon=2")
+  assert code == 0, out
+  for text in ("policy: return -", "policy and cem: return -", "times a second"):
+    assert text in out
+  code, out = command("maac_tf.evaluate", *planner, "--gin_param=Planner.horizon=0")
+  assert code == 1 and "horizon must be an integer of 1 or more" in out
+  code, out = command("maac_tf.export", *planner)
+  assert code == 0, out
+  exported = "--policy=run/policy_cem", "--task=pendulum", "--episodes=1"
+  assert "pendulum: return -" in command("maac_tf.evaluate", *exported)[1]
+  code, out = command("maac_tf.export", *planner)
+  assert code == 1 and "'run/policy_cem' exists" in out
+  code, out = command("maac_tf.evaluate", "--run_dir=run", "--task=pendulum")
+  assert code == 1 and "Give --policy and --task" in out
