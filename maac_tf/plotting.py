@@ -122,3 +122,32 @@ def plot_diagnosis(values, error, calibration, path: str):
     axes.grid(alpha=0.3)
   figure.savefig(path, dpi=120)
   plt.close(figure)
+
+
+def plot_gradient_error(studies, path: str):
+  """Draws the errors of `gradient_study.Study`s against H, with the spread over seeds."""
+  plt = _pyplot()
+  figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+  panels = (
+    (left, "true_dynamics", "true dynamics, learned Q"),
+    (left, "learned", "learned dynamics, learned Q"),
+    (right, "to_lemma_reference", "error"),
+    (right, "lemma_bound", "Lemma 4.1, constants"),
+    (right, "sensitivity_bound", "bound from measured sensitivities"),
+  )
+  for axes, field, label in panels:
+    values = np.array([getattr(study, field) for study in studies])
+    h, mean, std = np.arange(values.shape[1]), values.mean(0), values.std(0)
+    (line,) = axes.plot(h, mean, linewidth=2, label=label)
+    if axes is left:
+      axes.fill_between(h, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.plot(h, values.T, color=line.get_color(), alpha=0.3, linewidth=0.6)
+  left.set(title="Against the gradient of the expected return", ylabel="relative L1 error")
+  right.set(title="Against true dynamics and Q, same H", ylabel="L2 error", yscale="log")
+  right.set_ylim(top=1e4 * max(study.to_lemma_reference.max() for study in studies))
+  for axes in (left, right):
+    axes.set_xlabel("H")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
