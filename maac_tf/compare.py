@@ -129,7 +129,7 @@ def _settings():
   """The setting and its variants, each tried out: a wrong value ends here, not after hours."""
   settings = []
   for variant in [None, *_VARIANT.value]:
-    files, bindings, name = list(_GIN_FILE.value), [], "baseline"
+    files, bindings, name = list(_GIN_FILE.value), [], "maac"
     if variant and "=" in variant:
       bindings, name = [variant], variant.replace(" ", "").replace("/", "_")
     elif variant:

@@ -44,21 +44,28 @@ def find_runs(paths: Sequence[str]) -> list[str]:
 def read_run(path: str) -> Run:
   """Reads a run's metrics.csv; task, method and seed are those of its path, TASK/METHOD-SEED.
 
-  SEED is the number at the end of the folder's name, `-3` or `seed3`, a date and time after it left
-  out. A name that is the seed alone is of the method "maac".
+  The folder's name is METHOD-3, METHOD_seed3, or the seed alone, of the method "maac"; a date and
+  time after it are left out. Any other name is that of a method, without a seed.
   """
   folder, name = os.path.split(os.path.abspath(path))
   name = re.sub(r"-\d{8}-\d{6}$", "", name)
-  method, seed = re.fullmatch(r"(.*?)[-_]?(?:seed)?(\d*)", name).groups()
+  pattern = r"(?:(?P<a>.*)-)?(?P<x>\d+)|(?:(?P<b>.*)[-_])?seed(?P<y>\d+)|(?P<c>.*)"
+  groups = re.fullmatch(pattern, name).groupdict()
+  method = groups["a"] or groups["b"] or groups["c"] or "maac"
+  seed = groups["x"] or groups["y"] or ""
   with open(os.path.join(path, "metrics.csv"), newline="") as file:
     rows = [row for row in csv.DictReader(file) if row.get("eval/return")]
+  if rows and None in rows[-1].values():  # cut short by a kill
+    rows.pop()
   columns = ("env_steps", "seconds/total", "eval/return")
   steps, seconds, returns = (np.array([float(row[c]) for row in rows]) for c in columns)
-  return Run(os.path.basename(folder), method or "maac", seed, steps, seconds / 3_600, returns)
+  return Run(os.path.basename(folder), method, seed, steps, seconds / 3_600, returns)
 
 
 def band(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Band | None:
   """Interquartile mean over curves, with a bootstrapped interval (Agarwal et al. 2021).
+
+  Of fewer than four curves it is their mean.
 
   Args:
     curves: (x, y) of each seed, x ascending. Between its points a curve is linear.

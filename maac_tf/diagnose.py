@@ -39,10 +39,15 @@ def main(argv):
     _print_values(values)
   error = calibration = None
   if agent.dynamics:
-    error = diagnosis.open_loop_error(agent, episodes)
-    steps = [h for h in (1, 5, 10, 20, 50) if h <= len(error)]
-    print("Open-loop error, in standard deviations of a state dimension (mean over dimensions):")
-    print("  " + ", ".join(f"{h} steps {error[h - 1].mean():.3f}" for h in steps))
+    error, counts = diagnosis.open_loop_error(agent, episodes)
+    print("Open-loop error, in standard deviations of each state dimension:")
+    for h in (1, 5, 10, 20, 50):
+      if h <= len(error):
+        worst = error[h - 1].argmax()
+        print(
+          f"  {h} steps: {error[h - 1].mean():.3f} (mean over dimensions), "
+          f"{error[h - 1, worst]:.3f} (the worst, {worst}), from {counts[h - 1]} states"
+        )
     probability, share = calibration = diagnosis.calibration(agent, episodes)
     print("Calibration: the share of outcomes inside the models' central intervals:")
     chosen = [np.argmin(np.abs(probability - p)) for p in (0.5, 0.9)]

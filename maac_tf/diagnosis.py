@@ -56,19 +56,24 @@ def run_episodes(task: Task, agent: Maac, seeds) -> list[Episode]:
   return episodes
 
 
-def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256) -> np.ndarray:
-  """Root mean square error of the models' mean predictions after 1..H real actions, [H, S].
+def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256):
+  """How far the models are off after 1..H real actions from random states of the episodes.
 
-  In standard deviations of each state dimension over D_env, over members and random starts. H is
-  less than `horizon` where no episode is so long.
+  H is less than `horizon` where no episode is so long.
+
+  Returns:
+    (root mean square error of the mean predictions [H, S], over members and starts, in standard
+    deviations of each state dimension over D_env; how many starts have so many steps after them
+    [H]).
   """
   horizon = min(horizon, max(len(e.log_prob) for e in episodes))
-  starts = [(i, t) for i, e in enumerate(episodes) for t in range(len(e.log_prob) - horizon + 1)]
-  chosen = np.random.default_rng(0).choice(len(starts), min(num_starts, len(starts)), replace=False)
-  windows = [
-    tf.nest.map_structure(lambda x, t=t: x[t : t + horizon], episodes[i].transition)
-    for i, t in (starts[c] for c in chosen)
-  ]
+  starts = [(e, t) for e in episodes for t in range(len(e.log_prob))]
+  chosen = np.random.default_rng(0).permutation(len(starts))[:num_starts]
+  lasts, windows = np.zeros((horizon, len(chosen)), bool), []
+  for i, (episode, t) in enumerate(starts[c] for c in chosen):
+    rows = np.minimum(np.arange(t, t + horizon), len(episode.log_prob) - 1)
+    lasts[:, i] = t + np.arange(horizon) < len(episode.log_prob)
+    windows.append(tf.nest.map_structure(lambda x, rows=rows: x[rows], episode.transition))
   real = tf.nest.map_structure(lambda *x: tf.stack(x, 1), *windows)  # [H, N, ...]
   members = agent.dynamics.ensemble_size
 
@@ -83,8 +88,10 @@ def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256) -> np.nda
     imagine.RolloutNoise(for_each_member(real.action), no_noise),
   )
   error = tf.stack(trajectory.observation[1:]) - real.next_observation[:, tf.newaxis]
-  scale = agent.dynamics.input_normalizer.scale[: agent.observation_size]
-  return tf.sqrt(tf.reduce_mean(tf.square(error / scale), [1, 2])).numpy()
+  error = (error / agent.dynamics.input_normalizer.scale[: agent.observation_size]).numpy()
+  squares = np.where(lasts[:, np.newaxis, :, np.newaxis], error**2, 0.0)
+  counts = lasts.sum(1)
+  return np.sqrt(squares.sum((1, 2)) / (members * counts[:, np.newaxis])), counts
 
 
 def calibration(agent: Maac, episodes) -> tuple[np.ndarray, np.ndarray]:
@@ -114,9 +121,8 @@ def values(agent: Maac, episodes, horizon=100, num_states=512) -> Values | None:
   starts, real = [], []
   for episode in episodes:
     returns = soft_returns(agent, episode, temperature)
-    steps_left = len(returns) - np.arange(len(returns))
-    known = episode.transition.terminal[-1] or agent.discount**steps_left <= MAX_BOOTSTRAP_WEIGHT
-    known = np.broadcast_to(known, returns.shape)
+    weight = agent.discount ** (len(returns) - np.arange(len(returns)))
+    known = bool(episode.transition.terminal[-1]) | (weight <= MAX_BOOTSTRAP_WEIGHT)
     real.append(returns[known])
     starts.append(tf.nest.map_structure(lambda x, known=known: x[known], episode))
   real = np.concatenate(real)
@@ -150,8 +156,10 @@ def soft_returns(agent: Maac, episode: Episode, temperature: float) -> np.ndarra
   after = 0.0
   if not transition.terminal[-1]:
     last = tf.constant(transition.next_observation[-1:])
-    action, last_log_prob = agent.policy.act(last, tf.zeros([1, agent.action_size]))
-    after = float(agent.value(last, action)[0] - temperature * last_log_prob[0])
+    noise = tf.random.stateless_normal([64, 1, agent.action_size], [0, 2])
+    actions, last_log_prob = agent.policy.act(last, noise)
+    value = agent.value(tf.repeat(last[tf.newaxis], len(actions), 0), actions)
+    after = float(tf.reduce_mean(value - temperature * last_log_prob))
   returns = np.zeros(len(log_prob))
   for t in reversed(range(len(log_prob))):
     returns[t] = transition.reward[t] + agent.discount * after

@@ -39,7 +39,9 @@ def main(argv):
   try:
     if _RUN_DIR.value and not (_POLICY.value or _TASK.value or _SAMPLE.value):
       _evaluate_run()
-    elif _POLICY.value and _TASK.value and not (_RUN_DIR.value or _PLANNER.value):
+    elif (
+      _POLICY.value and _TASK.value and not (_RUN_DIR.value or _PLANNER.value or _GIN_PARAM.value)
+    ):
       _evaluate_policy()
     else:
       raise ValueError(

@@ -98,16 +98,23 @@ def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
     gin_params: bindings over its own, of what is no part of training.
 
   Raises:
-    ConfigError: when there is no run or no checkpoint.
+    ConfigError: when there is no run or no checkpoint, or none that fits this code and bindings.
   """
   saved = saved_config(run_dir)
   checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
   if not saved or not checkpoint:
     raise config.ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
   config.load([saved], gin_params)
-  trainer = Trainer(make_task(gin.query_parameter("train.task")))
-  status = tf.train.Checkpoint(trainer=trainer).restore(checkpoint)
-  status.assert_existing_objects_matched().expect_partial()
+  with config.user_errors():
+    trainer = Trainer(make_task(gin.query_parameter("train.task")))
+  try:
+    status = tf.train.Checkpoint(trainer=trainer).restore(checkpoint)
+    status.assert_existing_objects_matched().expect_partial()
+  except (AssertionError, ValueError, tf.errors.OpError) as error:
+    raise config.ConfigError(
+      f"The checkpoint in {run_dir!r} is broken, or of other networks than these bindings and this "
+      "version of the code make."
+    ) from error
   return trainer
 
 

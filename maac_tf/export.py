@@ -20,16 +20,17 @@ def main(argv):
   logging.set_verbosity(logging.WARNING)
   path = _OUT.value or os.path.join(_RUN_DIR.value, f"policy_{_PLANNER.value}")
   try:
+    if os.path.exists(path):
+      raise config.ConfigError(f"{path!r} exists: give another --out.")
     trainer = experiment.restore(_RUN_DIR.value, _GIN_PARAM.value)
     with config.user_errors():
-      if os.path.exists(path):
-        raise ValueError(f"{path!r} exists: give another --out.")
       with trainer.best_networks():
         saved_model.save_planner(trainer.agent, Planner(trainer.agent), path)
   except config.ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
-  print(f"Wrote {path}: the policy, models and critics of the best evaluation.")
+  when = "of the best evaluation" if trainer.has_best else "as they are, not evaluated yet"
+  print(f"Wrote {path}: policy, models and critics {when}.")
   return 0
 
 

@@ -92,7 +92,11 @@ def learn(
   hidden_units=(32, 32),
   critic_updates: int = 2_000,
 ) -> Learned:
-  """Models by maximum likelihood, and a critic of the policy by TD, from few real transitions."""
+  """Models by maximum likelihood, and a critic of the policy by TD, from few real transitions.
+
+  These are episodes of 50 steps of the policy, with normal noise of standard deviation
+  `exploration` on its actions.
+  """
   rng = np.random.default_rng(seed)
   state = rng.uniform(-1.0, 1.0, (num_transitions // 50, 2))
   rows = []
@@ -108,7 +112,7 @@ def learn(
   buffer.add(data)
   networks = {"hidden_units": hidden_units, "activation": "silu", "seed": seed}
   dynamics = Dynamics(2, 1, ensemble_size=ensemble_size, **networks)
-  fit = DynamicsFit(dynamics, buffer, seed, batch_size=64)
+  fit = DynamicsFit(dynamics, buffer, seed, batch_size=16)
   fit.fit(tf.constant([seed, 0]))
   critic = _temporal_differences(buffer, critic_updates, networks, seed)
   exact = Dynamics(2, 1, ensemble_size=ensemble_size, dtype="float64", **networks)
@@ -142,35 +146,64 @@ def _temporal_differences(buffer, updates, networks, seed):
   return critic
 
 
-def gradients(step, q, horizon: int, observation, weight, noise) -> np.ndarray:
-  """The MAAC gradient with respect to K for every H = 0..`horizon`: [H + 1, 2].
+class Paths(NamedTuple):
+  """B trajectories x_t = (s_t, K s_t), t = 0..H, and their derivatives, in NumPy."""
 
-  One rollout serves all horizons: forward-mode derivatives of each of its returns.
+  x: np.ndarray  # [H + 1, B, 3]
+  sensitivity: np.ndarray  # ∇_K x_t, [H + 1, B, 3, 2]
+  jacobian: np.ndarray  # of the model with respect to x_t, [H, B, 2, 3]
+  q_gradient: np.ndarray  # ∇Q(x_t), [H + 1, B, 3]
+
+
+def follow(step, q, observation, noise) -> Paths:
+  """The policy in a model, from start states [B, 2], for as many steps as `noise` has."""
+
+  def act(state, noise):
+    del noise
+    return tf.matmul(state, GAIN.T), tf.zeros(tf.shape(state)[:-1], state.dtype)
+
+  trajectory = imagine.rollout(act, step, tf.constant(observation), noise)
+  states = tf.stack(trajectory.observation)
+  x = tf.concat([states, tf.matmul(states, GAIN.T)], -1)
+  jacobian = []
+  for t in range(len(trajectory.action)):
+    now, model_noise = x[t], tf.nest.map_structure(lambda n, t=t: n[t], noise.model)
+    with tf.GradientTape(persistent=True) as tape:
+      tape.watch(now)
+      after = step(now[:, :2], now[:, 2:], model_noise)[0]
+      # Rows of a batch do not interact: the gradient of their sum is each row's.
+      sums = [tf.reduce_sum(after[:, i]) for i in range(2)]
+    jacobian.append(np.stack([tape.gradient(total, now) for total in sums], 1))
+  with tf.GradientTape() as tape:
+    tape.watch(x)
+    value = q(x[..., :2], x[..., 2:])
+  sensitivity = [_of_x(np.zeros((len(observation), 2, 2)), states[0])]
+  for t, of_x in enumerate(jacobian):
+    sensitivity.append(_of_x(of_x @ sensitivity[-1], states[t + 1]))
+  columns = x, np.stack(sensitivity), np.reshape(jacobian, (-1, len(observation), 2, 3))
+  return Paths(*map(np.asarray, columns), tape.gradient(value, x).numpy())
+
+
+def _of_x(of_state, state):
+  """∇_K (s, K s) [B, 3, 2] from ∇_K s [B, 2, 2]."""
+  return np.concatenate([of_state, state.numpy()[:, np.newaxis] + GAIN @ of_state], 1)
+
+
+def gradients(paths: Paths, weight) -> np.ndarray:
+  """The MAAC gradient with respect to K for every H = 0, 1, ...: [H + 1, 2].
+
+      Σ_{t<H} γ^t ∇r(x_t) ∇_K x_t + γ^H ∇Q(x_H) ∇_K x_H,  with ∇r(x) = -x
 
   Args:
-    step, q: model and Q-function, which K does not change.
-    observation, weight: start states [B, 2] and their weights in the mean [B].
-    noise: RolloutNoise of `horizon` steps.
+    paths: in the model, with its Q-function.
+    weight: of the start states in the mean, [B].
   """
-  columns = []
-  for direction in np.eye(2):
-    gain = tf.constant(GAIN)
-    with tf.autodiff.ForwardAccumulator(gain, tf.constant(direction[np.newaxis])) as forward:
-
-      def act(state, noise, gain=gain):
-        del noise
-        action = tf.matmul(state, gain, transpose_b=True)
-        return action, tf.zeros(tf.shape(state)[:-1], state.dtype)
-
-      path = imagine.rollout(act, step, tf.constant(observation), noise)
-      rewards, returns = tf.zeros_like(weight), []
-      for h in range(horizon + 1):
-        state = path.observation[h]
-        returns.append(rewards + DISCOUNT**h * q(state, act(state, None)[0]))
-        if h < horizon:  # nothing terminates
-          rewards += DISCOUNT**h * path.reward[h]
-    columns.append([tf.tensordot(forward.jvp(x), weight, 1).numpy() for x in returns])
-  return np.array(columns).T
+  discounts = DISCOUNT ** np.arange(len(paths.x))
+  of_reward, of_q = (
+    np.einsum("t,tbi,tbij,b->tj", discounts, slope, paths.sensitivity, weight)
+    for slope in (-paths.x, paths.q_gradient)
+  )
+  return _sum_before(of_reward) + of_q
 
 
 class Study(NamedTuple):
@@ -187,118 +220,94 @@ def study(seed: int, horizon: int, num_transitions: int) -> Study:
   """Learns models and a critic, and measures the gradient's errors for H = 0..`horizon`."""
   observation, weight = start_states()
   learned = learn(seed, num_transitions)
-  noise = rollout_noise(horizon, len(observation), 1, 2, tf.constant([seed, 1]))
-  noise = tf.nest.map_structure(
-    lambda x: tf.cast(x, tf.float64) if x.dtype.is_floating else x, noise
-  )
-  full = analytic_gradient()
-  rollouts = horizon, observation, weight, noise
-  reference = gradients(true_step, true_q, *rollouts)
-  with_learned = gradients(learned.step, learned.q, *rollouts)
+  noise = float64_noise(horizon, len(observation), seed)
+  true = follow(true_step, true_q, observation, noise)
+  model = follow(learned.step, learned.q, observation, noise)
+  half = follow(true_step, learned.q, observation, noise)
+  full, with_learned = analytic_gradient(), gradients(model, weight)
 
   def relative(gradient):
     return np.sum(np.abs(gradient - full), -1) / np.sum(np.abs(full))
 
   return Study(
-    relative(gradients(true_step, learned.q, *rollouts)),
+    relative(gradients(half, weight)),
     relative(with_learned),
-    np.linalg.norm(with_learned - reference, axis=-1),
-    *bounds(learned, *rollouts),
+    np.linalg.norm(with_learned - gradients(true, weight), axis=-1),
+    lemma_bound(true, model),
+    sensitivity_bound(true, model, weight),
   )
 
 
-class _Paths(NamedTuple):
-  """What the bounds need of B trajectories, x = (s, a), t = 0..H."""
-
-  x: np.ndarray  # [H + 1, B, 3]
-  sensitivity: np.ndarray  # ∇_K x, [H + 1, B, 3, 2]
-  jacobian: np.ndarray  # of the model with respect to x, [H + 1, B, 2, 3]; of the last step unused
-  q_gradient: np.ndarray  # ∇Q(x), [H + 1, B, 3]
-
-
-def _paths(step, q, horizon, observation, noise):
-  state, sensitivity = tf.constant(observation), np.zeros((len(observation), 2, 2))
-  columns = [[], [], [], []]
-  for t in range(horizon + 1):
-    action = tf.matmul(state, GAIN.T)
-    # ∇_K a = s + K ∇_K s
-    of_action = state.numpy()[:, np.newaxis] + GAIN @ sensitivity
-    of_x = np.concatenate([sensitivity, of_action], 1)
-    x = tf.concat([state, action], -1)
-    with tf.GradientTape(persistent=True) as tape:
-      tape.watch(x)
-      value = q(x[:, :2], x[:, 2:])
-      if t < horizon:
-        now = tf.nest.map_structure(lambda n, t=t: n[t], noise.model)
-        state = step(x[:, :2], x[:, 2:], now)[0]
-    jacobian = np.zeros((len(observation), 2, 3))
-    if t < horizon:
-      # Rows of a batch do not interact: the sum's gradient is each row's.
-      jacobian = np.stack([_row_gradients(tape, state, x, i) for i in range(2)], 1)
-    for column, item in zip(
-      columns, (x.numpy(), of_x, jacobian, tape.gradient(value, x).numpy()), strict=True
-    ):
-      column.append(item)
-    sensitivity = jacobian @ of_x
-  return _Paths(*map(np.stack, columns))
+def float64_noise(horizon, num_trajectories, seed):
+  """For `Learned.step`: members and normals of a rollout."""
+  noise = rollout_noise(horizon, num_trajectories, 1, 2, tf.constant([seed, 1]))
+  return tf.nest.map_structure(
+    lambda x: tf.cast(x, tf.float64) if x.dtype.is_floating else x, noise
+  )
 
 
-def _row_gradients(tape, state, x, i):
-  direction = tf.one_hot(tf.fill(state.shape[:1], i), 2, dtype=state.dtype)
-  return tape.gradient(state, x, output_gradients=direction).numpy()
+def _norm(vectors):
+  return np.linalg.norm(vectors, axis=-1)
 
 
-def bounds(learned: Learned, horizon, observation, weight, noise):
-  """Two bounds [H + 1] on the L2 distance to the gradient with true dynamics and Q.
+def _matrix_norm(matrices):
+  return np.linalg.norm(matrices, 2, axis=(-2, -1))
 
-  Both are γ^H (ε_Q |∇_K x̂_H| + L_Q e_H) + Σ_{t<H} γ^t L_r e_t, with e_t a bound on
-  |∇_K x̂_t - ∇_K x_t|. The first is Lemma 4.1 with the sums of its proof: constants, the largest
-  over what the two sets of trajectories visit; |∇_K x̂_t| <= C K^t; and
-  e_t = ε_f Σ_{k<t} L^{t-1-k} C K^k with L = L_f (1 + L_π). The second has, for each start state,
-  the measured numbers in their place, powers of the true closed loop for those of L, and the
-  terms that the lemma leaves out, of gradients taken at other points: |ŝ_t - s_t| in the
-  policy's, |∇r(x̂_t) - ∇r(x_t)| in the reward's.
+
+def lemma_bound(true: Paths, model: Paths) -> np.ndarray:
+  """Lemma 4.1, [H + 1], on the L2 distance to the gradient with true dynamics and Q.
+
+      Σ_{t<H} γ^t L_r e_t + γ^H (ε_Q C K^H + L_Q e_H),  e_t = ε_f Σ_{k<t} L^{t-1-k} C K^k
+
+  with |∇_K x_t| <= C K^t and L = L_f (1 + L_π). These are the recursions of the proof; its printed
+  sums are looser, and its closed form lacks L_r. All constants are the largest over both sets of
+  trajectories up to H. Like the lemma it passes over that gradients are taken at different states
+  and that |∇x - ∇x̂| is larger than |∇s - ∇ŝ|.
   """
-  true = _paths(true_step, true_q, horizon, observation, noise)
-  model = _paths(learned.step, learned.q, horizon, observation, noise)
+  discounts = DISCOUNT ** np.arange(len(true.x))
+  model_error = _matrix_norm(model.jacobian - true.jacobian).max(1)
+  q_error = _norm(model.q_gradient - true.q_gradient).max(1)
 
-  def norm(vectors):
-    return np.linalg.norm(vectors, axis=-1)
+  def largest(norm, name):
+    return np.maximum(*(norm(getattr(paths, name)).max(1) for paths in (true, model)))
 
-  def matrix_norm(matrices):
-    return np.linalg.norm(matrices, 2, axis=(-2, -1))
+  sensitivity, l_f = largest(_matrix_norm, "sensitivity"), largest(_matrix_norm, "jacobian")
+  l_q, l_r = largest(_norm, "q_gradient"), largest(_norm, "x")
+  bound = [q_error[0] * sensitivity[0]]
+  for horizon in range(1, len(true.x)):
+    time = np.arange(horizon + 1)
+    lipschitz = l_f[:horizon].max() * (1.0 + np.linalg.norm(GAIN, 2))
+    growth = (sensitivity[1 : horizon + 1] / sensitivity[0]) ** (1.0 / time[1:])
+    path = sensitivity[0] * max(1.0, growth.max()) ** time
+    e = model_error[:horizon].max() * _convolve(lipschitz**time, path)
+    of_rewards = l_r[:horizon].max() * discounts[:horizon] @ e[:-1]
+    of_q = q_error[horizon] * path[-1] + l_q[horizon] * e[-1]
+    bound.append(of_rewards + discounts[horizon] * of_q)
+  return np.array(bound)
 
+
+def sensitivity_bound(true: Paths, model: Paths, weight) -> np.ndarray:
+  """What constants stand for in the lemma, measured for each start state: [H + 1].
+
+  Powers of the true closed loop in place of L^t, measured |∇_K x̂_t|, model errors and slopes, and
+  the terms that the lemma passes over.
+  """
+  horizon, batch = model.jacobian.shape[:2]
   time = np.arange(horizon + 1)
-  discounts = DISCOUNT**time
-  model_error = matrix_norm(model.jacobian - true.jacobian)[:-1]  # [H, B]
-  q_error = norm(model.q_gradient - true.q_gradient)  # [H + 1, B]
-  sensitivity = matrix_norm(model.sensitivity)
-  # ∇r(x) = -x.
-  reward_slope = norm(true.x)
-
-  l_f = max(matrix_norm(true.jacobian).max(), matrix_norm(model.jacobian).max())
-  l_pi = np.linalg.norm(GAIN, 2)
-  lipschitz = l_f * (1.0 + l_pi)
-  largest = sensitivity.max(1)
-  scale = max(1.0, largest[0])
-  growth = max(1.0, np.max((largest[1:] / scale) ** (1.0 / time[1:])))
-  path = scale * growth**time
-  e = model_error.max() * _convolve(lipschitz**time, path)
-  lemma = discounts * (q_error.max(1) * path + norm(model.q_gradient).max() * e)
-  l_r = max(reward_slope.max(), norm(model.x).max())
-  lemma += _sum_before(discounts * l_r * e)
-
+  discounts = (DISCOUNT**time)[:, np.newaxis]
+  sensitivity = _matrix_norm(model.sensitivity)
+  drift = _norm(model.x[..., :2] - true.x[..., :2])
   loop = np.array([np.linalg.norm(np.linalg.matrix_power(CLOSED_LOOP, t), 2) for t in time])
-  drift = norm(model.x[..., :2] - true.x[..., :2])
-  inner = np.concatenate([model_error * sensitivity[:-1], np.zeros((1, len(observation)))])
-  # s' = f(s, K s): its sensitivity's error has the error of f, and that of ∇_K a at other states.
-  inner += np.linalg.norm(B, 2) * drift
-  e = np.stack([_convolve(loop, inner[:, i]) for i in range(len(observation))], 1)
-  e = np.sqrt(1.0 + l_pi**2) * e + drift
-  of_rewards = reward_slope * e + norm(model.x - true.x) * sensitivity
-  measured = discounts[:, np.newaxis] * (q_error * sensitivity + norm(true.q_gradient) * e)
-  measured += _sum_before(discounts[:, np.newaxis] * of_rewards)
-  return lemma, measured @ weight
+  # ∇ŝ' - ∇s' = (∇f̂ - ∇f) ∇x̂ + (A + B K)(∇ŝ - ∇s) + B (ŝ - s)': that of ∇_K a, at other states.
+  error = np.zeros_like(drift)
+  error[:-1] = _matrix_norm(model.jacobian - true.jacobian) * sensitivity[:-1]
+  error += np.linalg.norm(B, 2) * drift
+  of_state = np.stack([_convolve(loop, error[:, i]) for i in range(batch)], 1)
+  e = np.sqrt(1.0 + np.linalg.norm(GAIN, 2) ** 2) * of_state + drift
+  of_rewards = _norm(true.x) * e + _norm(model.x - true.x) * sensitivity
+  q_error = _norm(model.q_gradient - true.q_gradient)
+  of_q = q_error * sensitivity + _norm(true.q_gradient) * e
+  return (_sum_before(discounts * of_rewards) + discounts * of_q) @ weight
 
 
 def _convolve(powers, values):

@@ -77,8 +77,8 @@ def path_return(path: Path, value, entropy_steps, *, discount, temperature):
   # adds in an order that depends on timing.)
   total = gains[horizon]
   for t in reversed(range(horizon)):
-    going_on = 1.0 - tf.cast(trajectory.terminal[t], total.dtype)
-    total = gains[t] + discount * going_on * total
+    # Not a product: what a model predicts beyond an end may not be finite.
+    total = gains[t] + discount * tf.where(trajectory.terminal[t], tf.zeros_like(total), total)
   return total
 
 

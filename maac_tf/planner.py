@@ -1,6 +1,7 @@
 """Planning at test time (section 5.4): the cross-entropy method over the learned models."""
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from maac_tf import imagine, objectives
@@ -60,15 +61,11 @@ class Planner(tf.Module):
     )
     require(agent.dynamics is not None, "Planning needs models, and this agent has none.")
     ensemble_size = agent.dynamics.ensemble_size
-    for name, rollouts in (
-      ("num_candidates", num_candidates),
-      ("num_candidates * Planner.num_samples", num_candidates * num_samples),
-    ):
-      require(
-        rollouts % ensemble_size == 0,
-        f"Planner.{name} ({rollouts}) must be a multiple of Dynamics.ensemble_size "
-        f"({ensemble_size}): each member predicts an equal share.",
-      )
+    require(
+      num_candidates % ensemble_size == 0,
+      f"Planner.num_candidates ({num_candidates}) must be a multiple of Dynamics.ensemble_size "
+      f"({ensemble_size}): each member predicts an equal share.",
+    )
     self._agent, self.horizon = agent, horizon
     self._num_candidates, self._num_elites = num_candidates, num_elites
     self._num_iterations, self._num_samples = num_iterations, num_samples
@@ -81,13 +78,19 @@ class Planner(tf.Module):
     for sampling, judging in zip(seeds[1::2], seeds[2::2], strict=True):
       shape = [tf.shape(observation)[0], self._num_candidates, *mean.shape[1:]]
       noise = tf.random.stateless_normal(shape, sampling)
+      noise = tf.concat([tf.zeros_like(noise[:, :1]), noise[:, 1:]], 1)  # the mean is one of them
       candidates = tf.clip_by_value(mean[:, tf.newaxis] + std[:, tf.newaxis] * noise, -1.0, 1.0)
       returns = self.returns(observation, candidates, judging)
-      # Ranked last, whatever the models' numbers ran away to.
-      returns = tf.where(tf.math.is_finite(returns), returns, returns.dtype.min)
-      elites = tf.math.top_k(returns, self._num_elites).indices
-      best = tf.gather(candidates, elites, batch_dims=1)
-      mean, std = tf.reduce_mean(best, 1), tf.math.reduce_std(best, 1)
+      # Ranked last, and never an elite, whatever the models' numbers ran away to.
+      returns = tf.where(tf.math.is_finite(returns), returns, -np.inf)
+      best = tf.math.top_k(returns, self._num_elites)
+      elites = tf.gather(candidates, best.indices, batch_dims=1)
+      weight = tf.cast(best.values > -np.inf, elites.dtype)[..., tf.newaxis, tf.newaxis]
+      some = tf.reduce_any(weight > 0, 1)
+      new_mean = tf.math.divide_no_nan(tf.reduce_sum(weight * elites, 1), tf.reduce_sum(weight, 1))
+      squares = weight * tf.square(elites - new_mean[:, tf.newaxis])
+      variance = tf.math.divide_no_nan(tf.reduce_sum(squares, 1), tf.reduce_sum(weight, 1))
+      mean, std = tf.where(some, new_mean, mean), tf.where(some, tf.sqrt(variance), std)
     return mean[:, 0]
 
   def _policy_sequences(self, observation, seed):

@@ -1,6 +1,7 @@
 """Draws learning curves: `python -m maac_tf.plot runs/hopper runs/half_cheetah --out=curves`."""
 
 import collections
+import os
 import sys
 
 from absl import app, flags
@@ -36,17 +37,20 @@ def main(argv):
   for run in runs:
     groups[run.task, run.method].append(run)
   for (task, method), group in groups.items():
-    seeds = ", ".join(run.seed for run in group)
+    seeds = [run.seed for run in group]
+    if len({*seeds}) < len(seeds):
+      print(f"Note: several runs of {task}: {method} have the same seed, or none.")
+    seeds = ", ".join(seeds)
     last = [run.steps[-1] for run in group]
     note = f"{task}: {method}: {len(group)} run{'s'[: len(group) > 1]} (seed {seeds})"
     if min(last) < max(last):
       note += f"; the mean ends with the shortest, at {min(last):,.0f} of {max(last):,.0f} steps"
     print(note)
+  os.makedirs(os.path.dirname(_OUT.value) or ".", exist_ok=True)
   for axis, suffix in (("steps", ""), ("hours", "_hours")):
-    for extension in ("png", "svg"):
-      path = f"{_OUT.value}{suffix}.{extension}"
-      plotting.plot_curves(groups, axis, path)
-      print(f"Wrote {path}")
+    paths = [f"{_OUT.value}{suffix}.{extension}" for extension in ("png", "svg")]
+    plotting.plot_curves(groups, axis, paths)
+    print(f"Wrote {' and '.join(paths)}")
   return 0
 
 

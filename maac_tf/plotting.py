@@ -1,4 +1,4 @@
-"""The curve of one run, and the curves of many."""
+"""Every figure: of one run, of many runs, of a diagnosis, of the gradient study."""
 
 import csv
 
@@ -40,13 +40,13 @@ def plot_run(metrics_csv: str, path: str):
   plt.close(figure)
 
 
-def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, path: str):
+def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, paths: list[str]):
   """Draws return, a panel a task, a colour a method; a faint line a seed.
 
   Args:
     groups: runs by (task, method).
     axis: "steps" or "hours".
-    path: of a PNG, SVG or whatever Matplotlib writes, by its extension.
+    paths: of PNG, SVG or whatever Matplotlib writes, by their extensions.
   """
   plt = _pyplot()
   from matplotlib import ticker
@@ -75,7 +75,8 @@ def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, path
   panels[0, 0].set_ylabel("return")
   handles = [plt.Line2D([], [], color=color[method], label=method) for method in methods]
   figure.legend(handles=handles, loc="outside right upper", frameon=False)
-  figure.savefig(path, dpi=120)
+  for path in paths:
+    figure.savefig(path, dpi=120)
   plt.close(figure)
 
 
@@ -89,7 +90,7 @@ def _pyplot():
 
 
 def plot_diagnosis(values, error, calibration, path: str):
-  """Draws what `diagnosis` found, a panel each; None is left out."""
+  """Draws what `diagnosis` found, a panel each; what is None is an empty one."""
   plt = _pyplot()
   figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
   if values is not None:

@@ -48,7 +48,8 @@ class _ExportedPlanner(tf.Module):
 
   def __init__(self, agent: Maac, planner: Planner):
     super().__init__()
-    self._planner = planner.plan
+    # A method of a tf.function holds its object weakly; as an attribute, it would be saved whole.
+    self._planner = lambda observation, seed: planner.plan(observation, seed)
     self._scale, self._shift = agent.action_scale, agent.action_shift
     networks = agent.average_policy, agent.dynamics, agent.critic
     self._weights = [v.value for network in networks for v in network.variables]

@@ -44,7 +44,7 @@ def test_variants_are_trained_and_their_returns_listed(tmp_path):
   code, out, err = _compare(tmp_path, *variants, "--seeds=3,5", "--env_steps=360")
   assert code == 0, err
   tables = _table(out)
-  for name, horizon in (("baseline", 4), ("h0", 0), ("Maac.horizon=1", 1)):
+  for name, horizon in (("maac", 4), ("h0", 0), ("Maac.horizon=1", 1)):
     last, mean = [], []
     for seed in (3, 5):
       run = tmp_path / RUNS / f"{name}-{seed}"
@@ -61,14 +61,14 @@ def test_variants_are_trained_and_their_returns_listed(tmp_path):
 
   # Shorter: of the rows there are, the first ones. With a seed more, only that one is trained.
   code, out, _ = _compare(tmp_path, "--seeds=3", "--env_steps=340")
-  first = next(csv.DictReader((tmp_path / RUNS / "baseline-3" / "metrics.csv").open()))
-  assert code == 0 and _table(out)[0]["baseline"] == [f"{float(first['eval/return']):,.1f}"] * 2
+  first = next(csv.DictReader((tmp_path / RUNS / "maac-3" / "metrics.csv").open()))
+  assert code == 0 and _table(out)[0]["maac"] == [f"{float(first['eval/return']):,.1f}"] * 2
 
 
 def test_a_signal_lets_the_runs_finish_their_iteration(tmp_path):
   arguments = "--seeds=0,1", "--jobs=1", "--env_steps=100_000"
   process = _start(tmp_path, *arguments)
-  metrics = tmp_path / RUNS / "baseline-0" / "metrics.csv"
+  metrics = tmp_path / RUNS / "maac-0" / "metrics.csv"
   deadline = time.time() + 120
   while not metrics.exists() and time.time() < deadline:
     time.sleep(0.2)
@@ -76,18 +76,18 @@ def test_a_signal_lets_the_runs_finish_their_iteration(tmp_path):
   out, err = process.communicate(timeout=120)
   assert process.returncode == 130
   assert "once more stops them at once" in err and "the same command goes on" in out
-  assert _table(out)[0]["baseline"] == ["nan"] * 3
-  assert "Saved. Resume with" in (tmp_path / RUNS / "baseline-0.log").read_text()
-  assert not (tmp_path / RUNS / "baseline-1").exists()
+  assert _table(out)[0]["maac"] == ["nan"] * 3
+  assert "Saved. Resume with" in (tmp_path / RUNS / "maac-0.log").read_text()
+  assert not (tmp_path / RUNS / "maac-1").exists()
 
 
 def test_a_run_that_fails_is_named(tmp_path):
-  (tmp_path / RUNS / "baseline-0").mkdir(parents=True)
-  (tmp_path / RUNS / "baseline-0" / "thesis.txt").write_text("not a run")
+  (tmp_path / RUNS / "maac-0").mkdir(parents=True)
+  (tmp_path / RUNS / "maac-0" / "thesis.txt").write_text("not a run")
   code, out, _ = _compare(tmp_path, "--env_steps=330", "--seeds=0")
   assert code == 1
-  assert f"{RUNS}/baseline-0: ended with 1, see {RUNS}/baseline-0.log" in out
-  assert "is not empty and not a run" in (tmp_path / RUNS / "baseline-0.log").read_text()
+  assert f"{RUNS}/maac-0: ended with 1, see {RUNS}/maac-0.log" in out
+  assert "is not empty and not a run" in (tmp_path / RUNS / "maac-0.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from maac_tf import curves
     ("results/ant/seed4", "ant", "maac", "4"),
     ("runs/hopper/7-20261123-051200", "hopper", "maac", "7"),
     ("runs/hopper/first", "hopper", "first", ""),
+    ("runs/hopper/h3", "hopper", "h3", ""),
+    ("runs/hopper/episodes_of_250", "hopper", "episodes_of_250", ""),
   ],
 )
 def test_task_method_and_seed_are_those_of_the_path(tmp_path, path, task, method, seed):
@@ -34,6 +36,8 @@ def _write(folder, rows):
 
 def test_rows_without_an_evaluation_are_no_points(tmp_path):
   _write(tmp_path / "a" / "b-0", [(100, ""), (200, -5.5), (300, ""), (400, 7)])
+  with (tmp_path / "a" / "b-0" / "metrics.csv").open("a") as file:
+    file.write("\n500,8")  # cut off in mid-write
   run = curves.read_run(str(tmp_path / "a" / "b-0"))
   np.testing.assert_array_equal(run.steps, [200, 400])
   np.testing.assert_array_equal(run.hours, [2, 4])
@@ -84,11 +88,11 @@ def test_command_draws_every_run_below_its_folders(tmp_path):
   _write(tmp_path / "runs" / "hopper" / "begun-0", [(1, "")])
   (tmp_path / "runs" / "other").mkdir()
   (tmp_path / "runs" / "other" / "metrics.csv").write_text("a,b\n1,2\n")
-  done = _plot(tmp_path, "runs", "--out=figure")
+  done = _plot(tmp_path, "runs", "--out=new/figure")
   assert done.returncode == 0, done.stderr
   assert "ant: sac: 2 runs (seed 0, 1); the mean ends with the shortest, at 1 of 2" in done.stdout
   assert "Left out: runs/hopper/begun-0: no evaluation yet." in done.stdout
-  for name in ("figure", "figure_hours"):
+  for name in ("new/figure", "new/figure_hours"):
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / f"{name}.svg").read_text()
   done = _plot(tmp_path, "runs", "rums")

@@ -9,14 +9,9 @@ import tensorflow as tf
 
 from maac_tf import gradient_study, objectives
 from maac_tf.gradient_study import CLOSED_LOOP, DISCOUNT, GAIN, A, B
-from maac_tf.imagine import RolloutNoise
-from maac_tf.noise import rollout_noise
 
-
-def _noise(horizon, seed=0):
-  noise = rollout_noise(horizon, 144, 1, 2, tf.constant([seed, 1]))
-  cast = tf.nest.map_structure(lambda x: tf.cast(x, tf.float64), noise.model[0])
-  return RolloutNoise(tf.cast(noise.action, tf.float64), (cast, noise.model[1]))
+_noise = gradient_study.float64_noise
+TRUTH = gradient_study.true_step, gradient_study.true_q
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +50,9 @@ def test_true_q_is_the_discounted_sum():
 @pytest.mark.parametrize("horizon", [0, 1, 4])
 def test_gradients_of_all_horizons_are_those_of_the_policy_loss(learned, horizon):
   states, weight = gradient_study.start_states()
-  noise = _noise(4)
-  got = gradient_study.gradients(learned.step, learned.q, 4, states, weight, noise)[horizon]
+  noise = _noise(4, 144, 0)
+  paths = gradient_study.follow(learned.step, learned.q, states, noise)
+  got = gradient_study.gradients(paths, weight)[horizon]
   gain = tf.Variable(GAIN)
 
   def act(state, noise):
@@ -75,14 +71,12 @@ def test_gradients_of_all_horizons_are_those_of_the_policy_loss(learned, horizon
     returns = objectives.path_return(path, learned.q, (), **parameters)
     total = tf.tensordot(tf.constant(weight), returns, 1)
   np.testing.assert_allclose(got, tape.gradient(total, gain)[0], rtol=1e-9, atol=1e-12)
-  loss = objectives.policy_loss(path, learned.q, soft_returns=False, **parameters)
-  np.testing.assert_allclose(-loss, np.mean(returns), rtol=1e-12)
 
 
 def test_with_true_dynamics_and_q_the_error_falls_to_nothing():
   states, weight = gradient_study.start_states()
-  truth = gradient_study.true_step, gradient_study.true_q
-  got = gradient_study.gradients(*truth, 100, states, weight, _noise(100))
+  paths = gradient_study.follow(*TRUTH, states, _noise(100, 144, 0))
+  got = gradient_study.gradients(paths, weight)
   full = gradient_study.analytic_gradient()[0]
   error = np.abs(got - full).sum(-1) / np.abs(full).sum()
   assert np.all(np.diff(error) < 0)
@@ -95,21 +89,47 @@ def test_with_true_dynamics_and_q_the_error_falls_to_nothing():
     assert error[t] == pytest.approx(np.abs(partial - full).sum() / np.abs(full).sum(), abs=1e-9)
 
 
-def test_the_bound_from_sensitivities_holds_and_is_zero_without_error(learned):
+def test_bounds(learned):
+  """The one from sensitivities holds; the lemma's is the proof's recursion, one H at a time."""
   states, weight = gradient_study.start_states()
-  rollouts = 12, states, weight, _noise(12)
-  truth = gradient_study.true_step, gradient_study.true_q
-  reference = gradient_study.gradients(*truth, *rollouts)
-  got = gradient_study.gradients(learned.step, learned.q, *rollouts)
-  error = np.linalg.norm(got - reference, axis=-1)
-  lemma, measured = gradient_study.bounds(learned, *rollouts)
-  assert np.all(measured > error) and np.all(lemma > 0)
+  noise = _noise(12, 144, 0)
+  true, model = (
+    gradient_study.follow(*f, states, noise) for f in (TRUTH, (learned.step, learned.q))
+  )
+  error = np.linalg.norm(
+    gradient_study.gradients(model, weight) - gradient_study.gradients(true, weight), axis=-1
+  )
+  measured = gradient_study.sensitivity_bound(true, model, weight)
+  assert np.all(measured > error)
+  np.testing.assert_allclose(gradient_study.sensitivity_bound(true, true, weight), 0, atol=1e-9)
 
-  class Truth:
-    step, q = staticmethod(truth[0]), staticmethod(truth[1])
+  def most(f, *names):
+    return lambda t: max(
+      f(x) for paths in (true, model) for n in names for x in getattr(paths, n)[t]
+    )
 
-  for bound in gradient_study.bounds(Truth, *rollouts):
-    np.testing.assert_allclose(bound, 0.0, atol=1e-9)
+  spectral = lambda m: np.linalg.norm(m, 2)  # noqa: E731
+  sensitivity, l_f = most(spectral, "sensitivity"), most(spectral, "jacobian")
+  l_q, l_r = most(np.linalg.norm, "q_gradient"), most(np.linalg.norm, "x")
+  for horizon in (1, 2, 7):
+    e_f = max(
+      spectral(a - b)
+      for a, b in zip(
+        model.jacobian[:horizon].reshape(-1, 2, 3),
+        true.jacobian[:horizon].reshape(-1, 2, 3),
+        strict=True,
+      )
+    )
+    e_q = np.linalg.norm(model.q_gradient - true.q_gradient, axis=-1)[horizon].max()
+    lip = max(map(l_f, range(horizon))) * (1 + np.sqrt(2))
+    c = sensitivity(0)
+    k = max([1.0, *((sensitivity(t) / c) ** (1 / t) for t in range(1, horizon + 1))])
+    e, want = 0.0, 0.0
+    for t in range(horizon):
+      want += DISCOUNT**t * max(map(l_r, range(horizon))) * e
+      e = e_f * c * k**t + lip * e
+    want += DISCOUNT**horizon * (e_q * c * k**horizon + l_q(horizon) * e)
+    assert gradient_study.lemma_bound(true, model)[horizon] == pytest.approx(want, rel=1e-9)
 
 
 def test_command_writes_table_and_figure(tmp_path):

@@ -1,6 +1,7 @@
 """The cross-entropy method where the best plan is known, and where it is the policy."""
 
 import json
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -116,6 +117,20 @@ def test_what_is_not_finite_is_ranked_last():
   assert np.isfinite(action) and -0.3 < action < 0.02
 
 
+def test_without_a_finite_return_the_policy_stands():
+  def judge(after, reward):
+    return after, reward * np.nan, after[..., 0] > 1e9
+
+  def act(observation, noise):
+    return 0.4 + 0.1 * noise + 0.0 * observation[..., :1], tf.zeros(
+      tf.shape(noise + observation[..., :1])[:-1]
+    )
+
+  planner = Planner(_linear_quadratic_agent(act, judge), horizon=2, num_candidates=8, num_elites=2)
+  action = planner.plan(np.zeros((3, 2), np.float32), tf.constant([1, 2]))
+  np.testing.assert_allclose(action, 0.4, atol=1e-6)
+
+
 def _agent(name="pendulum"):
   task = make_task(name)
   agent = Maac(task, task.make_environment(), seed=4)
@@ -201,6 +216,13 @@ def test_commands_evaluate_and_export_a_run(tmp_path):
   assert code == 0, out
   for text in ("policy: return -", "policy and cem: return -", "times a second"):
     assert text in out
+  code, out = command(
+    "maac_tf.evaluate", *planner, "--episodes=2", "--gin_param=Planner.num_iterations=0"
+  )
+  numbers = re.findall(r"return (.*),", out)  # from the same start seeds
+  assert code == 0 and len(numbers) == 2 and numbers[0] == numbers[1]
+  code, out = command("maac_tf.evaluate", *planner, "--gin_param=Policy.hidden_units=(8, 8)")
+  assert code == 1 and "is broken, or of other networks" in out
   code, out = command("maac_tf.evaluate", *planner, "--gin_param=Planner.horizon=0")
   assert code == 1 and "horizon must be an integer of 1 or more" in out
   code, out = command("maac_tf.export", *planner)
