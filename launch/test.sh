@@ -6,4 +6,6 @@ bash launch/setup.sh
 python="${MAAC_VENV:-.venv}/bin/python"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-exec "$python" -m pytest tests "$@"
+# Two workers on one thread each: most of a test is Python that builds graphs.
+export TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
+exec "$python" -m pytest --numprocesses=2 --dist=worksteal tests "$@"
