@@ -20,6 +20,8 @@ from maac_tf.replay import ReplayBuffer
 
 GAIN = np.array([[-1.0, -1.0]])  # K
 DISCOUNT = 0.99
+EXPLORATION = 0.1  # standard deviation of the noise on the actions that are learned from
+ENSEMBLE_SIZE = 4
 A, B = np.array([[1.0, DT], [0.0, 1.0]]), np.array([[0.0], [DT]])  # s' = A s + B a
 CLOSED_LOOP = A + B @ GAIN
 START_MOMENTS = np.eye(2) / 3.0  # E[s_0 s_0'], uniform on [-1, 1]²
@@ -84,24 +86,16 @@ class Learned(NamedTuple):
     return tf.reduce_mean(self.critic(observation, action), 0)
 
 
-def learn(
-  seed: int,
-  num_transitions: int = 100,
-  exploration: float = 0.1,
-  ensemble_size: int = 4,
-  hidden_units=(32, 32),
-  critic_updates: int = 2_000,
-) -> Learned:
+def learn(seed: int, num_transitions: int, critic_updates: int = 2_000) -> Learned:
   """Models by maximum likelihood, and a critic of the policy by TD, from few real transitions.
 
-  These are episodes of 50 steps of the policy, with normal noise of standard deviation
-  `exploration` on its actions.
+  These are episodes of 50 steps of the policy, with normal noise on its actions.
   """
   rng = np.random.default_rng(seed)
   state = rng.uniform(-1.0, 1.0, (num_transitions // 50, 2))
   rows = []
   for _ in range(50):
-    action = state @ GAIN.T + exploration * rng.normal(size=(len(state), 1))
+    action = state @ GAIN.T + EXPLORATION * rng.normal(size=(len(state), 1))
     after = state @ A.T + action @ B.T
     reward = -0.5 * (np.sum(state**2, -1) + action[:, 0] ** 2)
     rows.append((state, action, reward, after, np.zeros(len(state))))
@@ -110,12 +104,12 @@ def learn(
   data = objectives.Transition(*map(tf.constant, data))
   buffer = ReplayBuffer(len(data.reward), 2, 1)
   buffer.add(data)
-  networks = {"hidden_units": hidden_units, "activation": "silu", "seed": seed}
-  dynamics = Dynamics(2, 1, ensemble_size=ensemble_size, **networks)
+  networks = {"hidden_units": (32, 32), "activation": "silu", "seed": seed}
+  dynamics = Dynamics(2, 1, ensemble_size=ENSEMBLE_SIZE, **networks)
   fit = DynamicsFit(dynamics, buffer, seed, batch_size=16)
   fit.fit(tf.constant([seed, 0]))
   critic = _temporal_differences(buffer, critic_updates, networks, seed)
-  exact = Dynamics(2, 1, ensemble_size=ensemble_size, dtype="float64", **networks)
+  exact = Dynamics(2, 1, ensemble_size=ENSEMBLE_SIZE, dtype="float64", **networks)
   exact_critic = Critic(2, 1, dtype="float64", **networks)
   for copy, network in ((exact, dynamics), (exact_critic, critic)):
     for variable, value in zip(copy.variables, network.variables, strict=True):
