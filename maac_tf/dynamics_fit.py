@@ -92,7 +92,7 @@ class DynamicsFit(tf.Module):
     )
     self._variance_weighting = variance_weighting
     self._dynamics, self._buffer = dynamics, buffer
-    self._batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience
+    self.batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience
     self.recent_fraction, self._recent_transitions = recent_fraction, recent_transitions
     self._train_fraction = 1.0 - validation_fraction
     shape = (dynamics.ensemble_size, buffer.capacity)
@@ -105,7 +105,7 @@ class DynamicsFit(tf.Module):
       [v for v in dynamics.trainable_variables if v.shape[1] == 1]
     )
     self._optimizer.build(dynamics.trainable_variables)
-    self._compiled_step = tf.function(self._train_step, jit_compile=jit_compile or None)
+    self._compiled_step = tf.function(self.train_step, jit_compile=jit_compile or None)
     self._average_decay = average_decay
     # The weights that training goes on from, while the network has their average; else the average.
     self._swapped = [
@@ -114,6 +114,11 @@ class DynamicsFit(tf.Module):
     noise = [dynamics.log_var] if dynamics.constant_noise else []
     self._fitted = dynamics.trainable_variables + noise + self._swapped
     self._kept = [tf.Variable(v, trainable=False) for v in self._fitted]
+
+  @property
+  def steps(self) -> tf.Tensor:
+    """Training steps so far, of all fits."""
+    return self._optimizer.iterations
 
   def negative_log_likelihood(self, batch):
     """Of each output, in nats of the *normalised* change: [E, N, ...] -> [E, N, O].
@@ -168,7 +173,7 @@ class DynamicsFit(tf.Module):
       kept.assign(variable)
     epochs_without = tf.zeros_like(kept_loss, tf.int32)
     train_loss, epoch = 0.0, 0
-    batches = tf.shape(bag)[1] // self._batch_size
+    batches = tf.shape(bag)[1] // self.batch_size
     max_epochs = tf.minimum(self._max_epochs, -(-self._max_batches // batches))
     patience = self._patience or self._max_epochs
     while epoch < max_epochs and tf.reduce_any(epochs_without < patience):
@@ -201,8 +206,8 @@ class DynamicsFit(tf.Module):
   def _bootstrap(self, order, num_train, seed):
     """Rows [E, whole batches], drawn with replacement from each member's own training rows."""
     rows = tf.cast(tf.cast(tf.shape(order)[1], tf.float32) * self._train_fraction, tf.int32)
-    batches = tf.maximum(rows // self._batch_size, 1)
-    shape = [order.shape[0], batches * self._batch_size]
+    batches = tf.maximum(rows // self.batch_size, 1)
+    shape = [order.shape[0], batches * self.batch_size]
     limit = num_train[:, tf.newaxis]
     uniform, kind = tf.unstack(tf.random.stateless_uniform([2, *shape], seed))
     recent = tf.cast(self._recent_transitions / tf.shape(order)[1], tf.float32)
@@ -217,14 +222,15 @@ class DynamicsFit(tf.Module):
       tf.shape(bag)[1:], seed, maxval=None, minval=None, dtype=tf.int32
     )
     bag = tf.gather(bag, tf.argsort(keys), axis=1)
-    batches = tf.shape(bag)[1] // self._batch_size
+    batches = tf.shape(bag)[1] // self.batch_size
     total = 0.0
     for i in tf.range(batches):
-      rows = bag[:, i * self._batch_size : (i + 1) * self._batch_size]
+      rows = bag[:, i * self.batch_size : (i + 1) * self.batch_size]
       total += self._compiled_step(self._buffer.gather(rows))
     return total / tf.cast(batches, tf.float32)
 
-  def _train_step(self, batch):
+  def train_step(self, batch):
+    """One step on a batch of [E, N, ...] transitions; returns its mean NLL."""
     variables = self._dynamics.trainable_variables
     with tf.GradientTape() as tape:
       loss, likelihood = self.loss(batch)

@@ -97,8 +97,8 @@ class Trainer(tf.Module):
         f"first < last, not {rollout_schedule}."
       )
     self.task, self.seed = task, seed
-    self._environment = task.make_environment()
-    self.agent = Maac(task, self._environment, seed)
+    self.environment = task.make_environment()
+    self.agent = Maac(task, self.environment, seed)
     if max(random_steps, steps_per_iteration) > self.agent.env_buffer.capacity:
       raise ValueError(
         f"Maac.env_capacity ({self.agent.env_buffer.capacity}) must hold Trainer.random_steps "
@@ -203,10 +203,10 @@ class Trainer(tf.Module):
   def _start_episode(self):
     seed = tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32)
     self._episode.assign([int(seed), 0])
-    self._observation, self._episode_return = self._environment.reset(int(seed)), 0.0
+    self._observation, self._episode_return = self.environment.reset(int(seed)), 0.0
 
   def _step(self, action):
-    step = self._environment.step(action)
+    step = self.environment.step(action)
     self._episode.assign_add([0, 1])
     self._observation = step.observation
     self._episode_return += step.reward
@@ -219,7 +219,7 @@ class Trainer(tf.Module):
     if seed < 0 or steps > buffer.capacity:  # at the start of a run; or its first steps are lost
       return self._start_episode()
     self._episode.assign([seed, 0])
-    self._observation, self._episode_return = self._environment.reset(int(seed)), 0.0
+    self._observation, self._episode_return = self.environment.reset(int(seed)), 0.0
     for action in buffer.newest(int(steps)).action.numpy():
       self._step(action)
 

@@ -138,8 +138,8 @@ def test_the_network_is_the_average_of_the_weights_it_was_trained_to():
   averaged[2]._swap()
   for step in range(1, 61):
     batch = Transition(*(tf.stack([x] * 4) for x in _data(64, step)[0]))
-    plain[2]._train_step(batch)
-    averaged[2]._train_step(batch)
+    plain[2].train_step(batch)
+    averaged[2].train_step(batch)
     decay = min(0.8, step / (step + 9))
     trained = [v.numpy() for v in plain[0].trainable_variables]
     want = [decay * a + (1 - decay) * t for a, t in zip(want, trained, strict=True)]
@@ -248,7 +248,7 @@ def test_weight_decay_is_of_the_kernels_only():
   )
   sizes = []
   for dynamics, fit in (plain, decayed):
-    fit._train_step(Transition(*(tf.stack([x] * 4) for x in _data(256, 0)[0])))
+    fit.train_step(Transition(*(tf.stack([x] * 4) for x in _data(256, 0)[0])))
     sizes.append([np.abs(v).mean() for v in dynamics.trainable_variables])
   for variable, without, with_decay in zip(plain[0].trainable_variables, *sizes, strict=True):
     if variable.shape[1] > 1:  # a step takes 10 times the learning rate of them

@@ -19,6 +19,7 @@ class Environment:
   """A Gymnasium environment with float32 observations and actions in [-1, 1].
 
   Attributes:
+    env: what is adapted.
     observation_size: S.
     action_size: A.
     action_scale, action_shift: [A] float32; an action `a` of the networks is
@@ -33,7 +34,7 @@ class Environment:
         raise ValueError(f"The {name} space must be a one-dimensional Box, not {space}.")
     low, high = env.action_space.low, env.action_space.high
     bounded = np.isfinite(low) & np.isfinite(high)
-    self._env = env
+    self.env = env
     self.observation_size = env.observation_space.shape[0]
     self.action_size = env.action_space.shape[0]
     low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
@@ -42,16 +43,16 @@ class Environment:
 
   def reset(self, seed: int | None = None) -> np.ndarray:
     """Starts an episode; returns the first observation, [S] float32."""
-    observation, _ = self._env.reset(seed=seed)
+    observation, _ = self.env.reset(seed=seed)
     return observation.astype(np.float32)
 
   def step(self, action: np.ndarray) -> TimeStep:
     """Takes `action`, [A] in [-1, 1] (clipped to it)."""
     action = np.clip(action, -1.0, 1.0) * self.action_scale + self.action_shift
-    observation, reward, terminal, truncated, _ = self._env.step(action)
+    observation, reward, terminal, truncated, _ = self.env.step(action)
     if not np.all(np.isfinite(observation)):
       raise FloatingPointError(f"The environment returned {observation} after action {action}.")
     return TimeStep(observation.astype(np.float32), float(reward), terminal, truncated)
 
   def close(self):
-    self._env.close()
+    self.env.close()

@@ -1,0 +1,81 @@
+"""The benchmark: its arithmetic is counted right and its table is complete. No test has a clock."""
+
+import csv
+import pathlib
+
+import pytest
+
+from maac_tf import benchmark, config, matrix_products
+from maac_tf.benchmark import Row
+from maac_tf.envs import make_task
+from maac_tf.trainer import Trainer
+from tests.conftest import TINY
+from tests.test_command_line import _run
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_products_of_a_sac_update_are_those_of_its_layers():
+  """Against a count by hand: S = 17, A = 6, two layers of 16, B = 32, two critics, one action."""
+  files = [ROOT / f for f in benchmark.PEERS_FILES]
+  config.load(files, TINY)
+  trainer = Trainer(make_task("half_cheetah"))
+  trainer.collect(300, random=True)
+  agent = trainer.agent
+  counted = matrix_products.products_of(agent.update, agent.draw(benchmark.SEED))
+
+  def network(sizes, to_input):
+    """Of one batch: (forward, gradient to the input, gradient to the weights)."""
+    layers = [2 * 32 * i * o for i, o in zip(sizes, sizes[1:], strict=False)]
+    return sum(layers), sum(layers[0 if to_input else 1 :]), sum(layers)
+
+  policy = network((17, 16, 16, 12), to_input=False)
+  critics = [2 * n for n in network((23, 16, 16, 1), to_input=True)]
+  critic_alone = [2 * n for n in network((23, 16, 16, 1), to_input=False)]
+  policy_loss = sum(policy) + critics[0] + critics[1]
+  target = policy[0] + critics[0]
+  critic_loss = sum(critic_alone)
+  assert sum(p.flop for p in counted) == policy_loss + target + critic_loss
+
+
+def test_the_command_measures_every_part(tmp_path):
+  params = [f"--gin_param={p}" for p in (*TINY, "Planner.num_candidates = 16")]
+  file = ROOT / "gin" / "pendulum.gin"
+  out = tmp_path / "benchmark.csv"
+  code, text, error = _run(
+    "benchmark", f"--gin_file={file}", *params, "--rounds=2", f"--out={out}", cwd=ROOT
+  )
+  assert code == 0, error
+  with open(out, newline="") as csv_file:
+    rows = {row["part"]: row for row in csv.DictReader(csv_file)}
+  parts = ["start to first update", "update", "fitting step", "imagine", "act", "plan"]
+  parts += ["product of 2048", "peak memory"]
+  assert list(rows) == parts
+  assert all(float(row["value"]) > 0 for row in rows.values())
+  for part in ("update", "fitting step"):
+    row = {k: float(v) for k, v in rows[part].items() if k not in ("setting", "part", "unit")}
+    assert row["ratio"] == pytest.approx(row["value"] / row["floor"])
+    assert row["rate"] == pytest.approx(1e3 * row["gflop"] / row["value"])
+  assert float(rows["act"]["ratio"]) > 1
+  assert len(text.splitlines()) == 1 + len(parts)
+
+
+def test_a_wrong_value_and_absent_peers_end_with_one_line(tmp_path):
+  file = ROOT / "gin" / "pendulum.gin"
+  arguments = f"--gin_file={file}", "--scaling", "--gin_param=Maac.discount=2"
+  code, _, error = _run("benchmark", *arguments, cwd=tmp_path)
+  assert code == 1
+  assert "Maac.discount must be a number from 0 to 0.99999, not 2" in error.splitlines()[-1]
+  code, _, error = _run("benchmark", "--peers", cwd=tmp_path)
+  assert code == 1
+  assert "launch/peers.sh" in error.splitlines()[-1]
+
+
+def test_the_table_lines_up():
+  lines = benchmark.table(
+    [Row("a", "update", 12.345, "ms", 10.0, 1.2345, 4.09, 331.0, 0.75), Row("a", "act", 1e4, "/s")]
+  ).splitlines()
+  assert lines[0].split("  ")[0] == "setting"
+  assert "12.3" in lines[1] and "1.23" in lines[1] and "0.75" in lines[1]
+  assert "10,000" in lines[2]
+  assert lines[1].index("12.3") + 4 == lines[2].index("10,000") + 6
