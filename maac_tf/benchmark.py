@@ -280,7 +280,7 @@ def peers(bindings) -> list[Row]:
         milliseconds += [row.value for row in rows if row.part == "update"]
       else:
         numbers = str(_THREADS.value), str(_ROUNDS.value)
-        command = [PEERS_PYTHON, "launch/peer_update.py", name, *numbers]
+        command = [PEERS_PYTHON, "launch/peer_sac.py", "update", name, *numbers]
         output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         milliseconds.append(float(output.splitlines()[-1]))
   ours = statistics.median(times["maac_tf"])

@@ -39,12 +39,13 @@ def _table(out):
 
 
 def test_variants_are_trained_and_their_returns_listed(tmp_path):
-  (tmp_path / "h0.gin").write_text("Maac.horizon = 0")
-  variants = "--variant=h0.gin", "--variant=Maac.horizon = 1"
+  (tmp_path / "without").mkdir()
+  (tmp_path / "without" / "h.gin").write_text("Maac.horizon = 0")
+  variants = "--variant=without/h.gin", "--variant=Maac.horizon = 1"
   code, out, err = _compare(tmp_path, *variants, "--seeds=3,5", "--env_steps=360")
   assert code == 0, err
   tables = _table(out)
-  for name, horizon in (("maac", 4), ("h0", 0), ("Maac.horizon=1", 1)):
+  for name, horizon in (("maac", 4), ("without_h", 0), ("Maac.horizon=1", 1)):
     last, mean = [], []
     for seed in (3, 5):
       run = tmp_path / RUNS / f"{name}-{seed}"
