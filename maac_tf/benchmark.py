@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -27,9 +28,13 @@ from maac_tf.planner import Planner
 from maac_tf.trainer import Trainer
 
 _GIN_FILE = flags.DEFINE_multi_string(
-  "gin_file", [], "As in training. Default: the shipped settings, the paper's and the baselines."
+  "gin_file",
+  [],
+  "As in training. Default: the shipped settings, the paper's and the baselines, one by one.",
 )
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "As in training; repeatable.")
+PARTS = "update", "fitting step", "imagine", "act", "plan"
+_PART = flags.DEFINE_multi_enum("part", PARTS, PARTS, "What to measure; repeatable. Default: all.")
 _THREADS = flags.DEFINE_integer(
   "threads", 0, "CPU threads to use; 0 is one for each core.", lower_bound=0
 )
@@ -43,13 +48,17 @@ _PEERS = flags.DEFINE_bool(
 _OUT = flags.DEFINE_string("out", None, "A CSV file for the table.")
 _JSON = flags.DEFINE_bool("json", False, "Print rows for the benchmark that started this process.")
 
-STANDARD = (
-  ("gin/gymnasium/half_cheetah_v5.gin",),
-  ("gin/gymnasium/ant_v5.gin",),
-  ("gin/half_cheetah.gin", "gin/paper.gin"),
-  ("gin/ant.gin", "gin/paper.gin"),
-  ("gin/half_cheetah.gin", "gin/baselines/sac.gin"),
-  ("gin/half_cheetah.gin", "gin/baselines/mbpo.gin"),
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+STANDARD = tuple(
+  tuple(os.path.join(_ROOT, "gin", f"{name}.gin") for name in names)
+  for names in (
+    ("gymnasium/half_cheetah_v5",),
+    ("gymnasium/ant_v5",),
+    ("half_cheetah", "paper"),
+    ("ant", "paper"),
+    ("half_cheetah", "baselines/sac"),
+    ("half_cheetah", "baselines/mbpo"),
+  )
 )
 SCALING = {
   "Maac.horizon": (0, 1, 2, 4, 8),
@@ -59,11 +68,13 @@ SCALING = {
 }
 # Their update has the networks, the batch and the critics of these files.
 PEERS = ("stable_baselines3", "sbx")
-PEERS_FILES = ("gin/half_cheetah.gin", "gin/paper.gin", "gin/baselines/sac.gin")
-PEERS_PYTHON = ".venv-peers/bin/python"
+PEERS_FILES = tuple(
+  os.path.join(_ROOT, "gin", f"{name}.gin") for name in ("half_cheetah", "paper", "baselines/sac")
+)
+PEERS_FOLDER = os.path.join(_ROOT, ".venv-peers")
 PEER_TURNS = 3
 LARGE = 2048  # rows of a product at which a machine is as fast as it can be
-UPDATES_PER_CALL = 10
+CALL = 10  # updates, or passes of a floor, in a call
 SEED = (0, 0)
 _STARTED = "MAAC_BENCHMARK_STARTED"  # environment variable: when the process was
 
@@ -73,7 +84,8 @@ class Row(NamedTuple):
 
   Attributes:
     value: in `unit`.
-    floor: the time of the bare matrix products, ms.
+    floor: the time of the bare matrix products, ms; of updates and fitting steps only. A fit's
+      validation is not in its floor.
     ratio: the time over that of the least that had to be done: the products, the simulator; for a
       peer, its time over ours.
     gflop: of the products.
@@ -99,37 +111,59 @@ def main(argv):
   if _THREADS.value:
     tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
     tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
+  rows, code = [], 0
   try:
     if _JSON.value:
       print(json.dumps(measure(_GIN_FILE.value, _GIN_PARAM.value)))
       return 0
-    settings = [_GIN_FILE.value] if _GIN_FILE.value else STANDARD
-    if _SCALING.value:
-      rows = scaling(settings[0], _GIN_PARAM.value)
-    elif _PEERS.value:
-      rows = peers(_GIN_PARAM.value)
-    else:
-      rows = [row for files in settings for row in _in_a_process(files, _GIN_PARAM.value)]
-  except config.ConfigError as error:
-    print(f"Error: {error}", file=sys.stderr)
-    return 1
-  if _OUT.value:
+    if _OUT.value:
+      with config.user_errors():
+        open(_OUT.value, "w").close()  # now, not when all is measured
+    for row in _rows():
+      rows.append(row)
+  except (config.ConfigError, KeyboardInterrupt) as error:
+    print(f"Error: {error or 'interrupted'}", file=sys.stderr)
+    code = 1
+  if rows and _OUT.value:
     with open(_OUT.value, "w", newline="") as file:
       csv.writer(file).writerows([Row._fields, *rows])
-  print(table(rows))
-  return 0
+  if rows:
+    print(table(rows))
+  return code
 
 
-def _in_a_process(files, bindings):
+def _rows():
+  """One after the other, so that none is lost when a later one fails."""
+  if _PEERS.value:
+    if _GIN_FILE.value or _GIN_PARAM.value or _SCALING.value:
+      raise config.ConfigError(
+        "--peers has its own setting: leave out --gin_file, --gin_param and --scaling."
+      )
+    yield from peers()
+  elif _SCALING.value:
+    yield from scaling(_GIN_FILE.value or STANDARD[0], _GIN_PARAM.value)
+  else:
+    for files in [_GIN_FILE.value] if _GIN_FILE.value else STANDARD:
+      yield from _in_a_process(files, _GIN_PARAM.value, _PART.value)
+
+
+def _in_a_process(files, bindings, parts):
   """`measure` in a process of its own, which has a start and a peak of memory."""
+  print(f"Measuring {_name(files)} ...", file=sys.stderr)
   command = [sys.executable, "-m", "maac_tf.benchmark", "--json", f"--rounds={_ROUNDS.value}"]
-  command += [f"--threads={_THREADS.value}", *(f"--gin_file={file}" for file in files)]
+  command += [f"--threads={_THREADS.value}", *(f"--part={part}" for part in parts)]
+  command += [f"--gin_file={file}" for file in files]
   command += [f"--gin_param={binding}" for binding in bindings]
-  environment = os.environ | {_STARTED: str(time.time())}
-  output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
-  if output.returncode:
-    raise config.ConfigError(f"{_name(files)} could not be measured.")
-  return [Row(*row) for row in json.loads(output.stdout.splitlines()[-1])]
+  output = _output(command, os.environ | {_STARTED: str(time.time())})
+  return [Row(*row) for row in json.loads(output)]
+
+
+def _output(command, environment=None):
+  """The last line that a command prints."""
+  done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
+  if done.returncode:
+    raise config.ConfigError(f"this could not be measured: {shlex.join(command)}")
+  return done.stdout.splitlines()[-1]
 
 
 def _name(files):
@@ -137,13 +171,16 @@ def _name(files):
 
 
 def _seconds(*functions):
-  """The median time of each, taken in turn, so that what disturbs one disturbs all."""
+  """The median time of each, taken in turn, so that what disturbs one disturbs all.
+
+  A function may return how often it did what is to be timed; the time is that of one.
+  """
   times = [[] for _ in functions]
   for _ in range(_ROUNDS.value + 1):
     for function, seconds in zip(functions, times, strict=True):
       start = time.perf_counter()
-      function()
-      seconds.append(time.perf_counter() - start)
+      count = function() or 1
+      seconds.append((time.perf_counter() - start) / count)
   return [statistics.median(seconds[1:]) for seconds in times]  # the first compiles
 
 
@@ -162,34 +199,52 @@ def _trainer(files, bindings):
   return trainer, gin.get_bindings(Maac).get("jit_compile")
 
 
-def _large_rate():
-  """GFLOP/s of a large product: what the machine can do at best."""
-  matrices = [tf.random.normal([LARGE, LARGE]) for _ in range(2)]
-  (seconds,) = _seconds(lambda: tf.matmul(*matrices).numpy())
-  return 2e-9 * LARGE**3 / seconds
+class _Large:
+  """A product at which the machine is as fast as it can be."""
+
+  gflop = 2e-9 * LARGE**3
+
+  def __init__(self):
+    self._matrices = [tf.random.normal([LARGE, LARGE]) for _ in range(2)]
+
+  def __call__(self):
+    tf.matmul(*self._matrices).numpy()
 
 
-def _against_floor(setting, part, function, calls, products, jit_compile):
-  """The row of a function that does `products` `calls` times."""
-  floor = matrix_products.floor(products, jit_compile or None)
-  seconds, floor_seconds = _seconds(function, lambda: floor()[-1].numpy())
-  milliseconds, floor_milliseconds = 1e3 * seconds / calls, 1e3 * floor_seconds
+def _against_floor(setting, part, function, products, jit_compile):
+  """The row of a function that does `products`, and returns how often."""
+  passes, count, large = (
+    matrix_products.floor(products, jit_compile or None),
+    tf.constant(5),
+    _Large(),
+  )
+
+  def floor():
+    passes(count)[-1].numpy()
+    return CALL
+
+  seconds, floor_seconds, large_seconds = _seconds(function, floor, large)
   gflop = sum(product.flop for product in products) / 1e9
-  rate = 1e3 * gflop / milliseconds
+  rate, large_rate = gflop / seconds, large.gflop / large_seconds
   return Row(
-    setting, part, milliseconds, "ms", floor_milliseconds, milliseconds / floor_milliseconds, gflop,
-    rate, rate / _large_rate(),
+    setting, part, 1e3 * seconds, "ms", 1e3 * floor_seconds, seconds / floor_seconds, gflop, rate,
+    rate / large_rate,
   )  # fmt: skip
+
+
+def _update(agent):
+  count = tf.constant(CALL)
+
+  def update():
+    agent.train(count, SEED)["critic/loss"].numpy()
+    return CALL
+
+  return update
 
 
 def _update_row(setting, agent, jit_compile):
   products = matrix_products.products_of(agent.update, agent.draw(SEED))
-  count = tf.constant(UPDATES_PER_CALL)
-
-  def updates():
-    return agent.train(count, SEED)["critic/loss"].numpy()
-
-  return _against_floor(setting, "update", updates, UPDATES_PER_CALL, products, jit_compile)
+  return _against_floor(setting, "update", _update(agent), products, jit_compile)
 
 
 def _fit_row(setting, agent, jit_compile):
@@ -197,14 +252,19 @@ def _fit_row(setting, agent, jit_compile):
   fit = agent.dynamics_fit
   indices = tf.zeros([agent.dynamics.ensemble_size, fit.batch_size], tf.int32)
   products = matrix_products.products_of(fit.train_step, agent.env_buffer.gather(indices))
-  before = int(fit.steps)
 
   def whole_fit():
-    return fit.fit(SEED)["epochs"].numpy()
+    before = int(fit.steps)
+    fit.fit(SEED)
+    return int(fit.steps) - before
 
-  whole_fit()
-  steps = int(fit.steps) - before
-  return _against_floor(setting, "fitting step", whole_fit, steps, products, jit_compile)
+  return _against_floor(setting, "fitting step", whole_fit, products, jit_compile)
+
+
+def _imagine_row(setting, trainer):
+  (seconds,) = _seconds(trainer.imagine)
+  transitions = int(trainer.agent.model_buffer.window) / trainer.rounds
+  return Row(setting, "imagine", transitions / seconds, "transitions/s")
 
 
 def _act_row(setting, trainer):
@@ -227,65 +287,92 @@ def _act_row(setting, trainer):
   return Row(setting, "act", steps / seconds, "steps/s", ratio=seconds / sum(inside))
 
 
+def _plan_row(setting, agent, planner):
+  observation = tf.zeros([1, agent.observation_size])
+
+  def plan():
+    planner.plan(observation, SEED).numpy()
+
+  (seconds,) = _seconds(plan)
+  return Row(setting, "plan", 1 / seconds, "plans/s")
+
+
 def measure(files, bindings) -> list[Row]:
-  """All that a run of one setting waits for."""
-  started = float(os.environ.get(_STARTED, time.time()))
-  name = _name(files)
+  """What a run of one setting waits for."""
+  started, name, parts = float(os.environ.get(_STARTED, time.time())), _name(files), _PART.value
   trainer, jit_compile = _trainer(files, bindings)
   agent = trainer.agent
   agent.train(tf.constant(1), SEED)["critic/loss"].numpy()
   rows = [Row(name, "start to first update", time.time() - started, "s")]
-  rows.append(_update_row(name, agent, jit_compile))
-  if agent.uses_model:
+  planner = None
+  if agent.uses_model and "plan" in parts:
+    with config.user_errors():
+      planner = Planner(agent)
+  # All that a run does has been done once, but for this; the floors need memory of their own.
+  trainer.collect(trainer.steps_per_iteration)
+  trainer.evaluate()
+  rows.append(Row(name, "peak memory", _peak_gib(), "GiB"))
+  if "update" in parts:
+    rows.append(_update_row(name, agent, jit_compile))
+  if agent.uses_model and "fitting step" in parts:
     rows.append(_fit_row(name, agent, jit_compile))
-  if agent.imagines:
-    (seconds,) = _seconds(trainer.imagine)
-    transitions = int(agent.model_buffer.window) / trainer.rounds
-    rows.append(Row(name, "imagine", transitions / seconds, "transitions/s"))
-  rows.append(_act_row(name, trainer))
-  memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-  if agent.uses_model:
-    planner, observation = Planner(agent), tf.zeros([1, agent.observation_size])
-    (seconds,) = _seconds(lambda: planner.plan(observation, SEED).numpy())
-    rows.append(Row(name, "plan", 1 / seconds, "plans/s"))
-  rows.append(Row(name, f"product of {LARGE}", _large_rate(), "GFLOP/s"))
-  return [*rows, Row(name, "peak memory", memory, "GiB")]
+  if agent.imagines and "imagine" in parts:
+    rows.append(_imagine_row(name, trainer))
+  if "act" in parts:
+    rows.append(_act_row(name, trainer))
+  if planner:
+    rows.append(_plan_row(name, agent, planner))
+  large = _Large()
+  (seconds,) = _seconds(large)
+  return [*rows, Row(name, f"product of {LARGE}", large.gflop / seconds, "GFLOP/s")]
 
 
-def scaling(files, bindings) -> list[Row]:
-  """The update at other horizons, ensembles, batches and widths, the rest as it is."""
-  rows = []
+def _peak_gib():
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def scaling(files, bindings):
+  """Rows of the update at other horizons, ensembles, batches and widths, the rest as it is."""
+  short = ["Trainer.random_steps = 500", "DynamicsFit.max_epochs = 1"]
+  _trainer(files, [*bindings, *short])  # which must be possible; not all of the others are
+  gin.clear_config()
   for parameter, values in SCALING.items():
     for value in values:
+      config.load(files, bindings)
       changed = [f"{parameter} = {value}"]
       if parameter == "width":
-        networks = ("Policy", "Critic", "Dynamics")
-        changed = [f"{network}.hidden_units = {(value,) * 3}" for network in networks]
-      # A start that is as short as may be: the update's time does not depend on it.
-      trainer, jit_compile = _trainer(files, [*bindings, *changed, "DynamicsFit.max_epochs = 1"])
-      rows.append(_update_row(f"{parameter} = {value}", trainer.agent, jit_compile))
+        names = [f"{network}.hidden_units" for network in ("Policy", "Critic", "Dynamics")]
+        changed = [f"{n} = {(value,) * len(gin.query_parameter(n))}" for n in names]
       gin.clear_config()
-  return rows
+      print(f"Measuring {parameter} = {value} ...", file=sys.stderr)
+      try:
+        trainer, jit_compile = _trainer(files, [*bindings, *changed, *short])
+      except config.ConfigError as error:
+        print(f"left out: {error}", file=sys.stderr)
+        continue
+      finally:
+        gin.clear_config()
+      yield _update_row(f"{parameter} = {value}", trainer.agent, jit_compile)
 
 
-def peers(bindings) -> list[Row]:
-  """One SAC update, here and in other libraries, each in a process of its own, in turn."""
-  if not os.path.exists(PEERS_PYTHON):
-    raise config.ConfigError(f"There is no {PEERS_PYTHON}: make it with launch/peers.sh.")
+def peers():
+  """Rows of one SAC update, here and in other libraries, each in a process of its own, in turn."""
+  if not os.path.exists(os.path.join(PEERS_FOLDER, ".made_from")):
+    raise config.ConfigError(f"There is no {PEERS_FOLDER}: make it with launch/peers.sh.")
+  command = [os.path.join(PEERS_FOLDER, "bin", "python"), f"{_ROOT}/launch/peer_sac.py", "update"]
   times = {name: [] for name in ("maac_tf", *PEERS)}
   for _ in range(PEER_TURNS):
     for name, milliseconds in times.items():
       if name == "maac_tf":
-        rows = _in_a_process(PEERS_FILES, bindings)
+        rows = _in_a_process(PEERS_FILES, [], ["update"])
         milliseconds += [row.value for row in rows if row.part == "update"]
       else:
+        print(f"Measuring {name} ...", file=sys.stderr)
         numbers = str(_THREADS.value), str(_ROUNDS.value)
-        command = [PEERS_PYTHON, "launch/peer_sac.py", "update", name, *numbers]
-        output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        milliseconds.append(float(output.splitlines()[-1]))
-  ours = statistics.median(times["maac_tf"])
+        milliseconds.append(float(_output([*command, name, *numbers])))
   medians = {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
-  return [Row(name, "SAC update", m, "ms", ratio=m / ours) for name, m in medians.items()]
+  for name, milliseconds in medians.items():
+    yield Row(name, "SAC update", milliseconds, "ms", ratio=milliseconds / medians["maac_tf"])
 
 
 def table(rows: list[Row]) -> str:
@@ -308,7 +395,7 @@ def _text(cell):
     return ""
   if isinstance(cell, str):
     return cell
-  return f"{cell:,.0f}" if cell >= 1000 else f"{cell:.3g}"
+  return f"{cell:,.0f}" if cell >= 999.5 else f"{cell:.3g}"
 
 
 if __name__ == "__main__":

@@ -133,8 +133,9 @@ def _settings():
     if variant and "=" in variant:
       bindings, name = [variant], variant.replace(" ", "").replace("/", "_")
     elif variant:
-      left_out = os.path.basename(os.path.dirname(os.path.abspath(variant))) == "without"
-      files, name = [*files, variant], "without_" * left_out + _stem(variant)
+      folder = os.path.basename(os.path.dirname(os.path.abspath(variant)))
+      prefix = f"{folder}_" if folder in ("with", "without") else ""
+      files, name = [*files, variant], prefix + _stem(variant)
     if name in [s.name for s in settings]:
       raise config.ConfigError(f"Two variants have the name {name!r}: leave out or rename one.")
     if name.startswith("train."):

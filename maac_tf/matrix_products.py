@@ -12,11 +12,17 @@ _TRANSPOSES = {
   "BatchMatMulV2": ("adj_x", "adj_y"),
   "BatchMatMulV3": ("adj_x", "adj_y"),
 }
+_NOT_COUNTED = ("While", "If", "Case", "PartitionedCall", "Einsum", "Conv", "Sparse")
 
 
 class Product(NamedTuple):
-  """A product of two tensors of matrices."""
+  """A product of two tensors of matrices.
 
+  Attributes:
+    operands: what is multiplied, by name: products with the same weights share an operand.
+  """
+
+  operands: tuple[str, str]
   shapes: tuple[tuple[int, ...], tuple[int, ...]]
   transposed: tuple[bool, bool]
   dtype: tf.DType
@@ -25,21 +31,23 @@ class Product(NamedTuple):
   def flop(self) -> int:
     """Floating-point operations: a multiplication and an addition for each pair."""
     first, second = self.shapes
-    return 2 * int(np.prod(first)) * second[-2 if self.transposed[1] else -1]
+    batch = np.prod(np.broadcast_shapes(first[:-2], second[:-2]), dtype=np.int64)
+    return 2 * int(batch) * first[-2] * first[-1] * second[-2 if self.transposed[1] else -1]
 
 
 def products_of(function, *args) -> list[Product]:
   """Every matrix product that a call of `function`, traced without XLA, has to do.
 
-  What nothing needs (gradients that nobody asked for, say) is not counted, as it is not done.
+  What nothing needs (gradients that nobody asked for, say) is not done, and not counted; what is
+  asked for twice is done once.
 
   Raises:
-    ValueError: for a loop, a call or a shape that is only known at run time: their products could
-      not be counted.
+    ValueError: for a loop, a call, another kind of product, or a shape that is only known at run
+      time: these could not be counted.
   """
   graph = tf.function(function, autograph=False).get_concrete_function(*args).graph
   needed = collections.deque([t.op for t in graph.outputs] + list(graph.control_outputs))
-  seen, products = set(needed), []
+  seen, products = set(needed), {}
   while needed:
     op = needed.popleft()
     if op.type in _TRANSPOSES:
@@ -47,29 +55,47 @@ def products_of(function, *args) -> list[Product]:
       if None in [size for shape in shapes for size in shape]:
         raise ValueError(f"{op.name} has the shapes {shapes}, which are not static.")
       transposed = tuple(op.get_attr(name) for name in _TRANSPOSES[op.type])
-      products.append(Product(shapes, transposed, op.inputs[0].dtype))
-    elif any(word in op.type for word in ("While", "If", "PartitionedCall")):
+      product = Product(tuple(map(_source, op.inputs)), shapes, transposed, op.inputs[0].dtype)
+      products[product] = None
+    elif any(word in op.type for word in _NOT_COUNTED):
       raise ValueError(f"Products inside of {op.name} ({op.type}) are not counted.")
     for before in [t.op for t in op.inputs] + list(op.control_inputs):
       if before not in seen:
         seen.add(before)
         needed.append(before)
-  return products
+  return list(products)
+
+
+def _source(tensor):
+  """The name of a tensor; of a variable's value, that of the variable."""
+  while tensor.op.type in ("Identity", "ReadVariableOp"):
+    tensor = tensor.op.inputs[0]
+  return tensor.name
 
 
 def floor(products, jit_compile=None):
-  """A compiled function without arguments that does these products, on random matrices."""
-  matrices = [
-    [tf.Variable(tf.random.normal(shape, dtype=product.dtype)) for shape in product.shapes]
-    for product in products
-  ]
+  """A compiled function that does these products, on random matrices, `passes` times."""
+  matrices = {}
+  for product in products:
+    for operand, shape in zip(product.operands, product.shapes, strict=True):
+      if (operand, shape) not in matrices:
+        matrices[operand, shape] = tf.Variable(tf.random.normal(shape, dtype=product.dtype))
 
   # Every result is returned: a product that nothing needs would not be done.
   @tf.function(jit_compile=jit_compile, autograph=False)
   def multiply():
-    return [
-      tf.matmul(*pair, transpose_a=product.transposed[0], transpose_b=product.transposed[1])
-      for pair, product in zip(matrices, products, strict=True)
-    ]
+    results = []
+    for product in products:
+      first, second = (matrices[key] for key in zip(product.operands, product.shapes, strict=True))
+      a, b = product.transposed
+      results.append(tf.matmul(first, second, transpose_a=a, transpose_b=b))
+    return results
 
-  return multiply
+  @tf.function
+  def passes(count):
+    results = multiply()
+    for _ in tf.range(count - 1):
+      results = multiply()
+    return results
+
+  return passes

@@ -17,8 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def test_products_of_a_sac_update_are_those_of_its_layers():
   """Against a count by hand: S = 17, A = 6, two layers of 16, B = 32, two critics, one action."""
-  files = [ROOT / f for f in benchmark.PEERS_FILES]
-  config.load(files, TINY)
+  config.load(benchmark.PEERS_FILES, TINY)
   trainer = Trainer(make_task("half_cheetah"))
   trainer.collect(300, random=True)
   agent = trainer.agent
@@ -48,27 +47,30 @@ def test_the_command_measures_every_part(tmp_path):
   assert code == 0, error
   with open(out, newline="") as csv_file:
     rows = {row["part"]: row for row in csv.DictReader(csv_file)}
-  parts = ["start to first update", "update", "fitting step", "imagine", "act", "plan"]
-  parts += ["product of 2048", "peak memory"]
+  parts = ["start to first update", "peak memory", *benchmark.PARTS, "product of 2048"]
   assert list(rows) == parts
   assert all(float(row["value"]) > 0 for row in rows.values())
   for part in ("update", "fitting step"):
     row = {k: float(v) for k, v in rows[part].items() if k not in ("setting", "part", "unit")}
     assert row["ratio"] == pytest.approx(row["value"] / row["floor"])
     assert row["rate"] == pytest.approx(1e3 * row["gflop"] / row["value"])
+    assert row["of_large"] > 0
   assert float(rows["act"]["ratio"]) > 1
   assert len(text.splitlines()) == 1 + len(parts)
 
 
-def test_a_wrong_value_and_absent_peers_end_with_one_line(tmp_path):
+def test_a_wrong_value_ends_with_one_line(tmp_path):
   file = ROOT / "gin" / "pendulum.gin"
   arguments = f"--gin_file={file}", "--scaling", "--gin_param=Maac.discount=2"
   code, _, error = _run("benchmark", *arguments, cwd=tmp_path)
   assert code == 1
-  assert "Maac.discount must be a number from 0 to 0.99999, not 2" in error.splitlines()[-1]
-  code, _, error = _run("benchmark", "--peers", cwd=tmp_path)
+  assert "Maac.discount must be a number from 0 to 0.99999, not 2" in error
+  code, _, error = _run("benchmark", "--peers", "--scaling", cwd=tmp_path)
   assert code == 1
-  assert "launch/peers.sh" in error.splitlines()[-1]
+  assert "leave out" in error.splitlines()[-1]
+  code, _, error = _run("benchmark", "--part=update", f"--out={tmp_path}/no/x.csv", cwd=tmp_path)
+  assert code == 1
+  assert "no/x.csv" in error.splitlines()[-1]
 
 
 def test_the_table_lines_up():
