@@ -1,5 +1,7 @@
 """Maximum-likelihood fit of the ensemble (section 4.3, model learning)."""
 
+import math
+
 import gin
 import keras
 import tensorflow as tf
@@ -10,6 +12,8 @@ from maac_tf.replay import ReplayBuffer
 
 # The learned limits of the log-variance are pulled together this much (Chua et al. 2018).
 LIMIT_WEIGHT = 0.01
+# Of a standard normal, nats.
+GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 # Rows per member that the validation loss is measured on, at the most.
 MAX_VALIDATION_ROWS = 4096
 
@@ -165,7 +169,9 @@ class DynamicsFit(tf.Module):
 
     def validation_loss():
       if self._dynamics.constant_noise:
+        # Of errors that have the predicted variance, the mean NLL is the Gaussian's entropy.
         self._dynamics.set_noise(validation)
+        return tf.reduce_mean(GAUSSIAN_ENTROPY + 0.5 * self._dynamics.log_var, [1, 2])
       return tf.reduce_mean(self.negative_log_likelihood(validation)[0], [1, 2])
 
     kept_loss = validation_loss()

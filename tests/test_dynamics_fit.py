@@ -71,11 +71,16 @@ def test_gradient_of_the_mean_is_weighted_by_the_variance(weighting):
   np.testing.assert_allclose(gradient, want, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("average_decay", [0, 0.9])
-def test_every_member_keeps_the_weights_of_its_best_epoch(average_decay):
+@pytest.mark.parametrize(("average_decay", "constant_noise"), [(0, False), (0.9, False), (0, True)])
+def test_every_member_keeps_the_weights_of_its_best_epoch(average_decay, constant_noise):
   """The reported loss is that of the weights kept, also after a fit that only made it worse."""
   dynamics, buffer, fit = _fit(
-    600, learning_rate=0.05, patience=3, max_epochs=30, average_decay=average_decay
+    600,
+    {"constant_noise": constant_noise},
+    learning_rate=0.05,
+    patience=3,
+    max_epochs=30,
+    average_decay=average_decay,
   )
   roles = np.stack([np.arange(700) % 10 == member for member in range(4)])  # 60 rows each
   fit._is_validation.assign(roles)
