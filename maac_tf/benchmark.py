@@ -213,14 +213,10 @@ class _Large:
 
 def _against_floor(setting, part, function, products, jit_compile):
   """The row of a function that does `products`, and returns how often."""
-  passes, count, large = (
-    matrix_products.floor(products, jit_compile or None),
-    tf.constant(5),
-    _Large(),
-  )
+  passes, large = matrix_products.floor(products, jit_compile or None), _Large()
 
   def floor():
-    passes(count)[-1].numpy()
+    passes(tf.constant(CALL))[-1].numpy()
     return CALL
 
   seconds, floor_seconds, large_seconds = _seconds(function, floor, large)
@@ -262,9 +258,12 @@ def _fit_row(setting, agent, jit_compile):
 
 
 def _imagine_row(setting, trainer):
-  (seconds,) = _seconds(trainer.imagine)
-  transitions = int(trainer.agent.model_buffer.window) / trainer.rounds
-  return Row(setting, "imagine", transitions / seconds, "transitions/s")
+  def imagine():
+    trainer.imagine()
+    return int(trainer.agent.model_buffer.window) // trainer.rounds
+
+  (seconds,) = _seconds(imagine)
+  return Row(setting, "imagine", 1 / seconds, "transitions/s")
 
 
 def _act_row(setting, trainer):

@@ -37,6 +37,22 @@ def test_products_of_a_sac_update_are_those_of_its_layers():
   assert sum(p.flop for p in counted) == policy_loss + target + critic_loss
 
 
+def test_a_floor_is_the_time_of_one_pass(monkeypatch):
+  """With a clock that shows how often a function says that it did its work."""
+  passes = []
+
+  def floor(products, jit_compile):
+    del products, jit_compile
+    return lambda count: passes.append(int(count)) or [tf.zeros([])]
+
+  monkeypatch.setattr(matrix_products, "floor", floor)
+  monkeypatch.setattr(benchmark, "_seconds", lambda *functions: [f() or 1 for f in functions])
+  product = matrix_products.Product(("a", "b"), ((5, 4), (4, 3)), (False, False), tf.float32)
+  row = benchmark._against_floor("s", "update", lambda: 4, [product], None)
+  assert row.floor == 1e3 * passes[0] and row.value == 4e3
+  assert row.gflop == pytest.approx(120e-9)
+
+
 def test_the_command_measures_every_part(tmp_path):
   params = [f"--gin_param={p}" for p in (*TINY, "Planner.num_candidates = 16")]
   file = ROOT / "gin" / "pendulum.gin"
