@@ -4,6 +4,7 @@ import csv
 import pathlib
 
 import pytest
+import tensorflow as tf
 
 from maac_tf import benchmark, config, matrix_products
 from maac_tf.benchmark import Row
