@@ -332,6 +332,7 @@ def _peak_gib():
 
 def scaling(files, bindings):
   """Rows of the update at other horizons, ensembles, batches and widths, the rest as it is."""
+  tf.get_logger().setLevel("ERROR")  # it warns of functions that are traced anew, as these must be
   short = ["Trainer.random_steps = 500", "DynamicsFit.max_epochs = 1"]
   _trainer(files, [*bindings, *short])  # which must be possible; not all of the others are
   gin.clear_config()
