@@ -228,19 +228,15 @@ def _against_floor(setting, part, function, products, jit_compile):
   )  # fmt: skip
 
 
-def _update(agent):
+def _update_row(setting, agent, jit_compile):
+  products = matrix_products.products_of(agent.update, agent.draw(SEED))
   count = tf.constant(CALL)
 
   def update():
     agent.train(count, SEED)["critic/loss"].numpy()
     return CALL
 
-  return update
-
-
-def _update_row(setting, agent, jit_compile):
-  products = matrix_products.products_of(agent.update, agent.draw(SEED))
-  return _against_floor(setting, "update", _update(agent), products, jit_compile)
+  return _against_floor(setting, "update", update, products, jit_compile)
 
 
 def _fit_row(setting, agent, jit_compile):
