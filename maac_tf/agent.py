@@ -226,16 +226,6 @@ class Maac(tf.Module):
     return self.imagines or self.horizon > 0 or self.uses_steve or self.shared_rollout
 
   @tf.function
-  def act(self, observation, noise):
-    """Actions [B, A] in [-1, 1] for observations [B, S]; zero noise is the deterministic policy."""
-    return self.policy.act(observation, noise)[0]
-
-  @tf.function
-  def act_average(self, observation, noise):
-    """The same of the average policy."""
-    return self.average_policy.act(observation, noise)[0]
-
-  @tf.function
   def begin_iteration(self):
     """Normalisers take the statistics of D_env as it is now; optimizers start afresh."""
     size = tf.cast(self.env_buffer.size, tf.int32)

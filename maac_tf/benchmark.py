@@ -265,20 +265,22 @@ def _imagine_row(setting, trainer):
 def _act_row(setting, trainer):
   """The environment phase, and the simulator's part in it."""
   env, steps, inside = trainer.environment.env, 1_000, []
-  step = env.step
 
-  def timed(action):
-    start = time.perf_counter()
-    result = step(action)
-    inside.append(time.perf_counter() - start)
-    return result
+  def timed(function):
+    def call(*args, **kwargs):
+      start = time.perf_counter()
+      result = function(*args, **kwargs)
+      inside.append(time.perf_counter() - start)
+      return result
 
-  trainer.collect(10)  # compiles
-  env.step = timed
+    return call
+
+  trainer.collect(10)
+  env.step, env.reset = timed(env.step), timed(env.reset)
   start = time.perf_counter()
   trainer.collect(steps)
   seconds = time.perf_counter() - start
-  del env.step
+  del env.step, env.reset
   return Row(setting, "act", steps / seconds, "steps/s", ratio=seconds / sum(inside))
 
 

@@ -68,8 +68,8 @@ def _evaluate_run():
     with config.user_errors():
       planner = Planner(agent)
   with trainer.best_networks():
-    no_noise = tf.zeros([1, agent.action_size])
-    _run(trainer.task, "policy", lambda observation: agent.act_average(observation, no_noise))
+    act = agent.average_policy.in_numpy()
+    _run(trainer.task, "policy", lambda observation: act(observation, 0.0))
     if _PLANNER.value:
       generator = tf.random.Generator.from_seed(_SEED.value)
 

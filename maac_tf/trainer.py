@@ -113,9 +113,9 @@ class Trainer(tf.Module):
     self._best_evaluation = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
     self.best = tf.Variable([np.nan] * len(_BEST), dtype=tf.float64, trainable=False)
     self.best_is_now = False  # whether the last iteration's
-    # The episode under way: the seed of its reset (-1: none yet) and its steps so far.
-    self._episode = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
-    self._observation, self._episode_return = None, 0.0
+    # Of the episode under way: the seed of its reset (-1: none yet) and its steps so far.
+    self._episode_to_restore = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
+    self._episode = None
     self.random_steps, self.steps_per_iteration = random_steps, steps_per_iteration
     self.initial_updates, self.rounds = initial_updates, rounds
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
@@ -179,49 +179,43 @@ class Trainer(tf.Module):
     Returns:
       The mean return of the episodes that ended, None where none did.
     """
-    shape = [steps, 1, self.agent.action_size]
+    shape = [steps, self.agent.action_size]
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
     else:
       noise = tf.random.stateless_normal(shape, self._next_seed()).numpy()
     rows, returns = [], []
-    if self._observation is None:
-      self._restore_episode()
+    act = (lambda _, action: action) if random else self.agent.policy.in_numpy()
+    episode = self._episode or self._restored_episode()
     for t in range(steps):
-      observation = self._observation
-      action = noise[t] if random else self.agent.act(observation[np.newaxis], noise[t]).numpy()
-      step = self._step(action[0])
-      rows.append((observation, action[0], step.reward, step.observation, step.terminal))
+      observation = episode.observation
+      action = act(observation, noise[t])
+      step = episode.step(action)
+      rows.append((observation, action, step.reward, step.observation, step.terminal))
       if step.terminal or step.truncated:
-        returns.append(self._episode_return)
-        self._start_episode()
+        returns.append(episode.total_reward)
+        episode = self._new_episode()
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
     self.agent.env_buffer.add(Transition(*map(tf.constant, columns)))
     self.env_steps.assign_add(steps)
+    self._episode = episode
+    self._episode_to_restore.assign([episode.seed, episode.steps])
     return {"collect/return": float(np.mean(returns)) if returns else None}
 
-  def _start_episode(self):
+  def _new_episode(self):
     seed = tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32)
-    self._episode.assign([int(seed), 0])
-    self._observation, self._episode_return = self.environment.reset(int(seed)), 0.0
+    return _Episode(self.environment, int(seed))
 
-  def _step(self, action):
-    step = self.environment.step(action)
-    self._episode.assign_add([0, 1])
-    self._observation = step.observation
-    self._episode_return += step.reward
-    return step
-
-  def _restore_episode(self):
+  def _restored_episode(self):
     """No checkpoint holds a simulator: the episode under way is played again from D_env."""
-    seed, steps = self._episode.numpy()
+    seed, steps = map(int, self._episode_to_restore.numpy())
     buffer = self.agent.env_buffer
     if seed < 0 or steps > buffer.capacity:  # at the start of a run; or its first steps are lost
-      return self._start_episode()
-    self._episode.assign([seed, 0])
-    self._observation, self._episode_return = self.environment.reset(int(seed)), 0.0
-    for action in buffer.newest(int(steps)).action.numpy():
-      self._step(action)
+      return self._new_episode()
+    episode = _Episode(self.environment, seed)
+    for action in buffer.newest(steps).action.numpy():
+      episode.step(action)
+    return episode
 
   def imagine(self) -> dict[str, float]:
     """Line 6: imagined rollouts from states of D_env into D_model."""
@@ -287,11 +281,9 @@ class Trainer(tf.Module):
         variable.assign(value)
 
   def _run_episodes(self, count, seed):
-    noise = tf.zeros([count, self.agent.action_size])
+    act = self.agent.average_policy.in_numpy()
     return evaluation.run_episodes(
-      self.task,
-      lambda observation: self.agent.act_average(observation, noise).numpy(),
-      range(seed, seed + count),
+      self.task, lambda observation: act(observation, 0.0), range(seed, seed + count)
     )
 
   def rollout_length(self) -> int:
@@ -308,6 +300,21 @@ class Trainer(tf.Module):
   def _next_seed(self) -> tf.Tensor:
     """A fresh seed, [2] int64: all of a run's randomness is split off the one generator."""
     return self.generator.make_seeds(1)[:, 0]
+
+
+class _Episode:
+  """Under way in an environment."""
+
+  def __init__(self, environment, seed):
+    self._environment, self.seed = environment, seed
+    self.observation, self.steps, self.total_reward = environment.reset(seed), 0, 0.0
+
+  def step(self, action):
+    step = self._environment.step(action)
+    self.observation = step.observation
+    self.steps += 1
+    self.total_reward += step.reward
+    return step
 
 
 def _numbers(prefix, tensors):

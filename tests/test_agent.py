@@ -255,7 +255,7 @@ def test_normalised_networks_are_the_plain_ones_on_normalised_observations(tiny)
   observation, action = tf.random.stateless_normal([5, 3], [1, 2]), tf.zeros([5, 1])
   normalised = (observation - agent.policy.normalizer.mean) / agent.policy.normalizer.scale
   np.testing.assert_allclose(
-    agent.act(observation, action), plain.act(normalised, action), rtol=1e-4
+    agent.policy.act(observation, action)[0], plain.policy.act(normalised, action)[0], rtol=1e-4
   )
   np.testing.assert_allclose(
     agent.critic(observation, action) / agent.critic.scale,

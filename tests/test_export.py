@@ -52,8 +52,8 @@ def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path):
   )
   assert result.returncode == 0, result.stderr
   got = json.loads(result.stdout)
-  want = 2.0 * agent.act_average(observation, tf.zeros([5, 1])).numpy()
-  assert not np.allclose(want, 2.0 * agent.act(observation, tf.zeros([5, 1])))
+  want = 2.0 * agent.average_policy.in_numpy()(observation, 0.0)
+  assert not np.allclose(want, 2.0 * agent.policy.in_numpy()(observation, 0.0))
   np.testing.assert_allclose(got["1"], want[:1], atol=1e-6)
   np.testing.assert_allclose(got["5"], want, atol=1e-6)
   many = 2.0 * np.tanh(average(observation).distribution.sample(20_000, seed=[1, 2]).numpy())

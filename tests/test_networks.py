@@ -1,6 +1,7 @@
 """Networks against NumPy and TFP."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -40,6 +41,33 @@ def test_policy_returns_a_distribution_and_act_its_log_probability():
     np.tanh(distribution.distribution.mean()),
     rtol=1e-5,
   )
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "silu", "elu", "softplus"])
+def test_policy_in_numpy_is_the_policy(activation):
+  policy = Policy(3, 2, (16, 16), activation, seed=2)
+  policy.normalizer.fit(tf.random.stateless_normal([50, 3], [0, 3], 1.0, 2.0))
+  observation = 5.0 * tf.random.stateless_normal([40, 3], [0, 1])
+  noise = tf.random.stateless_normal([40, 2], [0, 2])
+  action = policy.in_numpy()(observation.numpy(), noise.numpy())
+  np.testing.assert_allclose(action, policy.act(observation, noise)[0], atol=1e-5)
+  one = policy.in_numpy()(observation[0].numpy(), noise[0].numpy())
+  assert one.dtype == np.float32
+  np.testing.assert_allclose(one, action[0], atol=1e-5)
+
+
+def test_policy_in_numpy_keeps_the_weights_it_was_made_with():
+  policy = Policy(3, 2, (16,), seed=2)
+  act = policy.in_numpy()
+  before = act(np.ones(3, np.float32), 0.0)
+  for variable in policy.trainable_variables:
+    variable.value.assign_add(tf.ones_like(variable))
+  np.testing.assert_array_equal(act(np.ones(3, np.float32), 0.0), before)
+
+
+def test_an_activation_that_numpy_does_not_have_is_refused():
+  with pytest.raises(ValueError, match="Policy.activation must be one of relu, .*, not 'mish'"):
+    Policy(3, 2, activation="mish")
 
 
 def test_policy_log_probability_is_a_density():

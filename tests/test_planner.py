@@ -144,7 +144,7 @@ def test_without_iterations_it_is_the_policy(tiny):
   observation = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
   planner = Planner(agent, num_iterations=0)
   got = planner.plan(observation, tf.constant([1, 2]))
-  np.testing.assert_allclose(got, agent.act_average(observation, tf.zeros([5, 1])), atol=1e-6)
+  np.testing.assert_allclose(got, agent.average_policy.in_numpy()(observation, 0.0), atol=1e-6)
 
 
 def test_the_search_starts_with_the_spread_of_the_policy(tiny):
@@ -194,7 +194,7 @@ def test_exported_planner_plans_in_a_fresh_process(tiny, tmp_path):
   assert done.returncode == 0, done.stderr
   got = np.array(json.loads(done.stdout))  # each search has random numbers of its own
   want = 2.0 * np.array([planner.plan(observation, tf.constant([1, i])) for i in range(40)])
-  policy = 2.0 * agent.act_average(observation, tf.zeros([3, 1])).numpy()
+  policy = 2.0 * agent.average_policy.in_numpy()(observation, 0.0)
   error = np.sqrt((got.var(0) + want.var(0)) / 40)
   assert np.all(np.abs(got.mean(0) - want.mean(0)) < 5.0 * error + 0.02)
   assert np.any(np.abs(policy - want.mean(0)) > 10.0 * error + 0.04) and np.any(got[0] != got[1])

@@ -48,9 +48,9 @@ class Environment:
 
   def step(self, action: np.ndarray) -> TimeStep:
     """Takes `action`, [A] in [-1, 1] (clipped to it)."""
-    action = np.clip(action, -1.0, 1.0) * self.action_scale + self.action_shift
+    action = np.minimum(np.maximum(action, -1.0), 1.0) * self.action_scale + self.action_shift
     observation, reward, terminal, truncated, _ = self.env.step(action)
-    if not np.all(np.isfinite(observation)):
+    if not np.isfinite(observation).all():
       raise FloatingPointError(f"The environment returned {observation} after action {action}.")
     return TimeStep(observation.astype(np.float32), float(reward), terminal, truncated)
 
