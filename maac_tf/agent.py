@@ -25,7 +25,7 @@ class UpdateNoise(NamedTuple):
   model_indices: tf.Tensor  # and of D_model
   policy: PolicyNoise
   target: PolicyNoise | SteveNoise | None  # what the targets imagine beyond the policy's rollout
-  target_critics: tf.Tensor  # which of the target critics
+  target_critics: tf.Tensor | None  # which of the target critics; None: all
 
 
 def _reset(optimizer):
@@ -299,7 +299,11 @@ class Maac(tf.Module):
       ),
       policy=policy_noise(self.horizon, *policy_sizes, p),
       target=target,
-      target_critics=permutations([self.critic.num_critics], c)[: self.critics_per_target],
+      target_critics=(
+        permutations([self.critic.num_critics], c)[: self.critics_per_target]
+        if self.critics_per_target < self.critic.num_critics
+        else None
+      ),
     )
 
   def update(self, noise: UpdateNoise):
@@ -376,7 +380,7 @@ class Maac(tf.Module):
     """What the critics learn: (observation, action, targets, diagnostics)."""
 
     def target_values(observation, action):
-      values = tf.gather(self.target_critic(observation, action), noise.target_critics)
+      values = self.target_critic(observation, action, noise.target_critics)
       if self.value_range:
         values = tf.clip_by_value(values, *self.value_range.bounds())
       return values

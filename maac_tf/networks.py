@@ -67,8 +67,12 @@ class EnsembleDense(keras.layers.Layer):
     )
     self.bias = self.add_weight(shape=(self.members, 1, self.units), initializer="zeros")
 
-  def call(self, x):
-    return self.activation(tf.matmul(x, self.kernel) + self.bias)
+  def call(self, x, which=None):
+    """`which` [n] int: of these members only, [n, N, in] -> [n, N, units]."""
+    kernel, bias = self.kernel, self.bias
+    if which is not None:
+      kernel, bias = tf.gather(kernel, which), tf.gather(bias, which)
+    return self.activation(tf.matmul(x, kernel) + bias)
 
 
 class Normalizer(keras.layers.Layer):
@@ -234,12 +238,17 @@ class Critic(keras.Model):
     self.scale = self.add_weight(shape=(), initializer="ones", trainable=False)  # of the output
     self.built = True
 
-  def call(self, observation, action):
-    """Observations [..., S] and actions [..., A] in [-1, 1] to values [Q, ...]."""
+  def call(self, observation, action, which=None):
+    """Values [Q, ...] of observations [..., S] and actions [..., A] in [-1, 1].
+
+    With `which`, [n] int, the values [n, ...] of these critics; the others are not computed.
+    """
     x = tf.concat([self.normalizer(observation), action], -1)
-    flat = tf.reshape(x, [1, -1, x.shape[-1]])
-    values = self._mlp(tf.repeat(flat, self.num_critics, 0))
-    values = tf.reshape(values, tf.concat([[self.num_critics], tf.shape(x)[:-1]], 0))
+    num_critics = self.num_critics if which is None else which.shape[0]
+    values = tf.repeat(tf.reshape(x, [1, -1, x.shape[-1]]), num_critics, 0)
+    for layer in self._mlp.layers:
+      values = layer(values, which) if isinstance(layer, EnsembleDense) else layer(values)
+    values = tf.reshape(values, tf.concat([[num_critics], tf.shape(x)[:-1]], 0))
     return self.scale * values
 
 

@@ -43,6 +43,14 @@ def test_policy_returns_a_distribution_and_act_its_log_probability():
   )
 
 
+def test_some_of_the_critics_are_those_of_all():
+  critic = Critic(3, 2, 5, (8, 8), layer_norm=True, seed=1)
+  observation = tf.random.stateless_normal([4, 6, 3], [0, 1])
+  action = tf.random.stateless_uniform([4, 6, 2], [0, 2], -1.0, 1.0)
+  some = critic(observation, action, tf.constant([3, 1]))
+  np.testing.assert_allclose(some, tf.gather(critic(observation, action), [3, 1]), atol=1e-6)
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh", "silu", "elu", "softplus"])
 def test_policy_in_numpy_is_the_policy(activation):
   policy = Policy(3, 2, (16, 16), activation, seed=2)
