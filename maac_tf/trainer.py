@@ -34,6 +34,7 @@ class Trainer(tf.Module):
     seed: int = 0,
     *,
     random_steps: int = 5_000,
+    episode_steps: int | None = None,
     initial_updates: int = 0,
     steps_per_iteration: int = 1_000,
     updates_per_step: float = 4,
@@ -49,6 +50,8 @@ class Trainer(tf.Module):
       task: what to learn.
       seed: of everything random.
       random_steps: uniformly random actions before the first fit.
+      episode_steps: where an episode of training is cut off, as by a time limit; None: at that of
+        the task. A policy that changes with every step, but starts once in 1,000, forgets how to.
       initial_updates: gradient updates on these, before the policy acts for the first time; rounded
         up to whole iterations, each with its fit and its rounds.
       steps_per_iteration: environment steps an iteration. The longer a policy climbs the same
@@ -77,6 +80,8 @@ class Trainer(tf.Module):
       eval_every=eval_every,
       eval_episodes=eval_episodes,
     )
+    if episode_steps is not None:
+      config.require_integers("Trainer", 1, episode_steps=episode_steps)
     config.require_integers("Trainer", 0, initial_updates=initial_updates)
     config.require_numbers("Trainer", 0, 1e6, updates_per_step=updates_per_step)
     config.require(
@@ -116,7 +121,8 @@ class Trainer(tf.Module):
     # Of the episode under way: the seed of its reset (-1: none yet) and its steps so far.
     self._episode_to_restore = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
     self._episode = None
-    self.random_steps, self.steps_per_iteration = random_steps, steps_per_iteration
+    self.random_steps, self.episode_steps = random_steps, episode_steps
+    self.steps_per_iteration = steps_per_iteration
     self.initial_updates, self.rounds = initial_updates, rounds
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
     self.eval_every, self.eval_episodes = eval_every, eval_episodes
@@ -192,7 +198,7 @@ class Trainer(tf.Module):
       action = act(observation, noise[t])
       step = episode.step(action)
       rows.append((observation, action, step.reward, step.observation, step.terminal))
-      if step.terminal or step.truncated:
+      if step.terminal or step.truncated or episode.steps == self.episode_steps:
         returns.append(episode.total_reward)
         episode = self._new_episode()
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))

@@ -89,6 +89,7 @@ def test_variants_change_what_was_shipped(file):
 PAPER_SETTING = {
   "Trainer.initial_updates": "0",
   "Trainer.random_steps": "5000",
+  "Trainer.episode_steps": "None",
   "Trainer.steps_per_iteration": "1000",
   "Trainer.rounds": "4",
   "Trainer.rollout_starts": "100000",
@@ -266,6 +267,16 @@ def test_an_episode_goes_on_over_iterations(tiny):
   np.testing.assert_allclose(returns[2], np.sum(stored.reward[200:400]), rtol=1e-5)
 
 
+def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
+  trainer = Trainer(make_task("pendulum"), episode_steps=80)
+  trainer.collect(200)
+  stored = _collected(trainer, 200)
+  follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
+  assert np.flatnonzero(~follows).tolist() == [79, 159]
+  assert not np.any(stored.terminal)
+  assert trainer.evaluate()["eval/length"] == 200
+
+
 @pytest.mark.parametrize("task", ["pendulum", "hopper_v5"])
 def test_a_restored_run_goes_on_with_its_episode(tiny, tmp_path, task):
   trainer, restored = Trainer(make_task(task)), Trainer(make_task(task), seed=1)
@@ -310,6 +321,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
     ({"random_steps": 0}, "random_steps must be an integer of 32 or more, not 0"),
     ({"rollout_schedule": (5, 1, 0, 1)}, "rollout_schedule must be"),
     ({"rollout_schedule": (1, 2)}, "rollout_schedule must be four integers"),
+    ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, not 0"),
     ({"updates_per_step": 0}, "makes no update in a round"),
     ({"random_steps": 5_000}, r"env_capacity \(2000\) must hold"),
   ],
