@@ -1,3 +1,9 @@
 """Model-Augmented Actor-Critic in TensorFlow 2 / Keras."""
 
-from maac_tf import _quiet_import  # noqa: F401  (first: it imports TensorFlow without its chatter)
+import os
+
+# NumPy acts for a few robots at a time: on two threads, its products take six times as long, and
+# end in other last bits. It reads this when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from maac_tf import _quiet_import  # noqa: E402, F401  (imports TensorFlow without its chatter)

@@ -1,4 +1,4 @@
-"""MAAC's variables, optimizers and compiled functions: act, fit, imagine, train."""
+"""MAAC's variables, optimizers and compiled functions: fit, imagine, train."""
 
 from typing import NamedTuple
 

@@ -275,7 +275,6 @@ def _act_row(setting, trainer):
 
     return call
 
-  trainer.collect(10)
   env.step, env.reset = timed(env.step), timed(env.reset)
   start = time.perf_counter()
   trainer.collect(steps)

@@ -50,8 +50,9 @@ class Trainer(tf.Module):
       task: what to learn.
       seed: of everything random.
       random_steps: uniformly random actions before the first fit.
-      episode_steps: where an episode of training is cut off, as by a time limit; None: at that of
-        the task. A policy that changes with every step, but starts once in 1,000, forgets how to.
+      episode_steps: where an episode of training is cut off, the random ones too, as by a time
+        limit; None: at that of the task. A policy that is updated 1,000 times between two starts
+        forgets how to start.
       initial_updates: gradient updates on these, before the policy acts for the first time; rounded
         up to whole iterations, each with its fit and its rounds.
       steps_per_iteration: environment steps an iteration. The longer a policy climbs the same
@@ -119,9 +120,9 @@ class Trainer(tf.Module):
     self.best = tf.Variable([np.nan] * len(_BEST), dtype=tf.float64, trainable=False)
     self.best_is_now = False  # whether the last iteration's
     # Of the episode under way: the seed of its reset (-1: none yet) and its steps so far.
-    self._episode_to_restore = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
-    self._episode = None
-    self.random_steps, self.episode_steps = random_steps, episode_steps
+    self._episode = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
+    self._running_episode = None
+    self.random_steps, self.episode_steps = random_steps, episode_steps or math.inf
     self.steps_per_iteration = steps_per_iteration
     self.initial_updates, self.rounds = initial_updates, rounds
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
@@ -192,20 +193,20 @@ class Trainer(tf.Module):
       noise = tf.random.stateless_normal(shape, self._next_seed()).numpy()
     rows, returns = [], []
     act = (lambda _, action: action) if random else self.agent.policy.in_numpy()
-    episode = self._episode or self._restored_episode()
+    episode = self._running_episode or self._restored_episode()
     for t in range(steps):
       observation = episode.observation
       action = act(observation, noise[t])
       step = episode.step(action)
       rows.append((observation, action, step.reward, step.observation, step.terminal))
-      if step.terminal or step.truncated or episode.steps == self.episode_steps:
+      if step.terminal or step.truncated or episode.steps >= self.episode_steps:
         returns.append(episode.total_reward)
         episode = self._new_episode()
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
     self.agent.env_buffer.add(Transition(*map(tf.constant, columns)))
     self.env_steps.assign_add(steps)
-    self._episode = episode
-    self._episode_to_restore.assign([episode.seed, episode.steps])
+    self._running_episode = episode
+    self._episode.assign([episode.seed, episode.steps])
     return {"collect/return": float(np.mean(returns)) if returns else None}
 
   def _new_episode(self):
@@ -214,7 +215,7 @@ class Trainer(tf.Module):
 
   def _restored_episode(self):
     """No checkpoint holds a simulator: the episode under way is played again from D_env."""
-    seed, steps = map(int, self._episode_to_restore.numpy())
+    seed, steps = map(int, self._episode.numpy())
     buffer = self.agent.env_buffer
     if seed < 0 or steps > buffer.capacity:  # at the start of a run; or its first steps are lost
       return self._new_episode()
@@ -309,7 +310,7 @@ class Trainer(tf.Module):
 
 
 class _Episode:
-  """Under way in an environment."""
+  """An episode under way: where it is, and what it has come to."""
 
   def __init__(self, environment, seed):
     self._environment, self.seed = environment, seed

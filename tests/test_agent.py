@@ -55,6 +55,8 @@ def _values(variables):
   ids=["steve", "h0", "td", "shipped", "shipped_h0"],
 )
 def test_xla_and_plain_updates_agree(tiny, settings):
+  if "critics_per_target" in settings:
+    gin.parse_config("Critic.num_critics = 3")
   plain, xla = _agent(**settings), _agent(**settings, jit_compile=True)
   noise = plain.draw(SEED)
   for _ in range(2):
@@ -266,8 +268,8 @@ def test_normalised_networks_are_the_plain_ones_on_normalised_observations(tiny)
 
 
 def test_draws_are_fresh_and_reproducible(tiny):
-  gin.parse_config("Critic.num_critics = 3")
-  agent = _agent(critics_per_target=2)
+  gin.parse_config("Critic.num_critics = 8")
+  agent = _agent(critics_per_target=4)
   first, again, other = (agent.draw(tf.random.fold_in(SEED, i)) for i in (0, 0, 1))
   for a, b, c in zip(*map(tf.nest.flatten, (first, again, other)), strict=True):
     np.testing.assert_array_equal(a, b)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maac_tf.networks import Critic, Dynamics, EnsembleDense, Policy, soft_clip
+from maac_tf.networks import NUMPY_ACTIVATIONS, Critic, Dynamics, EnsembleDense, Policy, soft_clip
 from maac_tf.objectives import Transition
 
 
@@ -51,7 +51,7 @@ def test_some_of_the_critics_are_those_of_all():
   np.testing.assert_allclose(some, tf.gather(critic(observation, action), [3, 1]), atol=1e-6)
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "silu", "elu", "softplus"])
+@pytest.mark.parametrize("activation", NUMPY_ACTIVATIONS)
 def test_policy_in_numpy_is_the_policy(activation):
   policy = Policy(3, 2, (16, 16), activation, seed=2)
   policy.normalizer.fit(tf.random.stateless_normal([50, 3], [0, 3], 1.0, 2.0))

@@ -277,9 +277,12 @@ def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
   assert trainer.evaluate()["eval/length"] == 200
 
 
-@pytest.mark.parametrize("task", ["pendulum", "hopper_v5"])
-def test_a_restored_run_goes_on_with_its_episode(tiny, tmp_path, task):
-  trainer, restored = Trainer(make_task(task)), Trainer(make_task(task), seed=1)
+@pytest.mark.parametrize(
+  ("task", "episode_steps"),
+  [("pendulum", None), ("pendulum", 65), ("pendulum", 50), ("hopper_v5", None)],  # 130 is 2 * 65
+)
+def test_a_restored_run_goes_on_with_its_episode(tiny, tmp_path, task, episode_steps):
+  trainer, restored = (Trainer(make_task(task), i, episode_steps=episode_steps) for i in (0, 1))
   trainer.collect(130, random=True)
   path = tf.train.Checkpoint(trainer=trainer).write(str(tmp_path / "checkpoint"))
   tf.train.Checkpoint(trainer=restored).restore(path)
