@@ -134,7 +134,7 @@ def _settings():
       bindings, name = [variant], variant.replace(" ", "").replace("/", "_")
     elif variant:
       folder = os.path.basename(os.path.dirname(os.path.abspath(variant)))
-      prefix = f"{folder}_" if folder == "without" else ""
+      prefix = "without_" if folder == "without" else ""
       files, name = [*files, variant], prefix + _stem(variant)
     if name in [s.name for s in settings]:
       raise config.ConfigError(f"Two variants have the name {name!r}: leave out or rename one.")

@@ -184,7 +184,7 @@ class Trainer(tf.Module):
     """Line 3: `steps` steps of the real environment into D_env; its episode goes on.
 
     Returns:
-      The mean return of the episodes that ended, None where none did.
+      The mean return of the episodes that ended or were cut off, None where none did.
     """
     shape = [steps, self.agent.action_size]
     if random:
