@@ -12,7 +12,7 @@ from maac_tf.config import require, require_integers, require_numbers
 from maac_tf.dynamics_fit import DynamicsFit
 from maac_tf.envs import Environment, Task
 from maac_tf.networks import Critic, Dynamics, Policy
-from maac_tf.noise import permutations, policy_noise, rollout_noise, steve_noise
+from maac_tf.noise import normals, permutations, policy_noise, rollout_noise, steve_noise
 from maac_tf.objectives import PolicyNoise, SteveNoise, Transition
 from maac_tf.replay import ReplayBuffer
 from maac_tf.value_range import ValueRange
@@ -185,7 +185,7 @@ class Maac(tf.Module):
     if self.imagines:
       self.model_buffer = ReplayBuffer(model_capacity, *sizes)
     agent_settings.check_combination(self)
-    self.noise_sizes = sizes[1], self.dynamics.outcome_size if self.dynamics else 0
+    self.noise_of = sizes[1], self.dynamics.draw_noise if self.dynamics else normals(0)
 
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
     self._policy_optimizer = keras.optimizers.Adam(policy_learning_rate)
@@ -259,7 +259,7 @@ class Maac(tf.Module):
     observation = self.env_buffer.gather(starts[0]).observation
     terminated = 0.0
     for t in tf.range(rollout_length):
-      noise = rollout_noise(1, num_starts, *self.noise_sizes, seeds[t + 1])
+      noise = rollout_noise(1, num_starts, *self.noise_of, seeds[t + 1])
       trajectory = imagine.rollout(self.policy.act, self.steps.random_member, observation, noise)
       terminal = trajectory.terminal[0]
       next_observation = trajectory.observation[1]
@@ -282,13 +282,13 @@ class Maac(tf.Module):
     e, d, p, t, c = tf.unstack(tf.random.split(seed, 5))
     num_model = self.batch_size - self.num_real
     trajectories = self.batch_size * self.num_trajectories
-    policy_sizes = trajectories, self.num_final_actions, *self.noise_sizes
+    policy_sizes = trajectories, self.num_final_actions, *self.noise_of
     if self.shared_rollout:  # with H = 0, one step beyond the policy's rollout
       target = None if self.horizon else policy_noise(1, *policy_sizes, t)
     else:
       ensemble_size = self.dynamics.ensemble_size if self.dynamics else 1
       num_members = min(self.models_per_target, ensemble_size)
-      sizes = self.batch_size, num_members, ensemble_size, *self.noise_sizes
+      sizes = self.batch_size, num_members, ensemble_size, *self.noise_of
       target = steve_noise(self.critic_horizon, *sizes, t)
     return UpdateNoise(
       env_indices=self.env_buffer.random_indices([self.num_real], e),

@@ -90,9 +90,9 @@ class DynamicsFit(tf.Module):
     if max_batches is not None:
       require_integers("DynamicsFit", 1, max_batches=max_batches)
     require(
-      validation_fraction > 0 or not dynamics.constant_noise,
-      "DynamicsFit.validation_fraction must be above 0: with Dynamics.constant_noise the models' "
-      "noise is that of their errors on validation data.",
+      validation_fraction > 0 or not (dynamics.constant_noise or dynamics.empirical_errors),
+      "DynamicsFit.validation_fraction must be above 0: with Dynamics.constant_noise and with "
+      "Dynamics.empirical_errors the models' noise is of their errors on validation data.",
     )
     self._variance_weighting = variance_weighting
     self._dynamics, self._buffer = dynamics, buffer
@@ -195,6 +195,10 @@ class DynamicsFit(tf.Module):
       epoch += 1
     for kept, variable in zip(self._kept, self._fitted, strict=True):
       variable.assign(kept)
+    if self._dynamics.empirical_errors:
+      newest = tf.range(self._dynamics.empirical_errors) % num_validation[:, tf.newaxis]
+      rows = tf.gather(order, size - 1 - newest, batch_dims=1)
+      self._dynamics.set_errors(self._buffer.gather(rows))
     return {
       "validation_loss": tf.reduce_mean(kept_loss),
       "train_loss": train_loss,

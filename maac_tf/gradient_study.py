@@ -15,7 +15,7 @@ from maac_tf.dynamics_fit import DynamicsFit
 from maac_tf.envs import make_task
 from maac_tf.envs.double_integrator import DT
 from maac_tf.networks import Critic, Dynamics
-from maac_tf.noise import rollout_noise
+from maac_tf.noise import normals, rollout_noise
 from maac_tf.replay import ReplayBuffer
 
 GAIN = np.array([[-1.0, -1.0]])  # K
@@ -234,7 +234,7 @@ def study(seed: int, horizon: int, num_transitions: int) -> Study:
 
 def float64_noise(horizon, num_trajectories, seed):
   """For `Learned.step`: members and normals of a rollout."""
-  noise = rollout_noise(horizon, num_trajectories, 1, 2, tf.constant([seed, 1]))
+  noise = rollout_noise(horizon, num_trajectories, 1, normals(2), tf.constant([seed, 1]))
   return tf.nest.map_structure(
     lambda x: tf.cast(x, tf.float64) if x.dtype.is_floating else x, noise
   )

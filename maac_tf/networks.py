@@ -273,6 +273,7 @@ class Dynamics(keras.Model):
     activation: str = "swish",
     layer_norm: bool = False,
     constant_noise: bool = False,
+    empirical_errors: int = 0,
     seed: int = 0,
     dtype: str = "float32",
   ):
@@ -285,8 +286,13 @@ class Dynamics(keras.Model):
       constant_noise: one variance for each output and member, of the errors on validation data (see
         `set_noise`), instead of one that depends on state and action: no row can be explained away
         as noise.
+      empirical_errors: how many of its newest validation errors a member keeps (see `set_errors`),
+        for imagined steps to take their noise from, all outputs of a row together. Where a foot
+        strikes, many outputs err at once and far more than usual; independent normals of the same
+        variance never throw an imagined robot over. 0: normals.
     """
     require_integers("Dynamics", 1, ensemble_size=ensemble_size)
+    require_integers("Dynamics", 0, empirical_errors=empirical_errors)
     super().__init__(dtype=dtype)
     self.ensemble_size, self.predicts_reward = ensemble_size, predicts_reward
     self.observation_size = observation_size
@@ -305,6 +311,11 @@ class Dynamics(keras.Model):
     else:
       self.min_log_var = weight("min_log_var", -10.0)
       self.max_log_var = weight("max_log_var", 0.5)
+    self.empirical_errors = empirical_errors
+    if empirical_errors:
+      normals = keras.initializers.RandomNormal(stddev=1.0, seed=seed)  # before the first fit
+      shape = (ensemble_size * empirical_errors, outputs)
+      self.errors = self.add_weight(shape=shape, initializer=normals, trainable=False)
     self.input_normalizer = _normalizer(inputs, dtype)
     self.target_normalizer = _normalizer(outputs, dtype)
     self.built = True
@@ -334,6 +345,23 @@ class Dynamics(keras.Model):
     variance = tf.reduce_mean(tf.square(error / self.target_normalizer.scale), 1, keepdims=True)
     self.log_var.assign(tf.math.log(variance + 1e-8))
 
+  def set_errors(self, transition):
+    """Keeps the errors of the means on [E, `empirical_errors`, ...] transitions, in predicted
+    standard deviations.
+
+    On rows that the members were not trained on: a residual bootstrap (Efron 1979).
+    """
+    gaussian = self(transition.observation, transition.action)
+    errors = (self.outcome(transition) - gaussian.mean()) / gaussian.stddev()
+    self.errors.assign(tf.reshape(errors, self.errors.shape))
+
+  def draw_noise(self, shape, seed):
+    """What `sample` takes as noise, [*shape, O]: rows of the errors kept, or standard normals."""
+    if not self.empirical_errors:
+      return tf.random.stateless_normal([*shape, self.outcome_size], seed)
+    rows = tf.random.stateless_uniform(shape, seed, 0, self.errors.shape[0], tf.int32)
+    return tf.gather(self.errors, rows)
+
   def call(self, observation, action) -> tfd.Distribution:
     """One batch for every member: [E, N, S] and [E, N, A] to a distribution over [E, N, O].
 
@@ -350,6 +378,6 @@ class Dynamics(keras.Model):
     return tfd.Independent(tfd.Normal(mean, scale * tf.exp(0.5 * log_var)), 1)
 
   def sample(self, observation, action, noise):
-    """The outcomes [E, N, O] that standard-normal `noise` [E, N, O] selects."""
+    """The outcomes [E, N, O] that `noise` [E, N, O], as of `draw_noise`, selects."""
     gaussian = self(observation, action)
     return gaussian.mean() + gaussian.stddev() * noise

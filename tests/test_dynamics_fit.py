@@ -198,6 +198,26 @@ def test_a_share_of_a_bootstrap_is_of_the_newest():
   assert np.mean(bag[~is_new] < 300) == pytest.approx(300 / 1_900, abs=0.04)
 
 
+def test_the_errors_kept_are_those_of_the_newest_validation_rows():
+  """Also where the ring has been written round; as often as there are, where they are few."""
+  network = {"constant_noise": True, "empirical_errors": 30}
+  dynamics, buffer, fit = _fit(600, network, max_epochs=1)
+  buffer.add(_data(300, 1)[0])  # a capacity of 700: slots 0..199 are the newest
+  fit.fit(tf.constant([1, 2]))
+  slots = [*range(199, -1, -1), *range(699, 199, -1)]  # from the newest
+  errors = np.reshape(dynamics.errors, [4, 30, 2])
+  for member, validation in enumerate(fit._is_validation.numpy()):
+    rows = buffer.gather(tf.constant([slot for slot in slots if validation[slot]][:30]))
+    gaussian = dynamics(*(tf.stack([x] * 4) for x in (rows.observation, rows.action)))
+    want = ((rows.next_observation - gaussian.mean()) / gaussian.stddev())[member]
+    np.testing.assert_allclose(errors[member], want, rtol=1e-4, atol=1e-4)
+  few = _fit(100, network, max_epochs=1, validation_fraction=0.05)
+  few[2].fit(tf.constant([1, 2]))
+  kept = np.reshape(few[0].errors, [4, 30, 2])[0]
+  count = np.sum(few[2]._is_validation[0, :100])
+  np.testing.assert_array_equal(kept[count : 2 * count], kept[:count])
+
+
 def test_without_patience_a_fit_ends_as_it_is_then():
   """The same fit as with patience, which keeps the best epoch; here a step makes it worse."""
   losses = []

@@ -153,3 +153,31 @@ def test_constant_noise_is_of_the_errors_and_the_same_everywhere():
   error = gaussian.mean() - rows.next_observation
   want = np.sqrt(np.mean(np.square(error), 1, keepdims=True)) * np.ones([3, 50, 2])
   np.testing.assert_allclose(gaussian.stddev(), want, rtol=1e-4)
+
+
+def test_empirical_noise_is_of_the_errors_row_by_row():
+  """Each imagined error is one that a member made, all outputs of it in the same row."""
+  rng = np.random.default_rng(0)
+  columns = [rng.standard_cauchy((3, 50, *size)) for size in ((2,), (1,), (), (2,), ())]
+  rows = Transition(*(tf.constant(c, tf.float32) for c in columns))
+  kwargs = {"constant_noise": True, "empirical_errors": 50}
+  dynamics = Dynamics(2, 1, True, ensemble_size=3, hidden_units=(8,), **kwargs)
+  dynamics.set_normalizer(Transition(*(x[0] for x in rows)))
+  dynamics.set_noise(rows)
+  dynamics.set_errors(rows)
+  gaussian = dynamics(rows.observation, rows.action)
+  errors = tf.reshape((dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev(), [150, 3])
+  noise = dynamics.draw_noise([4, 3, 500], tf.constant([1, 2]))
+  distance = np.abs(noise[..., np.newaxis, :] - errors).max(-1)  # to each of the 150
+  assert distance.min(-1).max() == 0.0
+  counts = np.bincount(distance.argmin(-1).ravel(), minlength=150)
+  assert counts.min() > 10 and counts.max() < 80  # 40 of each
+  imagined = dynamics.sample(rows.observation, rows.action, tf.reshape(errors, [3, 50, 3]))
+  np.testing.assert_allclose(imagined, dynamics.outcome(rows), rtol=1e-3, atol=1e-3)
+
+
+def test_without_empirical_errors_noise_is_normal():
+  noise = Dynamics(2, 1).draw_noise([200, 50], tf.constant([1, 2])).numpy()
+  assert noise.shape == (200, 50, 2)
+  np.testing.assert_allclose([noise.mean(), noise.std()], [0, 1], atol=0.03)
+  assert np.mean(noise[..., 0] * noise[..., 1]) == pytest.approx(0, abs=0.05)

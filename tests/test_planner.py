@@ -14,6 +14,7 @@ import tensorflow as tf
 from maac_tf import experiment
 from maac_tf.agent import Maac
 from maac_tf.envs import make_task
+from maac_tf.noise import normals
 from maac_tf.planner import Planner
 from maac_tf.saved_model import save_planner
 from tests.conftest import TINY
@@ -43,7 +44,7 @@ def _linear_quadratic_agent(act, judge=lambda after, reward: (after, reward, aft
     value=lambda observation, action: (
       -tf.reduce_sum(observation * tf.linalg.matvec(tf.constant(Q, tf.float32), observation), -1)
     ),
-    noise_sizes=(1, 2),
+    noise_of=(1, normals(2)),
     action_size=1,
     discount=DISCOUNT,
   )

@@ -120,6 +120,7 @@ PAPER_SETTING = {
   "Dynamics.activation": "'swish'",
   "Dynamics.layer_norm": "False",
   "Dynamics.constant_noise": "False",
+  "Dynamics.empirical_errors": "0",
   "DynamicsFit.learning_rate": "0.001",
   "DynamicsFit.max_epochs": "200",
   "DynamicsFit.max_batches": "None",
