@@ -116,8 +116,13 @@ def without_effect(overridden: set[str], unused: dict[str, str]) -> dict[str, st
   return found
 
 
-def differences(saved: str, current: str) -> list[str]:
-  """Bindings that differ between two operative configs, as diff lines; MAY_CHANGE excepted."""
+def differences(saved: str, current: str, bound: str) -> list[str]:
+  """Bindings that differ between two operative configs, as diff lines.
+
+  But for MAY_CHANGE, and for parameters that the saved one does not know and `bound`, the current
+  config as it was asked for, does not set: a run of an earlier version goes on, as their defaults
+  leave everything as it was.
+  """
 
   def bindings(text):
     text = re.sub(r"\s*\\?\n[ \t]+", " ", text)  # gin indents the lines that continue a binding
@@ -127,5 +132,10 @@ def differences(saved: str, current: str) -> list[str]:
       if " = " in line and line[0] != "#" and line.split(" = ")[0] not in MAY_CHANGE
     )
 
-  delta = difflib.ndiff(bindings(saved), bindings(current))
+  def names(text):
+    return {line.split(" = ")[0] for line in bindings(text)}
+
+  new = names(current) - names(saved) - names(bound)
+  current = [line for line in bindings(current) if line.split(" = ")[0] not in new]
+  delta = difflib.ndiff(bindings(saved), current)
   return [line for line in delta if line[0] in "+-"]
