@@ -185,7 +185,8 @@ class Maac(tf.Module):
     if self.imagines:
       self.model_buffer = ReplayBuffer(model_capacity, *sizes)
     agent_settings.check_combination(self)
-    self.noise_of = sizes[1], self.dynamics.draw_noise if self.dynamics else normals(0)
+    # Of `rollout_noise`: the size of an action, and how the models' noise is drawn.
+    self.noise_arguments = sizes[1], self.dynamics.draw_noise if self.dynamics else normals(0)
 
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
     self._policy_optimizer = keras.optimizers.Adam(policy_learning_rate)
@@ -259,7 +260,7 @@ class Maac(tf.Module):
     observation = self.env_buffer.gather(starts[0]).observation
     terminated = 0.0
     for t in tf.range(rollout_length):
-      noise = rollout_noise(1, num_starts, *self.noise_of, seeds[t + 1])
+      noise = rollout_noise(1, num_starts, *self.noise_arguments, seeds[t + 1])
       trajectory = imagine.rollout(self.policy.act, self.steps.random_member, observation, noise)
       terminal = trajectory.terminal[0]
       next_observation = trajectory.observation[1]
@@ -282,13 +283,13 @@ class Maac(tf.Module):
     e, d, p, t, c = tf.unstack(tf.random.split(seed, 5))
     num_model = self.batch_size - self.num_real
     trajectories = self.batch_size * self.num_trajectories
-    policy_sizes = trajectories, self.num_final_actions, *self.noise_of
+    policy_sizes = trajectories, self.num_final_actions, *self.noise_arguments
     if self.shared_rollout:  # with H = 0, one step beyond the policy's rollout
       target = None if self.horizon else policy_noise(1, *policy_sizes, t)
     else:
       ensemble_size = self.dynamics.ensemble_size if self.dynamics else 1
       num_members = min(self.models_per_target, ensemble_size)
-      sizes = self.batch_size, num_members, ensemble_size, *self.noise_of
+      sizes = self.batch_size, num_members, ensemble_size, *self.noise_arguments
       target = steve_noise(self.critic_horizon, *sizes, t)
     return UpdateNoise(
       env_indices=self.env_buffer.random_indices([self.num_real], e),

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import inspect
 import os
 import re
 from collections.abc import Sequence
@@ -116,12 +117,24 @@ def without_effect(overridden: set[str], unused: dict[str, str]) -> dict[str, st
   return found
 
 
-def differences(saved: str, current: str, bound: str) -> list[str]:
-  """Bindings that differ between two operative configs, as diff lines.
+def _is_default(binding):
+  """Whether "owner.parameter = value" gives the parameter its default."""
+  name, value = binding.split(" = ", 1)
+  owner, _, parameter = name.rpartition(".")
+  if not owner:  # a macro
+    return False
+  try:
+    default = inspect.signature(gin.get_configurable(owner)).parameters[parameter].default
+  except (KeyError, ValueError):
+    return False
+  return repr(default) == value
 
-  But for MAY_CHANGE, and for parameters that the saved one does not know and `bound`, the current
-  config as it was asked for, does not set: a run of an earlier version goes on, as their defaults
-  leave everything as it was.
+
+def differences(saved: str, current: str) -> list[str]:
+  """Bindings that differ between two operative configs, as diff lines; MAY_CHANGE excepted.
+
+  A parameter that the saved one does not know is no difference at its default: a run of an earlier
+  version goes on. So the default of a new parameter must leave everything as it was.
   """
 
   def bindings(text):
@@ -132,10 +145,9 @@ def differences(saved: str, current: str, bound: str) -> list[str]:
       if " = " in line and line[0] != "#" and line.split(" = ")[0] not in MAY_CHANGE
     )
 
-  def names(text):
-    return {line.split(" = ")[0] for line in bindings(text)}
-
-  new = names(current) - names(saved) - names(bound)
-  current = [line for line in bindings(current) if line.split(" = ")[0] not in new]
+  known = {line.split(" = ")[0] for line in bindings(saved)}
+  current = [
+    line for line in bindings(current) if line.split(" = ")[0] in known or not _is_default(line)
+  ]
   delta = difflib.ndiff(bindings(saved), current)
   return [line for line in delta if line[0] in "+-"]

@@ -136,7 +136,7 @@ def values(agent: Maac, episodes, horizon=100, num_states=512) -> Values | None:
   q = agent.value(observation, action).numpy()
   if not agent.dynamics:
     return Values(q, None, real[chosen])
-  noise = policy_noise(horizon, count, 1, *agent.noise_of, tf.constant([0, 1]))
+  noise = policy_noise(horizon, count, 1, *agent.noise_arguments, tf.constant([0, 1]))
   first = action, states.log_prob
   path = objectives.imagine_path(
     agent.policy.act, agent.steps.random_member, observation, noise, first

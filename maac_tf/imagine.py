@@ -119,7 +119,7 @@ class ModelSteps:
     self._scale, self._shift = environment.action_scale, environment.action_shift
 
   def random_member(self, observation, action, noise):
-    """f_U: each of [N, ...] trajectories by a random member; noise: (normal, permutation)."""
+    """f_U: each of [N, ...] trajectories by a random member; noise: (of the model, permutation)."""
     sizes = self._dynamics.sample, self._dynamics.ensemble_size
     return self._judge(observation, action, random_member(*sizes, observation, action, *noise))
 

@@ -286,10 +286,11 @@ class Dynamics(keras.Model):
       constant_noise: one variance for each output and member, of the errors on validation data (see
         `set_noise`), instead of one that depends on state and action: no row can be explained away
         as noise.
-      empirical_errors: how many of its newest validation errors a member keeps (see `set_errors`),
+      empirical_errors: how many of its newest validation errors a member keeps (see `set_errors`)
         for imagined steps to take their noise from, all outputs of a row together. Where a foot
         strikes, many outputs err at once and far more than usual; independent normals of the same
-        variance never throw an imagined robot over. 0: normals.
+        variance throw an imagined half-cheetah or ant over far less often than the world does. 0:
+        normals.
     """
     require_integers("Dynamics", 1, ensemble_size=ensemble_size)
     require_integers("Dynamics", 0, empirical_errors=empirical_errors)
@@ -346,19 +347,20 @@ class Dynamics(keras.Model):
     self.log_var.assign(tf.math.log(variance + 1e-8))
 
   def set_errors(self, transition):
-    """Keeps the errors of the means on [E, `empirical_errors`, ...] transitions, in predicted
-    standard deviations.
+    """Keeps the errors of the means on [E, `empirical_errors`, ...] transitions.
 
-    On rows that the members were not trained on: a residual bootstrap (Efron 1979).
+    In units of the standard deviations that their member predicts. Drawn from rows that it was not
+    trained on, this is a residual bootstrap (Efron 1979); not centred, so that what the newest rows
+    have in common is imagined, too.
     """
     gaussian = self(transition.observation, transition.action)
     errors = (self.outcome(transition) - gaussian.mean()) / gaussian.stddev()
     self.errors.assign(tf.reshape(errors, self.errors.shape))
 
   def draw_noise(self, shape, seed):
-    """What `sample` takes as noise, [*shape, O]: rows of the errors kept, or standard normals."""
+    """What `sample` takes as noise, [*shape, O]: errors kept, of any member, or normals."""
     if not self.empirical_errors:
-      return tf.random.stateless_normal([*shape, self.outcome_size], seed)
+      return tf.random.stateless_normal([*shape, self.outcome_size], seed, dtype=self.compute_dtype)
     rows = tf.random.stateless_uniform(shape, seed, 0, self.errors.shape[0], tf.int32)
     return tf.gather(self.errors, rows)
 

@@ -13,7 +13,7 @@ _normal = tf.random.stateless_normal
 
 
 def normals(size):
-  """A `draw_model_noise` of this many standard normals, for models of another kind than ours."""
+  """A `draw_model_noise` of this many standard normals."""
   return lambda shape, seed: _normal([*shape, size], seed)
 
 

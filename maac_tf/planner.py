@@ -100,7 +100,7 @@ class Planner(tf.Module):
     """
     agent = self._agent
     starts = tf.repeat(observation, self._num_candidates, 0)
-    noise = rollout_noise(self.horizon, tf.shape(starts)[0], *agent.noise_of, seed)
+    noise = rollout_noise(self.horizon, tf.shape(starts)[0], *agent.noise_arguments, seed)
     act = agent.average_policy.act
     trajectory = imagine.rollout(act, agent.steps.random_member, starts, noise)
     shape = [-1, self._num_candidates, self.horizon, agent.action_size]
@@ -116,7 +116,7 @@ class Planner(tf.Module):
     """
     agent, copies = self._agent, self._num_candidates * self._num_samples
     starts = tf.repeat(observation, copies, 0)
-    noise = rollout_noise(self.horizon, tf.shape(starts)[0], *agent.noise_of, seed)
+    noise = rollout_noise(self.horizon, tf.shape(starts)[0], *agent.noise_arguments, seed)
     actions = tf.repeat(candidates, self._num_samples, 1)
     actions = tf.reshape(actions, [-1, self.horizon, agent.action_size])
     trajectory = imagine.rollout(

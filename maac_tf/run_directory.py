@@ -129,7 +129,7 @@ class RunDirectory:
 
   def _check_config(self, operative):
     with open(self._file("operative_config.gin")) as file:
-      changed = config.differences(file.read(), operative, gin.config_str())
+      changed = config.differences(file.read(), operative)
     if changed:
       raise config.ConfigError(
         f"{self.path!r} holds a run of another config (- its own, + yours):\n"

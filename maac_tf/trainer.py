@@ -82,15 +82,16 @@ class Trainer(tf.Module):
       eval_every=eval_every,
       eval_episodes=eval_episodes,
     )
-    limits = episode_steps if isinstance(episode_steps, (tuple, list)) else (episode_steps,) * 2
-    config.require(
-      episode_steps is None
-      or len(limits) == 2
-      and all(isinstance(n, int) and not isinstance(n, bool) for n in limits)
-      and 1 <= limits[0] <= limits[1],
-      "Trainer.episode_steps must be an integer of 1 or more, or two (least, most), not "
-      f"{episode_steps!r}.",
-    )
+    if isinstance(episode_steps, int):
+      episode_steps = episode_steps, episode_steps
+    if episode_steps is not None:
+      config.require(
+        isinstance(episode_steps, (tuple, list)) and len(episode_steps) == 2,
+        f"Trainer.episode_steps must be an integer or two, (least, most), not {episode_steps!r}.",
+      )
+      least, most = episode_steps
+      config.require_integers("Trainer", 1, episode_steps=least)
+      config.require_integers("Trainer", least, episode_steps=most)
     config.require_integers("Trainer", 0, initial_updates=initial_updates)
     config.require_numbers("Trainer", 0, 1e6, updates_per_step=updates_per_step)
     config.require(
@@ -130,7 +131,7 @@ class Trainer(tf.Module):
     # Of the episode under way: the seed of its reset (-1: none yet) and its steps so far.
     self._episode = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
     self._running_episode = None
-    self.random_steps, self._episode_limits = random_steps, limits
+    self.random_steps, self._episode_limits = random_steps, episode_steps
     self.steps_per_iteration = steps_per_iteration
     self.initial_updates, self.rounds = initial_updates, rounds
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
@@ -222,9 +223,10 @@ class Trainer(tf.Module):
     return self._start_episode(int(seed))
 
   def _start_episode(self, seed):
-    least, most = self._episode_limits
-    drawn = least and np.random.default_rng([seed, 1]).integers(least, most, endpoint=True)
-    return _Episode(self.environment, seed, drawn or math.inf)
+    limit = math.inf
+    if self._episode_limits:
+      limit = np.random.default_rng([seed, 1]).integers(*self._episode_limits, endpoint=True)
+    return _Episode(self.environment, seed, limit)
 
   def _restored_episode(self):
     """No checkpoint holds a simulator: the episode under way is played again from D_env."""

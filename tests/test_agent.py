@@ -277,6 +277,28 @@ def test_draws_are_fresh_and_reproducible(tiny):
       assert not np.array_equal(a, c)
 
 
+@pytest.mark.parametrize("settings", [{}, SHIPPED], ids=["steve", "shipped"])
+def test_all_that_is_imagined_may_have_the_noise_of_past_errors(tiny, settings):
+  gin.parse_config("Dynamics.empirical_errors = 5")
+  agent = _agent(**settings)
+  agent.dynamics.errors.assign(tf.reshape(tf.range(60.0), [20, 3]))
+  noise = agent.draw(SEED)
+  drawn = [noise.policy.rollout.model[0]]
+  drawn += [] if settings else [noise.target.rollout.model]
+  for rows in drawn:
+    first = rows[..., 0].numpy()
+    assert set(first.ravel()) <= set(range(0, 60, 3)) and len(set(first.ravel())) > 10
+    np.testing.assert_array_equal(rows, np.stack([first, first + 1, first + 2], -1))
+  # In D_model: with one and the same error everywhere, outcomes are what the members predict.
+  agent.dynamics.errors.assign(tf.tile([[2.0, -1.0, 0.5]], [20, 1]))
+  agent.fill_model_buffer(400, 1, SEED)
+  stored = agent.model_buffer.newest(400)
+  inputs = (tf.tile(x[tf.newaxis], [4, 1, 1]) for x in (stored.observation, stored.action))
+  error = (stored.next_observation - (gaussian := agent.dynamics(*inputs)).mean()).numpy()
+  distance = np.abs(error / gaussian.stddev() - [2.0, -1.0, 0.5]).max(-1)  # for each member
+  assert distance.min(0).max() < 1e-3
+
+
 def test_sac_builds_no_model(tiny):
   agent = _agent(horizon=0, critic_horizon=0, real_fraction=1.0)
   assert agent.dynamics is None and agent.model_buffer is None

@@ -241,6 +241,12 @@ def test_a_weighting_out_of_range_is_refused():
     _fit(100, variance_weighting=2)
 
 
+@pytest.mark.parametrize("network", [{"constant_noise": True}, {"empirical_errors": 9}])
+def test_noise_of_validation_errors_needs_some(network):
+  with pytest.raises(ValueError, match="validation_fraction must be above 0"):
+    _fit(100, network, validation_fraction=0)
+
+
 def test_validation_fraction_must_leave_something():
   with pytest.raises(ValueError, match="validation_fraction must be a number from 0 to 0.9, not 1"):
     _fit(100, validation_fraction=1)

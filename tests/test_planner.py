@@ -44,7 +44,7 @@ def _linear_quadratic_agent(act, judge=lambda after, reward: (after, reward, aft
     value=lambda observation, action: (
       -tf.reduce_sum(observation * tf.linalg.matvec(tf.constant(Q, tf.float32), observation), -1)
     ),
-    noise_of=(1, normals(2)),
+    noise_arguments=(1, normals(2)),
     action_size=1,
     discount=DISCOUNT,
   )

@@ -279,11 +279,11 @@ def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
 
 
 def test_where_episodes_are_cut_off_may_be_drawn(tiny):
-  trainer = Trainer(make_task("pendulum"), episode_steps=(20, 29))
+  trainer = Trainer(make_task("pendulum"), episode_steps=(20, 24))
   trainer.collect(1_000)
   stored = _collected(trainer, 1_000)
   ends = np.flatnonzero(np.any(stored.next_observation[:-1] != stored.observation[1:], axis=-1))
-  assert set(np.diff(ends)) <= set(range(20, 30)) and len(set(np.diff(ends))) > 6
+  assert set(np.diff(ends)) == {20, 21, 22, 23, 24}
 
 
 @pytest.mark.parametrize(
@@ -336,10 +336,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
     ({"random_steps": 0}, "random_steps must be an integer of 32 or more, not 0"),
     ({"rollout_schedule": (5, 1, 0, 1)}, "rollout_schedule must be"),
     ({"rollout_schedule": (1, 2)}, "rollout_schedule must be four integers"),
-    ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, or .* not 0"),
-    ({"episode_steps": (9, 3)}, "episode_steps must be .* two \\(least, most\\), not \\(9, 3\\)"),
-    ({"episode_steps": (1, 2, 3)}, "episode_steps must be .*not \\(1, 2, 3\\)"),
-    ({"episode_steps": 2.5}, "episode_steps must be .*not 2.5"),
+    ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, not 0"),
+    ({"episode_steps": (9, 3)}, "episode_steps must be an integer of 9 or more, not 3"),
+    ({"episode_steps": (1, 2, 3)}, r"episode_steps must be .*, not \(1, 2, 3\)"),
+    ({"episode_steps": 2.5}, r"episode_steps must be .* \(least, most\), not 2.5"),
     ({"updates_per_step": 0}, "makes no update in a round"),
     ({"random_steps": 5_000}, r"env_capacity \(2000\) must hold"),
   ],
