@@ -34,7 +34,7 @@ class Trainer(tf.Module):
     seed: int = 0,
     *,
     random_steps: int = 5_000,
-    episode_steps: int | tuple[int, int] | None = None,
+    episode_steps: int | None = None,
     initial_updates: int = 0,
     steps_per_iteration: int = 1_000,
     updates_per_step: float = 4,
@@ -51,9 +51,8 @@ class Trainer(tf.Module):
       seed: of everything random.
       random_steps: uniformly random actions before the first fit.
       episode_steps: where an episode of training is cut off, the random ones too, as by a time
-        limit: a number, or (least, most) to draw one for each episode, uniformly; None: at that of
-        the task. A policy that is updated 1,000 times between two starts forgets how to start; one
-        that never sees what comes after some step fails there.
+        limit; None: at that of the task. A policy that is updated 1,000 times between two starts
+        forgets how to start; one that never sees what comes after some step fails there.
       initial_updates: gradient updates on these, before the policy acts for the first time; rounded
         up to whole iterations, each with its fit and its rounds.
       steps_per_iteration: environment steps an iteration. The longer a policy climbs the same
@@ -82,16 +81,8 @@ class Trainer(tf.Module):
       eval_every=eval_every,
       eval_episodes=eval_episodes,
     )
-    if isinstance(episode_steps, int):
-      episode_steps = episode_steps, episode_steps
     if episode_steps is not None:
-      config.require(
-        isinstance(episode_steps, (tuple, list)) and len(episode_steps) == 2,
-        f"Trainer.episode_steps must be an integer or two, (least, most), not {episode_steps!r}.",
-      )
-      least, most = episode_steps
-      config.require_integers("Trainer", 1, episode_steps=least)
-      config.require_integers("Trainer", least, episode_steps=most)
+      config.require_integers("Trainer", 1, episode_steps=episode_steps)
     config.require_integers("Trainer", 0, initial_updates=initial_updates)
     config.require_numbers("Trainer", 0, 1e6, updates_per_step=updates_per_step)
     config.require(
@@ -131,7 +122,7 @@ class Trainer(tf.Module):
     # Of the episode under way: the seed of its reset (-1: none yet) and its steps so far.
     self._episode = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
     self._running_episode = None
-    self.random_steps, self._episode_limits = random_steps, episode_steps
+    self.random_steps, self.episode_steps = random_steps, episode_steps or math.inf
     self.steps_per_iteration = steps_per_iteration
     self.initial_updates, self.rounds = initial_updates, rounds
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
@@ -208,7 +199,7 @@ class Trainer(tf.Module):
       action = act(observation, noise[t])
       step = episode.step(action)
       rows.append((observation, action, step.reward, step.observation, step.terminal))
-      if step.terminal or step.truncated or episode.steps >= episode.limit:
+      if step.terminal or step.truncated or episode.steps >= self.episode_steps:
         returns.append(episode.total_reward)
         episode = self._new_episode()
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
@@ -220,13 +211,7 @@ class Trainer(tf.Module):
 
   def _new_episode(self):
     seed = tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32)
-    return self._start_episode(int(seed))
-
-  def _start_episode(self, seed):
-    limit = math.inf
-    if self._episode_limits:
-      limit = np.random.default_rng([seed, 1]).integers(*self._episode_limits, endpoint=True)
-    return _Episode(self.environment, seed, limit)
+    return _Episode(self.environment, int(seed))
 
   def _restored_episode(self):
     """No checkpoint holds a simulator: the episode under way is played again from D_env."""
@@ -234,7 +219,7 @@ class Trainer(tf.Module):
     buffer = self.agent.env_buffer
     if seed < 0 or steps > buffer.capacity:  # at the start of a run; or its first steps are lost
       return self._new_episode()
-    episode = self._start_episode(seed)
+    episode = _Episode(self.environment, seed)
     for action in buffer.newest(steps).action.numpy():
       episode.step(action)
     return episode
@@ -327,8 +312,8 @@ class Trainer(tf.Module):
 class _Episode:
   """An episode under way: where it is, and what it has come to."""
 
-  def __init__(self, environment, seed, limit):
-    self._environment, self.seed, self.limit = environment, seed, limit
+  def __init__(self, environment, seed):
+    self._environment, self.seed = environment, seed
     self.observation, self.steps, self.total_reward = environment.reset(seed), 0, 0.0
 
   def step(self, action):
