@@ -92,17 +92,23 @@ class Maac(tf.Module):
       policy_value: "min" or "mean" of the critics at s_H. The minimum guards against
         overestimates, but its gradient is of one critic; the mean of several is smoother.
       shared_rollout: the critics learn from the policy's own rollouts, Q(s_0, a_0) from the return
-        of H steps, at no further cost. Without it, from stored steps and STEVE.
+        of H steps: of the actions that the policy takes now, with the target critics' word
+        discounted by γ^H, at no further cost. Without it, from stored steps and STEVE.
       models_per_target: M, the random subset of the ensemble in the STEVE targets.
       critics_per_target: how many target critics, drawn at each update, the minimum in the targets
-        is taken over (Chen et al. 2021); None is all.
+        is taken over (Chen et al. 2021): the more of them, the lower the targets, while all learn
+        and can be averaged. None is all.
       bound_values: scale the critics' outputs to the values that are possible at the rewards seen,
-        and clip the target critics to these.
-      normalize_observations: policy and critics see observations normalised over D_env.
+        so that weights of the usual size can say them, and clip the target critics to these, so
+        that an overestimate cannot feed on itself.
+      normalize_observations: policy and critics see observations normalised over D_env: some
+        velocities are ten times as large as any angle.
       learn_reward: the models predict the reward too, in place of the task's function; always so
         where the task has none.
       batch_size: B, transitions an update.
-      real_fraction: the share of a batch from D_env; the rest is from D_model.
+      real_fraction: the share of a batch from D_env; the rest is from D_model. With long imagined
+        rollouts (`Trainer.rollout_schedule`) and 0 updates start where the policy goes *now*, and
+        the objective is of its own states; D_env holds those of all the policies before.
       discount: γ.
       polyak_decay: of the target critics, 1 - τ. An error of the values of states that lead to each
         other dies out by γ^H every 1 / τ updates.

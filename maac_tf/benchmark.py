@@ -332,7 +332,6 @@ def scaling(files, bindings):
   tf.get_logger().setLevel("ERROR")  # it warns of functions that are traced anew, as these must be
   short = ["Trainer.random_steps = 500", "DynamicsFit.max_epochs = 1"]
   _trainer(files, [*bindings, *short])  # which must be possible; not all of the others are
-  gin.clear_config()
   for parameter, values in SCALING.items():
     for value in values:
       config.load(files, bindings)
@@ -340,15 +339,12 @@ def scaling(files, bindings):
       if parameter == "width":
         names = [f"{network}.hidden_units" for network in ("Policy", "Critic", "Dynamics")]
         changed = [f"{n} = {(value,) * len(gin.query_parameter(n))}" for n in names]
-      gin.clear_config()
       print(f"Measuring {parameter} = {value} ...", file=sys.stderr)
       try:
         trainer, jit_compile = _trainer(files, [*bindings, *changed, *short])
       except config.ConfigError as error:
         print(f"left out: {error}", file=sys.stderr)
         continue
-      finally:
-        gin.clear_config()
       yield _update_row(f"{parameter} = {value}", trainer.agent, jit_compile)
 
 

@@ -127,7 +127,7 @@ def main(argv):
 
 def _settings():
   """The setting and its variants, each tried out: a wrong value ends here, not after hours."""
-  settings = []
+  settings, shipped = [], None
   for variant in [None, *_VARIANT.value]:
     files, bindings, name = list(_GIN_FILE.value), [], "maac"
     if variant and "=" in variant:
@@ -141,12 +141,15 @@ def _settings():
     if name.startswith("train."):
       raise config.ConfigError(f"{name!r} is for --env_steps, --seeds or --gin_file to set.")
     overridden = config.load(files, bindings)
+    values = gin.config_str()
+    if values == shipped:
+      raise config.ConfigError(f"{name!r} changes nothing: every value is what it is without it.")
+    shipped = shipped or values
     with config.user_errors():
       trainer = Trainer(make_task(gin.query_parameter("train.task")))
     unused = config.without_effect(overridden, unused_parameters(trainer.agent))
     for parameter, reason in unused.items() if variant else ():
       raise config.ConfigError(f"{parameter} of {name!r} has no effect: {reason}.")
-    gin.clear_config()
     policy_steps = _ENV_STEPS.value - trainer.random_steps
     if policy_steps < 1:
       raise config.ConfigError(

@@ -5,6 +5,7 @@ import difflib
 import inspect
 import os
 import re
+import sys
 from collections.abc import Sequence
 
 import gin
@@ -70,7 +71,8 @@ def require_numbers(owner: str, least: float, most: float, **values):
 def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
   """Parses gin files, then single bindings, later ones overriding earlier ones.
 
-  A file may include others by their path from its own folder.
+  A file may include others by their path from its own folder. What was loaded before is forgotten.
+  Warns of a file that could as well be left out, such as gin/paper.gin *before* a task file.
 
   Returns:
     The names of the parameters that the single bindings, and the last file after a first, set.
@@ -90,7 +92,12 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
   logging.set_verbosity(logging.FATAL)  # gin logs an error for every folder it looks in vainly
   try:
     with user_errors():
-      gin.parse_config_files_and_bindings(list(gin_files), list(gin_params))
+      for path in _idle(gin_files):
+        print(
+          f"Warning: {path} has no effect: the other files have, or set after it, the same values.",
+          file=sys.stderr,
+        )
+      _parse(gin_files, gin_params)
   finally:
     logging.set_verbosity(verbosity)
   texts = list(gin_params)
@@ -98,6 +105,20 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
     with open(path) as file:
       texts.append(file.read())
   return set(re.findall(r"^\s*(?:\w+\.)*?(\w+(?:\.\w+)?)\s*=", "\n".join(texts), re.MULTILINE))
+
+
+def _parse(gin_files, gin_params=()):
+  gin.clear_config()
+  gin.parse_config_files_and_bindings(list(gin_files), list(gin_params))
+  return gin.config_str()
+
+
+def _idle(gin_files):
+  """Those of several files without which every value would be the same."""
+  if len(gin_files) < 2:
+    return []
+  together = _parse(gin_files)
+  return [f for f in gin_files if _parse([g for g in gin_files if g != f]) == together]
 
 
 def without_effect(overridden: set[str], unused: dict[str, str]) -> dict[str, str]:

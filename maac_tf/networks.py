@@ -224,7 +224,8 @@ class Critic(keras.Model):
     """Makes the weights.
 
     Args:
-      num_critics: Q.
+      num_critics: Q, each of other random weights: their mean errs less than one does, and their
+        minimum seldom too high.
       layer_norm: normalise what the inner layers take (no learned scale). It bounds how steep the
         critics can be, and so what a policy gains from actions that no data supports.
       zero_last_layer: start from values of zero, not from a random function that the first policies
@@ -282,7 +283,8 @@ class Dynamics(keras.Model):
     Args:
       predicts_reward: whether the reward is one of the outputs.
       ensemble_size: E.
-      layer_norm: normalise what the inner layers take (no learned scale).
+      layer_norm: normalise what the inner layers take (no learned scale): errors then grow less
+        from one imagined step to the next.
       constant_noise: one variance for each output and member, of the errors on validation data (see
         `set_noise`), instead of one that depends on state and action: no row can be explained away
         as noise.

@@ -53,16 +53,20 @@ class Trainer(tf.Module):
       episode_steps: where an episode of training is cut off, the random ones too, as by a time
         limit; None: at that of the task. A policy that is updated 1,000 times between two starts
         forgets how to start; one that never sees what comes after some step fails there.
-      initial_updates: gradient updates on these, before the policy acts for the first time; rounded
-        up to whole iterations, each with its fit and its rounds.
+      initial_updates: gradient updates on these, before the policy acts for the first time: the
+        models know enough by then for its first steps to be better than random. Rounded up to
+        whole iterations, each with its fit and its rounds.
       steps_per_iteration: environment steps an iteration. The longer a policy climbs the same
         models between two looks at the world, the further it goes into their errors.
-      updates_per_step: gradient updates for each environment step.
-      rounds: how often an iteration imagines and then updates.
+      updates_per_step: gradient updates for each environment step. More use the same data further,
+        and the same models' errors.
+      rounds: how often an iteration imagines and then updates: with more, D_model follows the
+        policy more closely.
       rollout_starts: states of D_env that a round imagines from; fewer where its rollouts would not
         fit into D_model.
       rollout_schedule: (from, to, first, last): the imagined rollouts' length grows linearly
-        between two iterations.
+        between two iterations. Long ones lead updates to the states of the current policy, short
+        ones keep them near real ones.
       eval_every: environment steps between evaluations.
       eval_episodes: episodes of the deterministic policy in each.
 
