@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from maac_tf import agent_settings, imagine, objectives
-from maac_tf.config import require, require_integers, require_numbers
+from maac_tf.config import require, require_booleans, require_integers, require_numbers
 from maac_tf.dynamics_fit import DynamicsFit
 from maac_tf.envs import Environment, Task
 from maac_tf.networks import Critic, Dynamics, Policy
@@ -138,13 +138,23 @@ class Maac(tf.Module):
       env_capacity=env_capacity,
       model_capacity=model_capacity,
     )
-    require_numbers("Maac", 0, 1, polyak_decay=polyak_decay, policy_decay=policy_decay)
+    require_booleans(
+      "Maac",
+      soft_returns=soft_returns,
+      shared_rollout=shared_rollout,
+      bound_values=bound_values,
+      normalize_observations=normalize_observations,
+      learn_reward=learn_reward,
+      reset_optimizers=reset_optimizers,
+      jit_compile=jit_compile,
+    )
     require_numbers("Maac", 0, 1, real_fraction=real_fraction)
     require(
       policy_value in ("min", "mean"),
       f"Maac.policy_value must be 'min' or 'mean', not {policy_value!r}.",
     )
-    require_numbers("Maac", 0, 0.99999, discount=discount)
+    decays = {"polyak_decay": polyak_decay, "policy_decay": policy_decay}
+    require_numbers("Maac", 0, 0.99999, discount=discount, **decays)
     require_numbers("Maac", 1e-6, 1e6, initial_temperature=initial_temperature)
     require_numbers(
       "Maac",

@@ -118,7 +118,7 @@ def main(argv):
       return 0
     if _OUT.value:
       with config.user_errors():
-        open(_OUT.value, "w").close()  # now, not when all is measured
+        open(_OUT.value, "a").close()  # now, not when all is measured
     for row in _rows():
       rows.append(row)
   except (config.ConfigError, KeyboardInterrupt) as error:

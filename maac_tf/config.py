@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import sys
+import tokenize
 from collections.abc import Sequence
 
 import gin
@@ -22,7 +23,7 @@ class ConfigError(Exception):
 
 _USER_ERRORS = (
   ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
-  ValueError,
+  ValueError, tokenize.TokenError,
 )  # fmt: skip
 
 
@@ -34,7 +35,9 @@ def user_errors():
   except _USER_ERRORS as error:
     if isinstance(error, SyntaxError):
       text = " ".join(f"{error.msg} {error.text or ''}".split())
-      raise ConfigError(f"{text} (names and other text need quotes)") from error
+      raise ConfigError(f"{text} (text needs quotes; it is True and False)") from error
+    if isinstance(error, tokenize.TokenError):
+      raise ConfigError(f"A binding has an open bracket or quote: {error.args[0]}.") from error
     # gin adds lines on where the value came from.
     lines = [line.strip() for line in str(error).strip().splitlines()] or [repr(error)]
     where = [line for line in lines[1:] if line.startswith("In ")]
@@ -58,6 +61,12 @@ def require_integers(owner: str, least: int, **values):
     )
 
 
+def require_booleans(owner: str, **values):
+  """Raises ValueError for a value that is not True or False."""
+  for name, value in values.items():
+    require(isinstance(value, bool), f"{owner}.{name} must be True or False, not {value!r}.")
+
+
 def require_numbers(owner: str, least: float, most: float, **values):
   """Raises ValueError for a value that is not a number in [least, most]."""
   for name, value in values.items():
@@ -72,13 +81,13 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
   """Parses gin files, then single bindings, later ones overriding earlier ones.
 
   A file may include others by their path from its own folder. What was loaded before is forgotten.
-  Warns of a file that could as well be left out, such as gin/paper.gin *before* a task file.
+  Warns of a file that could as well be left out.
 
   Returns:
     The names of the parameters that the single bindings, and the last file after a first, set.
 
   Raises:
-    ConfigError: for a missing file, or a binding that names nothing.
+    ConfigError: for a missing file, a task file after others, or a binding that names nothing.
   """
   for path in gin_files:
     if not os.path.isfile(path):
@@ -87,7 +96,12 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
       nearest = difflib.get_close_matches(os.path.basename(path), files, n=1, cutoff=0)
       hint = f" Did you mean {os.path.join(folder, nearest[0])!r}?" if nearest else ""
       raise ConfigError(f"There is no gin file {path!r}.{hint}")
-    gin.add_config_file_search_path(os.path.dirname(os.path.abspath(path)))
+  later = []
+  for path in gin_files[1:]:
+    with open(path) as file:
+      later.append(file.read())
+    if re.search(r"^include .*\bmaac\.gin", later[-1], re.MULTILINE):
+      raise ConfigError(f"{path} includes maac.gin, which sets everything anew: give it first.")
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.FATAL)  # gin logs an error for every folder it looks in vainly
   try:
@@ -97,19 +111,19 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
           f"Warning: {path} has no effect: the other files have, or set after it, the same values.",
           file=sys.stderr,
         )
-      _parse(gin_files, gin_params)
+      _require_owners(_parse(gin_files, gin_params))
   finally:
     logging.set_verbosity(verbosity)
-  texts = list(gin_params)
-  for path in gin_files[1:][-1:]:
-    with open(path) as file:
-      texts.append(file.read())
+  texts = [*gin_params, *later[-1:]]
   return set(re.findall(r"^\s*(?:\w+\.)*?(\w+(?:\.\w+)?)\s*=", "\n".join(texts), re.MULTILINE))
 
 
 def _parse(gin_files, gin_params=()):
   gin.clear_config()
-  gin.parse_config_files_and_bindings(list(gin_files), list(gin_params))
+  for path in gin_files:
+    with contextlib.chdir(os.path.dirname(path) or "."):  # where gin looks for what it includes
+      gin.parse_config_file(os.path.basename(path))
+  gin.parse_config(list(gin_params))
   return gin.config_str()
 
 
@@ -119,6 +133,18 @@ def _idle(gin_files):
     return []
   together = _parse(gin_files)
   return [f for f in gin_files if _parse([g for g in gin_files if g != f]) == together]
+
+
+def _require_owners(bindings):
+  """Raises ValueError for "horizon = 3": to gin it is a macro, and training would pass it over.
+
+  Those that gin/paper.gin uses wait for it.
+  """
+  for name in re.findall(r"^(\w+) = ", bindings, re.MULTILINE):
+    if f"%{name}" not in bindings and not name.startswith("paper_"):
+      owners = re.findall(rf"^(\w+\.{name}) = ", bindings, re.MULTILINE)
+      meant = " or ".join(owners) or f"OWNER.{name}, as in gin/maac.gin"
+      raise ValueError(f"{name!r} is no parameter's name: write {meant}.")
 
 
 def without_effect(overridden: set[str], unused: dict[str, str]) -> dict[str, str]:
@@ -157,13 +183,15 @@ def differences(saved: str, current: str) -> list[str]:
   A parameter that the saved one does not know is no difference at its default: a run of an earlier
   version goes on. So the default of a new parameter must leave everything as it was.
   """
+  names = "|".join(map(re.escape, MAY_CHANGE))  # and a macro that is the value of one
+  may_change = {*MAY_CHANGE, *re.findall(rf"(?m)^(?:{names}) = %(\w+)", saved + "\n" + current)}
 
   def bindings(text):
     text = re.sub(r"\s*\\?\n[ \t]+", " ", text)  # gin indents the lines that continue a binding
     return sorted(
       line
       for line in text.splitlines()
-      if " = " in line and line[0] != "#" and line.split(" = ")[0] not in MAY_CHANGE
+      if " = " in line and line[0] != "#" and line.split(" = ")[0] not in may_change
     )
 
   known = {line.split(" = ")[0] for line in bindings(saved)}

@@ -55,7 +55,7 @@ def read_run(path: str) -> Run:
   seed = groups["x"] or groups["y"] or ""
   with open(os.path.join(path, "metrics.csv"), newline="") as file:
     rows = [row for row in csv.DictReader(file) if row.get("eval/return")]
-  if rows and None in rows[-1].values():  # cut short by a kill
+  if rows and None in rows[-1].values():  # cut short by a kill in mid-write
     rows.pop()
   columns = ("env_steps", "seconds/total", "eval/return")
   steps, seconds, returns = (np.array([float(row[c]) for row in rows]) for c in columns)

@@ -1,5 +1,6 @@
 """What a run's models and critics know of the world: `python -m maac_tf.diagnose --run_dir=R`."""
 
+import csv
 import os
 import sys
 
@@ -54,8 +55,20 @@ def main(argv):
     print("  " + ", ".join(f"{probability[i]:.0%} interval {share[i].mean():.0%}" for i in chosen))
   path = os.path.join(_RUN_DIR.value, "diagnosis.png")
   plotting.plot_diagnosis(values, error, calibration, path)
+  if error is not None:
+    path += " and " + _write_error(error)
   print(f"Wrote {path}")
   return 0
+
+
+def _write_error(error):
+  """A row a step, a column a dimension of the state."""
+  path = os.path.join(_RUN_DIR.value, "open_loop_error.csv")
+  with open(path, "w", newline="") as file:
+    writer = csv.writer(file)
+    writer.writerow(["steps", *(f"dimension_{i}" for i in range(error.shape[1]))])
+    writer.writerows([h, *row] for h, row in enumerate(error, 1))
+  return path
 
 
 def _print_values(values):

@@ -104,6 +104,8 @@ def _run(task, name, act):
 def _load(path, signature, task):
   """The policy as a function to actions in [-1, 1], which is what `Environment` takes."""
   loaded = tf.saved_model.load(path)
+  if signature not in loaded.signatures:
+    raise ValueError(f"The SavedModel in {path!r} cannot draw actions: leave out --sample.")
   policy = loaded.signatures[signature]
   environment = task.make_environment()
   expected = policy.structured_input_signature[1]["observation"].shape[1]

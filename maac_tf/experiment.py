@@ -10,10 +10,10 @@ import gin
 import tensorflow as tf
 import tqdm
 
-from maac_tf import config
+from maac_tf import config, run_directory
 from maac_tf.agent_settings import unused_parameters
 from maac_tf.envs import make_task
-from maac_tf.run_directory import RunDirectory, saved_config
+from maac_tf.run_directory import RunDirectory
 from maac_tf.trainer import BEST_EVALUATION_EPISODES, Trainer
 
 
@@ -100,21 +100,14 @@ def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
   Raises:
     ConfigError: when there is no run or no checkpoint, or none that fits this code and bindings.
   """
-  saved = saved_config(run_dir)
+  saved = run_directory.saved_config(run_dir)
   checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
   if not saved or not checkpoint:
     raise config.ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
   config.load([saved], gin_params)
   with config.user_errors():
     trainer = Trainer(make_task(gin.query_parameter("train.task")))
-  try:
-    status = tf.train.Checkpoint(trainer=trainer).restore(checkpoint)
-    status.assert_existing_objects_matched().expect_partial()
-  except (AssertionError, ValueError, tf.errors.OpError) as error:
-    raise config.ConfigError(
-      f"The checkpoint in {run_dir!r} is broken, or of other networks than these bindings and this "
-      "version of the code make."
-    ) from error
+  run_directory.restore(trainer, checkpoint)
   return trainer
 
 

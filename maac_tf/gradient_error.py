@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 
 import numpy as np
 from absl import app, flags, logging
@@ -21,7 +22,11 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
-  os.makedirs(_OUT.value, exist_ok=True)
+  try:
+    os.makedirs(_OUT.value, exist_ok=True)
+  except OSError as error:
+    print(f"Error: --out: {error}", file=sys.stderr)
+    return 1
   studies = []
   for seed in range(_SEEDS.value):
     studies.append(gradient_study.study(seed, _HORIZON.value, _TRANSITIONS.value))
@@ -37,6 +42,7 @@ def main(argv):
   plotting.plot_gradient_error(studies, figure)
   _print(studies)
   print(f"Wrote {table} and {figure}")
+  return 0
 
 
 def _print(studies):

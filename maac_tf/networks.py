@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maac_tf.config import require, require_integers
+from maac_tf.config import require, require_booleans, require_integers
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -232,6 +232,7 @@ class Critic(keras.Model):
         would climb. Not for STEVE, which needs the critics to disagree.
     """
     require_integers("Critic", 1, num_critics=num_critics)
+    require_booleans("Critic", layer_norm=layer_norm, zero_last_layer=zero_last_layer)
     super().__init__(dtype=dtype)
     self.num_critics, self.zero_last_layer = num_critics, zero_last_layer
     sizes = (observation_size + action_size, *hidden_units, 1)
@@ -296,6 +297,7 @@ class Dynamics(keras.Model):
     """
     require_integers("Dynamics", 1, ensemble_size=ensemble_size)
     require_integers("Dynamics", 0, empirical_errors=empirical_errors)
+    require_booleans("Dynamics", layer_norm=layer_norm, constant_noise=constant_noise)
     super().__init__(dtype=dtype)
     self.ensemble_size, self.predicts_reward = ensemble_size, predicts_reward
     self.observation_size = observation_size

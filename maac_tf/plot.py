@@ -2,6 +2,7 @@
 
 import collections
 import os
+import re
 import sys
 
 from absl import app, flags
@@ -41,14 +42,23 @@ def main(argv):
     if len({*seeds}) < len(seeds):
       print(f"Note: several runs of {task}: {method} have the same seed, or none.")
     seeds = ", ".join(seeds)
-    last = [run.steps[-1] for run in group]
+    first, last = ([run.steps[i] for run in group] for i in (0, -1))
     note = f"{task}: {method}: {len(group)} run{'s'[: len(group) > 1]} (seed {seeds})"
-    if min(last) < max(last):
+    if max(first) > min(last):
+      note += "; no mean: they have no steps in common"
+    elif min(last) < max(last):
       note += f"; the mean ends with the shortest, at {min(last):,.0f} of {max(last):,.0f} steps"
     print(note)
-  os.makedirs(os.path.dirname(_OUT.value) or ".", exist_ok=True)
+  if min(map(len, groups.values())) < 4:
+    print("Of fewer than four seeds, the interquartile mean is their mean.")
+  out = re.sub(r"\.(png|svg)$", "", _OUT.value)
+  try:
+    os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
+  except OSError as error:
+    print(f"Error: --out: {error}", file=sys.stderr)
+    return 1
   for axis, suffix in (("steps", ""), ("hours", "_hours")):
-    paths = [f"{_OUT.value}{suffix}.{extension}" for extension in ("png", "svg")]
+    paths = [f"{out}{suffix}.{extension}" for extension in ("png", "svg")]
     plotting.plot_curves(groups, axis, paths)
     print(f"Wrote {' and '.join(paths)}")
   return 0

@@ -72,12 +72,17 @@ def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, path
       axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))  # 10k
     axes.set_xlabel({"steps": "environment steps", "hours": "wall-clock [hours]"}[axis])
     axes.grid(alpha=0.3)
-  panels[0, 0].set_ylabel("return")
+  panels[0, 0].set_ylabel("return\n(interquartile mean over seeds, 95 % interval)")
   handles = [plt.Line2D([], [], color=color[method], label=method) for method in methods]
   figure.legend(handles=handles, loc="outside right upper", frameon=False)
   for path in paths:
     figure.savefig(path, dpi=120)
   plt.close(figure)
+
+
+def _colors(count):
+  """Of state dimensions, or outputs, by their index."""
+  return _pyplot().get_cmap("turbo")(np.linspace(0.0, 1.0, count))
 
 
 def _pyplot():
@@ -102,18 +107,21 @@ def plot_diagnosis(values, error, calibration, path: str):
   left.set(title="Values", xlabel="real soft return", ylabel="believed soft return")
   if error is not None:
     steps = np.arange(1, len(error) + 1)
-    middle.plot(steps, error, color="tab:blue", alpha=0.35, linewidth=0.8)
-    middle.plot(steps, error.mean(1), color="tab:blue", linewidth=2.5, label="mean over dimensions")
+    for i, color in enumerate(_colors(error.shape[1])):
+      middle.plot(steps, error[:, i], color=color, linewidth=0.8)
+      middle.annotate(i, (steps[-1], error[-1, i]), color=color, fontsize=7)
+    middle.plot(steps, error.mean(1), color="black", linewidth=2, label="mean over dimensions")
     middle.legend(frameon=False)
   middle.set(
-    title="Open-loop error of the models", xlabel="steps", ylabel="RMSE [standard deviations]"
+    title="Open-loop error of the models, by dimension",
+    xlabel="steps",
+    ylabel="RMSE [standard deviations]",
   )
   if calibration is not None:
     probability, share = calibration
-    right.plot(probability, share, color="tab:blue", alpha=0.35, linewidth=0.8)
-    right.plot(
-      probability, share.mean(1), color="tab:blue", linewidth=2.5, label="mean over outputs"
-    )
+    for i, color in enumerate(_colors(share.shape[1])):
+      right.plot(probability, share[:, i], color=color, linewidth=0.8)
+    right.plot(probability, share.mean(1), color="black", linewidth=2, label="mean over outputs")
     right.plot([0, 1], [0, 1], color="0.4", linewidth=1)
     right.legend(frameon=False)
   right.set(

@@ -13,6 +13,22 @@ import tensorflow as tf
 from maac_tf import config, plotting, saved_model
 
 
+def restore(trainer: tf.Module, checkpoint: str):
+  """Gives `trainer` what the checkpoint of this path holds.
+
+  Raises:
+    ConfigError: when it cannot.
+  """
+  try:
+    status = tf.train.Checkpoint(trainer=trainer).restore(checkpoint)
+    status.assert_existing_objects_matched().expect_partial()
+  except (AssertionError, ValueError, tf.errors.OpError) as error:
+    raise config.ConfigError(
+      f"The checkpoint {checkpoint!r} is broken, or of other networks than this config and this "
+      "version of the code make."
+    ) from error
+
+
 def saved_config(path: str) -> str | None:
   """The gin file of the run in `path`, to resume it without naming its files; None for no run."""
   files = [os.path.join(path, name) for name in ("config.gin", "operative_config.gin")]
@@ -60,8 +76,7 @@ class RunDirectory:
     self.resumed = self._manager.latest_checkpoint is not None
     if self.resumed:
       self._check_config(operative)
-      status = self._manager.checkpoint.restore(self._manager.latest_checkpoint)
-      status.assert_existing_objects_matched().expect_partial()
+      restore(trainer, self._manager.latest_checkpoint)
       if trainer.has_best:  # a kill may have left a later one, or none
         with trainer.best_networks():
           self._replace("policy", lambda path: saved_model.save_policy(trainer.agent, path))

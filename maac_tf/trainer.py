@@ -95,10 +95,11 @@ class Trainer(tf.Module):
       f"{rollout_schedule!r}.",
     )
     self.updates_per_round = round(steps_per_iteration * updates_per_step / rounds)
-    if self.updates_per_round < 1:
+    updates = steps_per_iteration * updates_per_step
+    if self.updates_per_round < 1 or abs(self.updates_per_round * rounds - updates) > 1e-6:
       raise ValueError(
-        f"Trainer.updates_per_step ({updates_per_step}) makes no update in a round of "
-        f"{steps_per_iteration} / {rounds} environment steps: set it higher."
+        f"Trainer.updates_per_step ({updates_per_step}) makes {updates:g} updates an iteration, "
+        f"which Trainer.rounds ({rounds}) must divide into whole ones: change either."
       )
     shortest, longest, first, last = rollout_schedule
     if not (1 <= shortest <= longest and first < last):

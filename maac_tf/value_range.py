@@ -11,7 +11,9 @@ RATE = 1e-3
 class ValueRange(tf.Module):
   """The 1 % and 99 % quantiles of the rewards, 0 included, summed over a discounted life.
 
-  A bootstrapped critic can only be this wrong: its own estimates, however large, do not count.
+  A bootstrapped critic can only be this wrong: its own estimates, however large, do not count. Nor
+  does a reward that comes once in more than a hundred steps: for a task that has nothing but such
+  rewards, set Maac.bound_values = False.
   """
 
   def __init__(self, discount: float):

@@ -85,6 +85,9 @@ def test_a_wrong_value_ends_with_one_line(tmp_path):
   code, _, error = _run("benchmark", "--peers", "--scaling", cwd=tmp_path)
   assert code == 1
   assert "leave out" in error.splitlines()[-1]
+  (tmp_path / "old.csv").write_text("of hours")
+  code, _, error = _run("benchmark", "--gin_file=no.gin", "--out=old.csv", cwd=tmp_path)
+  assert code == 1 and (tmp_path / "old.csv").read_text() == "of hours"
   code, _, error = _run("benchmark", "--part=update", f"--out={tmp_path}/no/x.csv", cwd=tmp_path)
   assert code == 1
   assert "no/x.csv" in error.splitlines()[-1]

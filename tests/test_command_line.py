@@ -123,6 +123,8 @@ MISTAKES = {
   "missing file": ([PENDULUM.replace("pendulum", "pendulm")], "pendulum.gin'"),
   "negative horizon": ([PENDULUM, "--gin_param=Maac.horizon=-1"], "Maac.horizon must be"),
   "unquoted text": ([PENDULUM, "--gin_param=train.task=hopper"], "train.task=hopper"),
+  "quoted switch": ([PENDULUM, "--gin_param=Maac.soft_returns='false'"], "must be True or False"),
+  "open bracket": ([PENDULUM, "--gin_param=Policy.hidden_units=(64, 64"], "open bracket"),
   "wrong type": ([PENDULUM, "--gin_param=Policy.hidden_units=64"], "in Policy"),
   "dead binding": ([PENDULUM, "--gin_param=Trainer.seed=3"], "seed"),
   "no task": ([], "give a task file"),

@@ -1,5 +1,6 @@
 """What is measured of a trained agent, against loops over real episodes."""
 
+import csv
 import dataclasses
 import subprocess
 import sys
@@ -136,8 +137,14 @@ def test_command_reads_a_run_and_leaves_it_as_it_is(tmp_path):
   assert "2 episodes of the sampled policy after 340 steps: 200 to 200 steps" in done.stdout
   for text in ("Q: bias", "the models' own: bias", "50 steps: ", "90% interval"):
     assert text in done.stdout
-  (new,) = {f for f in run.rglob("*")} - set(before)
-  assert new.name == "diagnosis.png" and new.read_bytes().startswith(b"\x89PNG")
+  assert {f for f in run.rglob("*")} - set(before) == {
+    run / "diagnosis.png", run / "open_loop_error.csv",
+  }  # fmt: skip
+  assert (run / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
+  with open(run / "open_loop_error.csv", newline="") as file:
+    rows = list(csv.reader(file))
+  assert rows[0] == ["steps", "dimension_0", "dimension_1", "dimension_2"] and len(rows) == 51
+  assert all(float(cell) > 0 for row in rows[1:] for cell in row)
   assert all(f.stat().st_mtime_ns == time for f, time in before.items() if f != run)
   done = subprocess.run([*command, tmp_path], capture_output=True, text=True, timeout=300)
   assert done.returncode == 1 and "There is no run with a checkpoint in" in done.stderr

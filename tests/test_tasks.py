@@ -112,3 +112,7 @@ def test_environment_refuses_other_spaces():
 
   with pytest.raises(ValueError, match="action space must be a one-dimensional Box"):
     Environment(gym.make("CartPole-v1"))
+  half_open = gym.make("Pendulum-v1")
+  half_open.unwrapped.action_space = gym.spaces.Box(0.0, np.inf, [1])
+  with pytest.raises(ValueError, match="must have two bounds or none"):
+    Environment(half_open.unwrapped)

@@ -326,7 +326,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
     ({"rollout_schedule": (5, 1, 0, 1)}, "rollout_schedule must be"),
     ({"rollout_schedule": (1, 2)}, "rollout_schedule must be four integers"),
     ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, not 0"),
-    ({"updates_per_step": 0}, "makes no update in a round"),
+    ({"updates_per_step": 0}, "makes 0 updates an iteration"),
+    ({"updates_per_step": 0.52}, "must divide into whole ones"),
     ({"random_steps": 5_000}, r"env_capacity \(2000\) must hold"),
   ],
 )

@@ -28,12 +28,14 @@ class Environment:
   """
 
   def __init__(self, env: gym.Env):
-    """Raises ValueError unless observations and actions are flat boxes."""
+    """Raises ValueError unless observations and actions are flat boxes, actions not half-open."""
     for name, space in (("observation", env.observation_space), ("action", env.action_space)):
       if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise ValueError(f"The {name} space must be a one-dimensional Box, not {space}.")
     low, high = env.action_space.low, env.action_space.high
-    bounded = np.isfinite(low) & np.isfinite(high)
+    bounded = np.isfinite(low)
+    if np.any(bounded != np.isfinite(high)):
+      raise ValueError(f"Every action must have two bounds or none, not {env.action_space}.")
     self.env = env
     self.observation_size = env.observation_space.shape[0]
     self.action_size = env.action_space.shape[0]

@@ -1,0 +1,74 @@
+"""gin files and bindings: what is loaded, what is refused, what is reported."""
+
+import gin
+import pytest
+
+from maac_tf import config
+from tests.test_trainer import GIN
+
+HOPPER, PAPER = str(GIN / "hopper.gin"), str(GIN / "paper.gin")
+SINGLE_SAMPLE = str(GIN / "ablations" / "single_sample.gin")
+
+
+def test_differences_ignore_order_comments_and_line_breaks():
+  saved = "# Parameters for A:\nA.x = 1\nB.y = \\\n    (1, 2)\ntrain.iterations = 5\n"
+  assert not config.differences(saved, "B.y = (1, 2)\n\nA.x = 1\ntrain.iterations = 9\n")
+  changed = config.differences(saved, "B.y = (1, 3)\nA.x = 1")
+  assert changed == ["- B.y = (1, 2)", "+ B.y = (1, 3)"]
+
+
+def test_a_macro_of_what_may_change_may_change():
+  """A run of gin/paper.gin, where train.iterations = %paper_iterations, is made longer."""
+  saved = "paper_iterations = 50\npaper_horizon = 4\ntrain.iterations = %paper_iterations\n"
+  assert not config.differences(saved, "paper_horizon = 4\ntrain.iterations = 100\n")
+  assert not config.differences(saved, saved.replace("50", "60"))
+  changed = config.differences(saved, saved.replace("= 4", "= 5"))
+  assert changed == ["- paper_horizon = 4", "+ paper_horizon = 5"]
+
+
+@pytest.mark.parametrize(
+  ("files", "idle"),
+  [
+    ([HOPPER, PAPER], None),
+    ([HOPPER, SINGLE_SAMPLE], SINGLE_SAMPLE),
+    ([HOPPER, PAPER, SINGLE_SAMPLE], None),
+  ],
+  ids=["paper", "same", "ablation"],
+)
+def test_a_file_that_changes_nothing_is_reported(files, idle, capsys):
+  config.load(files)
+  warning = capsys.readouterr().err
+  assert warning.startswith(f"Warning: {idle} has no effect") if idle else warning == ""
+
+
+def test_a_task_file_comes_first():
+  with pytest.raises(config.ConfigError, match="hopper.gin includes maac.gin, .* give it first"):
+    config.load([PAPER, HOPPER])
+
+
+def test_a_file_includes_what_is_in_its_own_folder(tmp_path, monkeypatch):
+  """Not what has the same name in the folder that the command runs in."""
+  (tmp_path / "maac.gin").write_text("Maac.horizon = 77")
+  monkeypatch.chdir(tmp_path)
+  config.load([HOPPER])
+  assert gin.query_parameter("Maac.horizon") == 5
+
+
+def test_loading_forgets_what_was_loaded_before():
+  config.load([HOPPER], ["Maac.horizon = 2"])
+  config.load([HOPPER])
+  assert gin.query_parameter("Maac.horizon") == 5
+
+
+@pytest.mark.parametrize(
+  ("binding", "message"),
+  [
+    ("horizon = 0", "'horizon' is no parameter's name: write Maac.horizon or Planner.horizon"),
+    ("horizn = 0", "'horizn' is no parameter's name: write OWNER.horizn"),
+    ("Policy.hidden_units = (64, 64", "open bracket"),
+    ("Maac.soft_returns = false", "it is True and False"),
+  ],
+)
+def test_a_binding_that_is_none_is_refused(binding, message):
+  with pytest.raises(config.ConfigError, match=message):
+    config.load([HOPPER], [binding])
