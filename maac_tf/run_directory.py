@@ -22,7 +22,7 @@ def restore(trainer: tf.Module, checkpoint: str):
   try:
     status = tf.train.Checkpoint(trainer=trainer).restore(checkpoint)
     status.assert_existing_objects_matched().expect_partial()
-  except (AssertionError, ValueError, tf.errors.OpError) as error:
+  except (AssertionError, LookupError, ValueError, tf.errors.OpError) as error:
     raise config.ConfigError(
       f"The checkpoint {checkpoint!r} is broken, or of other networks than this config and this "
       "version of the code make."

@@ -100,7 +100,7 @@ def test_a_run_that_fails_is_named(tmp_path):
       ["--variant=DynamicsFit.recent_transitions=9"],
       "recent_transitions=9' has no effect",
     ),
-    (["--variant=Maac.horizon=5"], "'Maac.horizon=5' changes nothing"),
+    (["--variant=Maac.batch_size=32"], "'Maac.batch_size=32' changes nothing"),
     (["--variant=Maac.learn_reward=True"] * 2, "Two variants have the name"),
     (["--variant=train.seed=3"], "'train.seed=3' is for --env_steps, --seeds or --gin_file"),
     (["--seeds=1,1"], "must be different numbers"),
