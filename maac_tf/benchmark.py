@@ -5,9 +5,13 @@ One setting, the time of which is wanted:
 python -m maac_tf.benchmark --gin_file=gin/hopper.gin --gin_param=Maac.horizon=3
 """
 
+import contextlib
 import csv
+import importlib.metadata
 import json
 import os
+import platform
+import re
 import resource
 import shlex
 import statistics
@@ -52,8 +56,8 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 STANDARD = tuple(
   tuple(os.path.join(_ROOT, "gin", f"{name}.gin") for name in names)
   for names in (
-    ("gymnasium/half_cheetah_v5",),
-    ("gymnasium/ant_v5",),
+    ("half_cheetah",),
+    ("ant",),
     ("half_cheetah", "paper"),
     ("ant", "paper"),
     ("half_cheetah", "baselines/sac"),
@@ -125,11 +129,25 @@ def main(argv):
     print(f"Error: {error or 'interrupted'}", file=sys.stderr)
     code = 1
   if rows and _OUT.value:
+    machine = _machine()
     with open(_OUT.value, "w", newline="") as file:
-      csv.writer(file).writerows([Row._fields, *rows])
+      writer = csv.writer(file)
+      writer.writerow([*Row._fields, *machine])
+      writer.writerows([*row, *machine.values()] for row in rows)
   if rows:
     print(table(rows))
   return code
+
+
+def _machine():
+  """What the numbers are of, as columns of the CSV."""
+  processor = platform.processor() or platform.machine()
+  with contextlib.suppress(OSError, KeyError), open("/proc/cpuinfo") as file:
+    facts = dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", file.read(), re.MULTILINE))
+    processor = "{model name} (family {cpu family}, model {model})".format_map(facts)
+  packages = "tensorflow", "tensorflow-probability", "keras", "mujoco", "gymnasium"
+  versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
+  return {"processor": processor, "cores": os.cpu_count(), "versions": ", ".join(versions)}
 
 
 def _rows():
@@ -312,6 +330,8 @@ def measure(files, bindings) -> list[Row]:
     rows.append(_update_row(name, agent, jit_compile))
   if agent.uses_model and "fitting step" in parts:
     rows.append(_fit_row(name, agent, jit_compile))
+    samples = agent.dynamics_fit.batch_size * agent.dynamics.ensemble_size
+    rows.append(Row(name, "fit", 1e3 * samples / rows[-1].value, "samples/s"))
   if agent.imagines and "imagine" in parts:
     rows.append(_imagine_row(name, trainer))
   if "act" in parts:

@@ -65,14 +65,20 @@ def test_the_command_measures_every_part(tmp_path):
   with open(out, newline="") as csv_file:
     rows = {row["part"]: row for row in csv.DictReader(csv_file)}
   parts = ["start to first update", "peak memory", *benchmark.PARTS, "product of 2048"]
+  parts.insert(parts.index("fitting step") + 1, "fit")
   assert list(rows) == parts
   assert all(float(row["value"]) > 0 for row in rows.values())
   for part in ("update", "fitting step"):
-    row = {k: float(v) for k, v in rows[part].items() if k not in ("setting", "part", "unit")}
+    row = {
+      k: float(rows[part][k]) for k in ("value", "floor", "ratio", "gflop", "rate", "of_large")
+    }
     assert row["ratio"] == pytest.approx(row["value"] / row["floor"])
     assert row["rate"] == pytest.approx(1e3 * row["gflop"] / row["value"])
     assert row["of_large"] > 0
   assert float(rows["act"]["ratio"]) > 1
+  samples = 1e3 * 256 * 4 / float(rows["fitting step"]["value"])
+  assert float(rows["fit"]["value"]) == pytest.approx(samples)
+  assert "tensorflow 2." in rows["act"]["versions"] and rows["act"]["processor"]
   assert len(text.splitlines()) == 1 + len(parts)
 
 
