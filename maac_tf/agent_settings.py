@@ -60,8 +60,8 @@ def unused_parameters(agent) -> dict[str, str]:
     unused["Maac.soft_returns"] = "there is one entropy bonus only (Maac.horizon = 0)"
   if not agent.imagines:
     reason = "all data are real (Maac.real_fraction = 1)"
-    names = "rollout_starts", "rollout_schedule", "rounds"
-    unused |= dict.fromkeys(("Maac.model_capacity", *(f"Trainer.{n}" for n in names)), reason)
+    names = "Maac.model_capacity", "Trainer.rollout_starts", "Trainer.rollout_schedule"
+    unused |= dict.fromkeys(names, reason)
   if agent.uses_model and not agent.dynamics_fit.recent_fraction:
     reason = "bootstraps are drawn evenly (DynamicsFit.recent_fraction = 0)"
     unused["DynamicsFit.recent_transitions"] = reason
