@@ -115,7 +115,7 @@ def main(argv):
   if _THREADS.value:
     tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
     tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
-  rows, code = [], 0
+  rows, code, machine = [], 0, _machine()
   try:
     if _JSON.value:
       print(json.dumps(measure(_GIN_FILE.value, _GIN_PARAM.value)))
@@ -129,7 +129,6 @@ def main(argv):
     print(f"Error: {error or 'interrupted'}", file=sys.stderr)
     code = 1
   if rows and _OUT.value:
-    machine = _machine()
     with open(_OUT.value, "w", newline="") as file:
       writer = csv.writer(file)
       writer.writerow([*Row._fields, *machine])
@@ -147,7 +146,9 @@ def _machine():
     processor = "{model name} (family {cpu family}, model {model})".format_map(facts)
   packages = "tensorflow", "tensorflow-probability", "keras", "mujoco", "gymnasium"
   versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
-  return {"processor": processor, "cores": os.cpu_count(), "versions": ", ".join(versions)}
+  versions += ["peers: launch/peers.txt"] if _PEERS.value else []
+  threads = _THREADS.value or len(os.sched_getaffinity(0))
+  return {"processor": processor, "threads": threads, "versions": ", ".join(versions)}
 
 
 def _rows():

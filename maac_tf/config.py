@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import inspect
+import io
 import os
 import re
 import sys
@@ -10,7 +11,6 @@ import tokenize
 from collections.abc import Sequence
 
 import gin
-from absl import logging
 
 # A finished run may be made longer, and looked at more often: these may change on resuming. Not
 # the number of episodes: the best evaluation is the best of equals.
@@ -81,7 +81,7 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
   """Parses gin files, then single bindings, later ones overriding earlier ones.
 
   A file may include others by their path from its own folder. What was loaded before is forgotten.
-  Warns of a file that could as well be left out.
+  Warns of a file that could as well be left out, and of macros that nothing uses.
 
   Returns:
     The names of the parameters that the single bindings, and the last file after a first, set.
@@ -96,55 +96,77 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
       nearest = difflib.get_close_matches(os.path.basename(path), files, n=1, cutoff=0)
       hint = f" Did you mean {os.path.join(folder, nearest[0])!r}?" if nearest else ""
       raise ConfigError(f"There is no gin file {path!r}.{hint}")
-  later = []
-  for path in gin_files[1:]:
-    with open(path) as file:
-      later.append(file.read())
-    if re.search(r"^include .*\bmaac\.gin", later[-1], re.MULTILINE):
-      raise ConfigError(f"{path} includes maac.gin, which sets everything anew: give it first.")
-  verbosity = logging.get_verbosity()
-  logging.set_verbosity(logging.FATAL)  # gin logs an error for every folder it looks in vainly
-  try:
-    with user_errors():
-      for path in _idle(gin_files):
-        print(
-          f"Warning: {path} has no effect: the other files have, or set after it, the same values.",
-          file=sys.stderr,
-        )
-      _require_owners(_parse(gin_files, gin_params))
-  finally:
-    logging.set_verbosity(verbosity)
-  texts = [*gin_params, *later[-1:]]
-  return set(re.findall(r"^\s*(?:\w+\.)*?(\w+(?:\.\w+)?)\s*=", "\n".join(texts), re.MULTILINE))
+  with user_errors():
+    _warn_of_idle_files(gin_files)
+    texts = _parse(gin_files, gin_params)
+    _check_macros(texts, gin_params)
+    gin.finalize()
+  names = [*gin_params, *(texts[path] for path in gin_files[1:][-1:])]
+  return set(re.findall(r"^\s*(?:\w+\.)*?(\w+(?:\.\w+)?)\s*=", "\n".join(names), re.MULTILINE))
 
 
-def _parse(gin_files, gin_params=()):
+def _parse(gin_files, gin_params=()) -> dict[str, str]:
+  """Returns the texts of all files, included ones too, by path."""
   gin.clear_config()
-  for path in gin_files:
-    with contextlib.chdir(os.path.dirname(path) or "."):  # where gin looks for what it includes
-      gin.parse_config_file(os.path.basename(path))
+  texts = {}
+  for i, path in enumerate(gin_files):
+    files = _parse_file(path)
+    if i and "maac.gin" in map(os.path.basename, files):
+      raise ConfigError(f"{path} includes maac.gin, which sets everything anew: give it first.")
+    texts |= files
   gin.parse_config(list(gin_params))
-  return gin.config_str()
+  return texts
 
 
-def _idle(gin_files):
-  """Those of several files without which every value would be the same."""
-  if len(gin_files) < 2:
-    return []
-  together = _parse(gin_files)
-  return [f for f in gin_files if _parse([g for g in gin_files if g != f]) == together]
+def _parse_file(path):
+  """By itself, gin looks for what a file includes in the working folder, whoever asks for it."""
+  with open(path) as file:
+    text = file.read()
+  texts, lines = {path: text}, 0
+  for i, part in enumerate(re.split(r"(?m)^include +['\"](.*)['\"].*$", text)):
+    if i % 2:
+      texts |= _parse_file(os.path.join(os.path.dirname(path), part))
+    else:
+      part_of_file = io.StringIO("\n" * lines + part)
+      part_of_file.name = path  # for gin's messages
+      gin.parse_config(part_of_file)
+      lines += part.count("\n")
+  return texts
 
 
-def _require_owners(bindings):
-  """Raises ValueError for "horizon = 3": to gin it is a macro, and training would pass it over.
+def _warn_of_idle_files(gin_files):
+  """Of several, those without which every value would be the same."""
 
-  Those that gin/paper.gin uses wait for it.
+  def values(files):
+    _parse(files)
+    return gin.config_str()
+
+  kept = list(gin_files)
+  for path in gin_files if len(kept) > 1 else ():
+    others = [f for f in kept if f != path]
+    if values(others) == values(kept):
+      kept = others
+      print(
+        f"Warning: {path} has no effect: the other files have, or set after it, the same values.",
+        file=sys.stderr,
+      )
+
+
+def _check_macros(texts, gin_params):
+  """To gin, "horizon = 3" is a macro, and training would pass it over.
+
+  Those of the shipped files wait for gin/paper.gin.
   """
+  everything = "\n".join([*texts.values(), *gin_params])
+  bindings = gin.config_str()
   for name in re.findall(r"^(\w+) = ", bindings, re.MULTILINE):
-    if f"%{name}" not in bindings and not name.startswith("paper_"):
-      owners = re.findall(rf"^(\w+\.{name}) = ", bindings, re.MULTILINE)
-      meant = " or ".join(owners) or f"OWNER.{name}, as in gin/maac.gin"
-      raise ValueError(f"{name!r} is no parameter's name: write {meant}.")
+    if f"%{name}" in everything or name.startswith("paper_"):
+      continue
+    owners = re.findall(rf"^(\w+\.{name}) = ", bindings, re.MULTILINE)
+    message = f"write {' or '.join(owners) or f'OWNER.{name}, as in gin/maac.gin'}."
+    if not any(re.search(rf"(?m)^{name} *=", text) for text in texts.values()):
+      raise ConfigError(f"{name!r} is no parameter's name: {message}")
+    print(f"Warning: {name} has no effect: it is no parameter's name: {message}", file=sys.stderr)
 
 
 def without_effect(overridden: set[str], unused: dict[str, str]) -> dict[str, str]:
@@ -183,8 +205,10 @@ def differences(saved: str, current: str) -> list[str]:
   A parameter that the saved one does not know is no difference at its default: a run of an earlier
   version goes on. So the default of a new parameter must leave everything as it was.
   """
-  names = "|".join(map(re.escape, MAY_CHANGE))  # and a macro that is the value of one
-  may_change = {*MAY_CHANGE, *re.findall(rf"(?m)^(?:{names}) = %(\w+)", saved + "\n" + current)}
+  # And a macro that is the value of one, and of nothing else.
+  users = re.findall(r"(?m)^(\S+) = .*%(\w+)", saved + "\n" + current)
+  others = {macro for name, macro in users if name not in MAY_CHANGE}
+  may_change = {*MAY_CHANGE, *(macro for _, macro in users if macro not in others)}
 
   def bindings(text):
     text = re.sub(r"\s*\\?\n[ \t]+", " ", text)  # gin indents the lines that continue a binding

@@ -105,7 +105,8 @@ def _load(path, signature, task):
   """The policy as a function to actions in [-1, 1], which is what `Environment` takes."""
   loaded = tf.saved_model.load(path)
   if signature not in loaded.signatures:
-    raise ValueError(f"The SavedModel in {path!r} cannot draw actions: leave out --sample.")
+    hint = ": leave out --sample" if _SAMPLE.value else ": is it of another program?"
+    raise ValueError(f"The SavedModel in {path!r} has no signature {signature!r}{hint}.")
   policy = loaded.signatures[signature]
   environment = task.make_environment()
   expected = policy.structured_input_signature[1]["observation"].shape[1]

@@ -24,6 +24,8 @@ def test_a_macro_of_what_may_change_may_change():
   assert not config.differences(saved, saved.replace("50", "60"))
   changed = config.differences(saved, saved.replace("= 4", "= 5"))
   assert changed == ["- paper_horizon = 4", "+ paper_horizon = 5"]
+  saved += "Trainer.eval_episodes = %paper_iterations\n"  # which may not
+  assert config.differences(saved, saved.replace("50", "60"))
 
 
 @pytest.mark.parametrize(
@@ -41,9 +43,26 @@ def test_a_file_that_changes_nothing_is_reported(files, idle, capsys):
   assert warning.startswith(f"Warning: {idle} has no effect") if idle else warning == ""
 
 
-def test_a_task_file_comes_first():
-  with pytest.raises(config.ConfigError, match="hopper.gin includes maac.gin, .* give it first"):
-    config.load([PAPER, HOPPER])
+@pytest.mark.parametrize("task", ["hopper", "double_integrator"])
+def test_a_task_file_comes_first(task):
+  with pytest.raises(config.ConfigError, match=f"{task}.gin includes maac.gin, .* give it first"):
+    config.load([PAPER, str(GIN / f"{task}.gin")])
+
+
+def test_a_mistake_in_a_file_is_shown_with_its_line(tmp_path):
+  (tmp_path / "mine.gin").write_text(f"include '{HOPPER}'\n\nMaac.horizn = 3")
+  with pytest.raises(config.ConfigError, match=r"horizn.*mine.gin\", line 3"):
+    config.load([str(tmp_path / "mine.gin")])
+
+
+def test_macros_of_a_user_are_theirs(tmp_path, capsys):
+  """A run of it can be made longer; one that nothing uses is reported."""
+  (tmp_path / "mine.gin").write_text("n = 100\ntrain.iterations = %n")
+  config.load([str(tmp_path / "mine.gin")], ["train.iterations = 400"])
+  assert capsys.readouterr().err == ""
+  (tmp_path / "mine.gin").write_text("horizon = 3\nMaac.horizon = 2")
+  config.load([str(tmp_path / "mine.gin")])
+  assert "Warning: horizon has no effect: it is no" in capsys.readouterr().err
 
 
 def test_a_file_includes_what_is_in_its_own_folder(tmp_path, monkeypatch):
@@ -52,12 +71,15 @@ def test_a_file_includes_what_is_in_its_own_folder(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   config.load([HOPPER])
   assert gin.query_parameter("Maac.horizon") == 5
+  (tmp_path / "mine.gin").write_text(f"include '{HOPPER}'\ntrain.iterations = 3")
+  config.load(["mine.gin"])
+  assert gin.query_parameter("Maac.horizon") == 5 and gin.query_parameter("train.iterations") == 3
 
 
 def test_loading_forgets_what_was_loaded_before():
-  config.load([HOPPER], ["Maac.horizon = 2"])
+  config.load([HOPPER], ["Maac.critic_horizon = 7"])  # which no file of these binds
   config.load([HOPPER])
-  assert gin.query_parameter("Maac.horizon") == 5
+  assert "critic_horizon" not in gin.config_str()
 
 
 @pytest.mark.parametrize(
@@ -67,6 +89,7 @@ def test_loading_forgets_what_was_loaded_before():
     ("horizn = 0", "'horizn' is no parameter's name: write OWNER.horizn"),
     ("Policy.hidden_units = (64, 64", "open bracket"),
     ("Maac.soft_returns = false", "it is True and False"),
+    ("train.iterations = %typo", "typo"),
   ],
 )
 def test_a_binding_that_is_none_is_refused(binding, message):
