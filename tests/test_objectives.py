@@ -377,6 +377,18 @@ def test_steve_targets_equal_a_loop(horizon, members):
   np.testing.assert_allclose(weights, want_weights, rtol=1e-8)
 
 
+def test_steve_targets_have_nothing_of_what_comes_after_an_end():
+  act, step, q_value, transition, noise = _steve_case(2, [0, 1, 2, 3])
+  ended = transition.terminal[:, tf.newaxis] > 0
+  assert 0 < np.sum(ended) < 8
+  beyond = tf.where(ended, np.nan, transition.next_observation)
+  before, after = (
+    objectives.steve_targets(act, step, q_value, t, noise, discount=0.9, temperature=0.2)[0]
+    for t in (transition, transition._replace(next_observation=beyond))
+  )
+  np.testing.assert_array_equal(before, after)
+
+
 def test_steve_horizon_zero_is_td():
   act, step, q_value, transition, noise = _steve_case(0, [0])
   targets, weights = objectives.steve_targets(
