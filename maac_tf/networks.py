@@ -13,112 +13,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from maac_tf.config import require, require_booleans, require_integers
+from maac_tf.layers import NUMPY_ACTIVATIONS, EnsembleDense, mlp, normalizer, soft_clip
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
 # Bounds of the policy's log standard deviation before the tanh, soft so that gradients never die.
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
-
-
-# What `Policy.in_numpy` can do without TensorFlow.
-NUMPY_ACTIVATIONS = {
-  "relu": lambda x: np.maximum(x, 0.0),
-  "tanh": np.tanh,
-  "silu": lambda x: x * (0.5 + 0.5 * np.tanh(0.5 * x)),
-  "elu": lambda x: np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0))),
-  "softplus": lambda x: np.logaddexp(0.0, x),
-}
-
-
-def soft_clip(x, low, high, softplus=tf.nn.softplus):
-  """A smooth, monotone map of `x` into (low, high), close to the identity well inside."""
-  x = high - softplus(high - x)
-  return low + softplus(x - low)
-
-
-class _GlorotPerMember(keras.initializers.Initializer):
-  """Glorot-uniform for a stack [members, in, out] of independent kernels.
-
-  Keras' own would take the first dimension for a receptive field and draw too small numbers.
-  """
-
-  def __init__(self, seed):
-    self._seed = seed
-
-  def __call__(self, shape, dtype=None):
-    limit = np.sqrt(6.0 / (shape[1] + shape[2]))
-    kernels = np.random.default_rng(self._seed).uniform(-limit, limit, shape)
-    return tf.convert_to_tensor(kernels, dtype)
-
-
-class EnsembleDense(keras.layers.Layer):
-  """`members` dense layers at once: [members, N, in] -> [members, N, units], one matrix product."""
-
-  def __init__(self, members, units, activation=None, seed=0, **kwargs):
-    super().__init__(**kwargs)
-    self.members, self.units = members, units
-    self.activation = keras.activations.get(activation)
-    self._initializer = _GlorotPerMember(seed)
-
-  def build(self, input_shape):
-    self.kernel = self.add_weight(
-      shape=(self.members, input_shape[-1], self.units), initializer=self._initializer
-    )
-    self.bias = self.add_weight(shape=(self.members, 1, self.units), initializer="zeros")
-
-  def call(self, x, which=None):
-    """`which` [n] int: of these members only, [n, N, in] -> [n, N, units]."""
-    kernel, bias = self.kernel, self.bias
-    if which is not None:
-      kernel, bias = tf.gather(kernel, which), tf.gather(bias, which)
-    return self.activation(tf.matmul(x, kernel) + bias)
-
-
-class Normalizer(keras.layers.Layer):
-  """Subtracts a mean and divides by a scale that `fit` takes from data; the identity before."""
-
-  def build(self, input_shape):
-    size = input_shape[-1:]
-    self.mean = self.add_weight(shape=size, initializer="zeros", trainable=False)
-    self.scale = self.add_weight(shape=size, initializer="ones", trainable=False)
-
-  def call(self, x):
-    return (x - self.mean) / self.scale
-
-  def fit(self, values):
-    """Takes mean and standard deviation of `values` [N, ...]; a constant is only centred."""
-    std = tf.math.reduce_std(values, 0)
-    self.mean.assign(tf.reduce_mean(values, 0))
-    self.scale.assign(tf.where(std < 1e-6, tf.ones_like(std), std))
-
-
-def _normalizer(size, dtype):
-  normalizer = Normalizer(dtype=dtype)
-  normalizer.build((size,))
-  return normalizer
-
-
-def _mlp(members, sizes, activation, seed, dtype, layer_norm=False, zero_last_layer=False):
-  """`members` multilayer perceptrons as one Keras model, each with its own random weights.
-
-  Args:
-    sizes: of the input, the hidden layers and the output.
-    layer_norm: normalise what the inner layers take, those between two hidden layers.
-    zero_last_layer: start from an output of zero.
-  """
-  *hidden_units, output_units = sizes[1:]
-  seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(len(sizes) - 1)]
-  model = keras.Sequential()
-  for i, units in enumerate(hidden_units):
-    if layer_norm and i:
-      model.add(keras.layers.LayerNormalization(center=False, scale=False, dtype=dtype))
-    model.add(EnsembleDense(members, units, activation, seeds[i], dtype=dtype))
-  model.add(EnsembleDense(members, output_units, seed=seeds[-1], dtype=dtype))
-  model.build((members, None, sizes[0]))
-  if zero_last_layer:
-    model.layers[-1].kernel.assign(tf.zeros_like(model.layers[-1].kernel))
-  return model
 
 
 @gin.configurable(denylist=["observation_size", "action_size", "seed", "dtype"])
@@ -141,9 +42,9 @@ class Policy(keras.Model):
     )
     super().__init__(dtype=dtype)
     sizes = (observation_size, *hidden_units, 2 * action_size)
-    self._mlp = _mlp(1, sizes, activation, seed, dtype)
+    self._mlp = mlp(1, sizes, activation, seed, dtype)
     self._numpy_activation = NUMPY_ACTIVATIONS[name]
-    self.normalizer = _normalizer(observation_size, dtype)
+    self.normalizer = normalizer(observation_size, dtype)
     self.built = True
 
   def call(self, observation) -> tfd.Distribution:
@@ -236,8 +137,8 @@ class Critic(keras.Model):
     super().__init__(dtype=dtype)
     self.num_critics, self.zero_last_layer = num_critics, zero_last_layer
     sizes = (observation_size + action_size, *hidden_units, 1)
-    self._mlp = _mlp(num_critics, sizes, activation, seed, dtype, layer_norm, zero_last_layer)
-    self.normalizer = _normalizer(observation_size, dtype)
+    self._mlp = mlp(num_critics, sizes, activation, seed, dtype, layer_norm, zero_last_layer)
+    self.normalizer = normalizer(observation_size, dtype)
     self.scale = self.add_weight(shape=(), initializer="ones", trainable=False)  # of the output
     self.built = True
 
@@ -304,7 +205,7 @@ class Dynamics(keras.Model):
     inputs, outputs = observation_size + action_size, observation_size + predicts_reward
     self.outcome_size = outputs
     sizes = (inputs, *hidden_units, outputs if constant_noise else 2 * outputs)
-    self._mlp = _mlp(ensemble_size, sizes, activation, seed, dtype, layer_norm)
+    self._mlp = mlp(ensemble_size, sizes, activation, seed, dtype, layer_norm)
 
     def weight(name, value, **kwargs):
       shape, initializer = (ensemble_size, 1, outputs), keras.initializers.Constant(value)
@@ -321,8 +222,8 @@ class Dynamics(keras.Model):
       normals = keras.initializers.RandomNormal(stddev=1.0, seed=seed)  # before the first fit
       shape = (ensemble_size * empirical_errors, outputs)
       self.errors = self.add_weight(shape=shape, initializer=normals, trainable=False)
-    self.input_normalizer = _normalizer(inputs, dtype)
-    self.target_normalizer = _normalizer(outputs, dtype)
+    self.input_normalizer = normalizer(inputs, dtype)
+    self.target_normalizer = normalizer(outputs, dtype)
     self.built = True
 
   def outcome(self, transition):

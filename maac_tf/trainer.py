@@ -94,8 +94,8 @@ class Trainer(tf.Module):
       "Trainer.rollout_schedule must be four integers (from, to, first, last), not "
       f"{rollout_schedule!r}.",
     )
-    self.updates_per_round = round(steps_per_iteration * updates_per_step / rounds)
     updates = steps_per_iteration * updates_per_step
+    self.updates_per_round = round(updates / rounds)
     if self.updates_per_round < 1 or abs(self.updates_per_round * rounds - updates) > 1e-6:
       raise ValueError(
         f"Trainer.updates_per_step ({updates_per_step}) makes {updates:g} updates an iteration, "

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maac_tf.networks import NUMPY_ACTIVATIONS, Critic, Dynamics, EnsembleDense, Policy, soft_clip
+from maac_tf.layers import NUMPY_ACTIVATIONS, EnsembleDense, soft_clip
+from maac_tf.networks import Critic, Dynamics, Policy
 from maac_tf.objectives import Transition
 
 

@@ -1,0 +1,104 @@
+"""Layers of the networks: `members` multilayer perceptrons side by side, and normalisation."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# What `Policy.in_numpy` can do without TensorFlow.
+NUMPY_ACTIVATIONS = {
+  "relu": lambda x: np.maximum(x, 0.0),
+  "tanh": np.tanh,
+  "silu": lambda x: x * (0.5 + 0.5 * np.tanh(0.5 * x)),
+  "elu": lambda x: np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0))),
+  "softplus": lambda x: np.logaddexp(0.0, x),
+}
+
+
+def soft_clip(x, low, high, softplus=tf.nn.softplus):
+  """A smooth, monotone map of `x` into (low, high), close to the identity well inside."""
+  x = high - softplus(high - x)
+  return low + softplus(x - low)
+
+
+class _GlorotPerMember(keras.initializers.Initializer):
+  """Glorot-uniform for a stack [members, in, out] of independent kernels.
+
+  Keras' own would take the first dimension for a receptive field and draw too small numbers.
+  """
+
+  def __init__(self, seed):
+    self._seed = seed
+
+  def __call__(self, shape, dtype=None):
+    limit = np.sqrt(6.0 / (shape[1] + shape[2]))
+    kernels = np.random.default_rng(self._seed).uniform(-limit, limit, shape)
+    return tf.convert_to_tensor(kernels, dtype)
+
+
+class EnsembleDense(keras.layers.Layer):
+  """`members` dense layers at once: [members, N, in] -> [members, N, units], one matrix product."""
+
+  def __init__(self, members, units, activation=None, seed=0, **kwargs):
+    super().__init__(**kwargs)
+    self.members, self.units = members, units
+    self.activation = keras.activations.get(activation)
+    self._initializer = _GlorotPerMember(seed)
+
+  def build(self, input_shape):
+    self.kernel = self.add_weight(
+      shape=(self.members, input_shape[-1], self.units), initializer=self._initializer
+    )
+    self.bias = self.add_weight(shape=(self.members, 1, self.units), initializer="zeros")
+
+  def call(self, x, which=None):
+    """`which` [n] int: of these members only, [n, N, in] -> [n, N, units]."""
+    kernel, bias = self.kernel, self.bias
+    if which is not None:
+      kernel, bias = tf.gather(kernel, which), tf.gather(bias, which)
+    return self.activation(tf.matmul(x, kernel) + bias)
+
+
+class Normalizer(keras.layers.Layer):
+  """Subtracts a mean and divides by a scale that `fit` takes from data; the identity before."""
+
+  def build(self, input_shape):
+    size = input_shape[-1:]
+    self.mean = self.add_weight(shape=size, initializer="zeros", trainable=False)
+    self.scale = self.add_weight(shape=size, initializer="ones", trainable=False)
+
+  def call(self, x):
+    return (x - self.mean) / self.scale
+
+  def fit(self, values):
+    """Takes mean and standard deviation of `values` [N, ...]; a constant is only centred."""
+    std = tf.math.reduce_std(values, 0)
+    self.mean.assign(tf.reduce_mean(values, 0))
+    self.scale.assign(tf.where(std < 1e-6, tf.ones_like(std), std))
+
+
+def normalizer(size, dtype):
+  layer = Normalizer(dtype=dtype)
+  layer.build((size,))
+  return layer
+
+
+def mlp(members, sizes, activation, seed, dtype, layer_norm=False, zero_last_layer=False):
+  """`members` multilayer perceptrons as one Keras model, each with its own random weights.
+
+  Args:
+    sizes: of the input, the hidden layers and the output.
+    layer_norm: normalise what the inner layers take, those between two hidden layers.
+    zero_last_layer: start from an output of zero.
+  """
+  *hidden_units, output_units = sizes[1:]
+  seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(len(sizes) - 1)]
+  model = keras.Sequential()
+  for i, units in enumerate(hidden_units):
+    if layer_norm and i:
+      model.add(keras.layers.LayerNormalization(center=False, scale=False, dtype=dtype))
+    model.add(EnsembleDense(members, units, activation, seeds[i], dtype=dtype))
+  model.add(EnsembleDense(members, output_units, seed=seeds[-1], dtype=dtype))
+  model.build((members, None, sizes[0]))
+  if zero_last_layer:
+    model.layers[-1].kernel.assign(tf.zeros_like(model.layers[-1].kernel))
+  return model
