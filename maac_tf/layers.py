@@ -77,6 +77,7 @@ class Normalizer(keras.layers.Layer):
 
 
 def normalizer(size, dtype):
+  """A `Normalizer` of [..., size] with its weights made."""
   layer = Normalizer(dtype=dtype)
   layer.build((size,))
   return layer
