@@ -4,20 +4,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+
+def _numpy_silu(x):
+  x = 0.5 * x
+  return x + x * np.tanh(x)
+
+
 # What `Policy.in_numpy` can do without TensorFlow.
 NUMPY_ACTIVATIONS = {
   "relu": lambda x: np.maximum(x, 0.0),
   "tanh": np.tanh,
-  "silu": lambda x: x * (0.5 + 0.5 * np.tanh(0.5 * x)),
+  "silu": _numpy_silu,
   "elu": lambda x: np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0))),
   "softplus": lambda x: np.logaddexp(0.0, x),
 }
 
 
-def soft_clip(x, low, high, softplus=tf.nn.softplus):
+def soft_clip(x, low, high):
   """A smooth, monotone map of `x` into (low, high), close to the identity well inside."""
-  x = high - softplus(high - x)
-  return low + softplus(x - low)
+  x = high - tf.nn.softplus(high - x)
+  return low + tf.nn.softplus(x - low)
 
 
 class _GlorotPerMember(keras.initializers.Initializer):

@@ -116,3 +116,18 @@ def test_environment_refuses_other_spaces():
   half_open.unwrapped.action_space = gym.spaces.Box(0.0, np.inf, [1])
   with pytest.raises(ValueError, match="must have two bounds or none"):
     Environment(half_open.unwrapped)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_simulator_that_breaks_is_reported_with_its_action(value):
+  import gymnasium as gym
+
+  class Broken(gym.Wrapper):
+    def step(self, action):
+      observation, *others = super().step(action)
+      return np.append(observation[:-1], value), *others
+
+  environment = Environment(Broken(gym.make("Pendulum-v1")))
+  environment.reset(0)
+  with pytest.raises(FloatingPointError, match=r"returned \[.* -?(nan|inf)\] after action \[1.\]"):
+    environment.step(np.array([0.5], np.float32))
