@@ -94,7 +94,7 @@ class Policy(keras.Model):
     layers = [(layer.kernel.numpy()[0], layer.bias.numpy()[0, 0]) for layer in self._mlp.layers]
     *hidden_layers, (last_kernel, last_bias) = layers
     activation, action_size = self._numpy_activation, len(last_bias) // 2
-    smallest, largest = math.exp(LOG_STD_MIN), math.exp(LOG_STD_MAX)
+    smallest = math.exp(LOG_STD_MIN)
 
     def act(observation, noise):
       x = (observation - center) / scale
@@ -102,8 +102,8 @@ class Policy(keras.Model):
         x = activation(x @ kernel + bias)
       x = x @ last_kernel + last_bias
       mean, log_std = x[..., :action_size], x[..., action_size:]
-      # exp(soft_clip(log_std)), in half of the calls.
-      std = smallest + 1.0 / (1.0 / largest + np.exp(-log_std))
+      # exp(soft_clip(log_std)) = e^min + 1 / (e^-max + e^-log_std), in half of the time.
+      std = smallest + np.exp(-np.logaddexp(-LOG_STD_MAX, -log_std))
       return np.tanh(mean + std * noise)
 
     return act

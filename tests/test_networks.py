@@ -65,6 +65,18 @@ def test_policy_in_numpy_is_the_policy(activation):
   np.testing.assert_allclose(one, action[0], atol=1e-5)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_policy_in_numpy_clips_the_spread_as_the_policy_does():
+  policy = Policy(3, 5, (16,), seed=2)
+  kernel, bias = policy.trainable_variables[-2:]
+  kernel.assign(tf.zeros_like(kernel))
+  log_std = [-200.0, -11.0, 0.0, 3.0, 200.0]
+  bias.assign(tf.reshape(tf.constant([0.0] * 5 + log_std), bias.shape))
+  observation, noise = np.ones(3, np.float32), np.full(5, 0.1, np.float32)
+  action = policy.in_numpy()(observation, noise)
+  np.testing.assert_allclose(action, policy.act(observation, noise)[0], rtol=1e-4)
+
+
 def test_policy_in_numpy_keeps_the_weights_it_was_made_with():
   policy = Policy(3, 2, (16,), seed=2)
   act = policy.in_numpy()
