@@ -169,6 +169,7 @@ class Maac(tf.Module):
     sizes = environment.observation_size, environment.action_size
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(4) // 2]
 
+    self.task = task
     self.action_scale, self.action_shift = environment.action_scale, environment.action_shift
     self.observation_size, self.action_size = sizes
     self.horizon, self.critic_horizon = horizon, critic_horizon
@@ -187,7 +188,6 @@ class Maac(tf.Module):
     self.critic = Critic(*sizes, seed=seeds[1])
     self.target_critic = Critic(*sizes, seed=seeds[1])
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
-    self.learns_reward_always = task.reward_fn is None
     self.dynamics = self.dynamics_fit = self.model_buffer = None
     self.value_range = ValueRange(discount) if bound_values else None
     if critics_per_target is None:

@@ -54,7 +54,7 @@ def unused_parameters(agent) -> dict[str, str]:
     unused |= dict.fromkeys(("Maac.critic_horizon", "Maac.models_per_target"), reason)
   elif not agent.critic_horizon:
     unused["Maac.models_per_target"] = "there is no STEVE (Maac.critic_horizon = 0)"
-  if agent.learns_reward_always:
+  if agent.task.reward_fn is None:
     unused["Maac.learn_reward"] = "the task has no reward function: the reward is learned"
   if not agent.horizon:
     unused["Maac.soft_returns"] = "there is one entropy bonus only (Maac.horizon = 0)"

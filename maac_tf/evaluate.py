@@ -1,6 +1,6 @@
 """Runs a policy: an exported one,
 
-python -m maac_tf.evaluate --policy=runs/R/policy --task=hopper
+python -m maac_tf.evaluate --policy=runs/R/policy
 
 or the best one of a run, also with planning at test time (section 5.4):
 
@@ -18,8 +18,10 @@ from absl import app, flags, logging
 from maac_tf import config, envs, evaluation, experiment
 from maac_tf.planner import Planner
 
-_POLICY = flags.DEFINE_string("policy", None, "A SavedModel folder; needs --task.")
-_TASK = flags.DEFINE_string("task", None, "The task's name, e.g. hopper.")
+_POLICY = flags.DEFINE_string("policy", None, "A SavedModel folder.")
+_TASK = flags.DEFINE_string(
+  "task", None, "With --policy: another task than that it was trained for."
+)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of a run, in place of --policy.")
 _PLANNER = flags.DEFINE_enum(
   "planner", None, ["cem"], "With --run_dir: evaluate the cross-entropy method, too."
@@ -39,13 +41,11 @@ def main(argv):
   try:
     if _RUN_DIR.value and not (_POLICY.value or _TASK.value or _SAMPLE.value):
       _evaluate_run()
-    elif (
-      _POLICY.value and _TASK.value and not (_RUN_DIR.value or _PLANNER.value or _GIN_PARAM.value)
-    ):
+    elif _POLICY.value and not (_RUN_DIR.value or _PLANNER.value or _GIN_PARAM.value):
       _evaluate_policy()
     else:
       raise ValueError(
-        "Give --policy and --task (and --sample), or --run_dir (and --planner, --gin_param)."
+        "Give --policy (and --task, --sample), or --run_dir (and --planner, --gin_param)."
       )
   except (config.ConfigError, ValueError, KeyError, OSError, tf.errors.OpError) as error:
     print(f"Error: {error}", file=sys.stderr)
@@ -54,11 +54,18 @@ def main(argv):
 
 
 def _evaluate_policy():
-  task = envs.make_task(_TASK.value)
-  if not os.path.isfile(os.path.join(_POLICY.value, "saved_model.pb")):
-    raise ValueError(f"There is no SavedModel in {_POLICY.value!r}.")
-  signature = "sample" if _SAMPLE.value else "serving_default"
-  _run(task, task.name, _load(_POLICY.value, signature, task))
+  path, task = _POLICY.value, _TASK.value and envs.make_task(_TASK.value)
+  if not os.path.isfile(os.path.join(path, "saved_model.pb")):
+    raise ValueError(f"There is no SavedModel in {path!r}.")
+  loaded = tf.saved_model.load(path)
+  if "task" in loaded.signatures:  # policies of earlier versions do not say it
+    trained_for = loaded.signatures["task"]()["task"].numpy().decode()
+    task = task or envs.make_task(trained_for)
+    if task.name != trained_for:
+      print(f"Warning: {path!r} was trained for {trained_for}, not {task.name}.", file=sys.stderr)
+  if not task:
+    raise ValueError(f"{path!r} does not say what task it was trained for: give --task.")
+  _run(task, task.name, _action(loaded, task))
 
 
 def _evaluate_run():
@@ -101,12 +108,12 @@ def _run(task, name, act):
   )
 
 
-def _load(path, signature, task):
-  """The policy as a function to actions in [-1, 1], which is what `Environment` takes."""
-  loaded = tf.saved_model.load(path)
+def _action(loaded, task):
+  """A policy as a function to actions in [-1, 1], which is what `Environment` takes."""
+  signature = "sample" if _SAMPLE.value else "serving_default"
   if signature not in loaded.signatures:
     hint = ": leave out --sample" if _SAMPLE.value else ": is it of another program?"
-    raise ValueError(f"The SavedModel in {path!r} has no signature {signature!r}{hint}.")
+    raise ValueError(f"The SavedModel in {_POLICY.value!r} has no signature {signature!r}{hint}.")
   policy = loaded.signatures[signature]
   environment = task.make_environment()
   expected = policy.structured_input_signature[1]["observation"].shape[1]
@@ -120,7 +127,6 @@ def _load(path, signature, task):
     action = policy(observation=tf.constant(observation))["action"].numpy()
     return (action - environment.action_shift) / environment.action_scale
 
-  act.loaded = loaded  # its variables live as long as it does
   return act
 
 

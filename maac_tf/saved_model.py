@@ -6,11 +6,20 @@ from maac_tf.agent import Maac
 from maac_tf.planner import Planner
 
 
-class _ExportedPolicy(tf.Module):
-  """Observations in, actions out, both in the environment's units."""
+class _Exported(tf.Module):
+  """Says what task it was trained for."""
 
   def __init__(self, agent: Maac):
     super().__init__()
+    name = agent.task.name
+    self.task = tf.function(lambda: {"task": tf.constant(name)}, input_signature=[])
+
+
+class _ExportedPolicy(_Exported):
+  """Observations in, actions out, both in the environment's units."""
+
+  def __init__(self, agent: Maac):
+    super().__init__(agent)
     self._policy = agent.average_policy.act
     self._scale, self._shift = agent.action_scale, agent.action_shift
     # The variables themselves: loaders that restore by name fail on a Keras model tracked here.
@@ -34,20 +43,19 @@ class _ExportedPolicy(tf.Module):
 def save_policy(agent: Maac, path: str):
   """Writes the SavedModel.
 
-  Signatures, both from `observation` [B, S] to a dict with `action` [B, A]: `serving_default` is
-  the deterministic policy, `sample` draws from it.
+  Signatures, two from `observation` [B, S] to a dict with `action` [B, A]: `serving_default` is
+  the deterministic policy, `sample` draws from it; and `task`, of nothing, to the task's name.
   """
   module = _ExportedPolicy(agent)
-  tf.saved_model.save(
-    module, path, signatures={"serving_default": module.deterministic, "sample": module.sample}
-  )
+  signatures = {"serving_default": module.deterministic, "sample": module.sample}
+  tf.saved_model.save(module, path, signatures=signatures | {"task": module.task})
 
 
-class _ExportedPlanner(tf.Module):
+class _ExportedPlanner(_Exported):
   """The same of a planner; models and critics are inside."""
 
   def __init__(self, agent: Maac, planner: Planner):
-    super().__init__()
+    super().__init__(agent)
     # A method of a tf.function holds its object weakly; as an attribute, it would be saved whole.
     self._planner = lambda observation, seed: planner.plan(observation, seed)
     self._scale, self._shift = agent.action_scale, agent.action_shift
@@ -62,6 +70,10 @@ class _ExportedPlanner(tf.Module):
 
 
 def save_planner(agent: Maac, planner: Planner, path: str):
-  """Writes a SavedModel that plans: `serving_default`, from `observation` [B, S] to `action`."""
+  """Writes a SavedModel that plans: `serving_default`, from `observation` [B, S] to `action`.
+
+  And `task`, as a policy's.
+  """
   module = _ExportedPlanner(agent, planner)
-  tf.saved_model.save(module, path, signatures={"serving_default": module.plan})
+  signatures = {"serving_default": module.plan, "task": module.task}
+  tf.saved_model.save(module, path, signatures=signatures)

@@ -107,11 +107,14 @@ def test_locomotion_leaves_no_litter_and_the_policy_runs_without_this_package(tm
   )
   assert code == 0 and err == "", err
   assert os.listdir(tmp_path) == ["run"]
-  code, out, err = _run(
-    "evaluate", "--policy=run/policy", "--task=half_cheetah", "--episodes=2", cwd=tmp_path
-  )
+  code, out, err = _run("evaluate", "--policy=run/policy", "--episodes=2", cwd=tmp_path)
   assert code == 0 and err == "", err
   assert out.startswith("half_cheetah: return ") and "over 2 episodes" in out
+  code, out, err = _run(
+    "evaluate", "--policy=run/policy", "--task=walker2d", "--episodes=1", cwd=tmp_path
+  )
+  assert code == 0 and out.startswith("walker2d: return ")
+  assert err == "Warning: 'run/policy' was trained for half_cheetah, not walker2d.\n"
   code, _, err = _run("evaluate", "--policy=run/policy", "--task=hopper", cwd=tmp_path)
   assert code == 1 and "observations of 17 numbers, but hopper has 11" in err
 

@@ -26,6 +26,7 @@ samples = [
   for _ in range(400)
 ]
 out["mean"], out["std"] = np.mean(samples, 0).tolist(), np.std(samples, 0).tolist()
+out["task"] = loaded.signatures["task"]()["task"].numpy().decode()
 assert not any(name.startswith("maac_tf") for name in sys.modules)
 print(json.dumps(out))
 """
@@ -52,6 +53,7 @@ def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path):
   )
   assert result.returncode == 0, result.stderr
   got = json.loads(result.stdout)
+  assert got["task"] == "pendulum"
   want = 2.0 * agent.average_policy.in_numpy()(observation, 0.0)
   assert not np.allclose(want, 2.0 * agent.policy.in_numpy()(observation, 0.0))
   np.testing.assert_allclose(got["1"], want[:1], atol=1e-6)
