@@ -24,8 +24,8 @@ class UpdateNoise(NamedTuple):
   env_indices: tf.Tensor  # which transitions of D_env
   model_indices: tf.Tensor  # and of D_model
   policy: PolicyNoise
-  target: PolicyNoise | SteveNoise | None  # what the targets imagine beyond the policy's rollout
-  target_critics: tf.Tensor | None  # which of the target critics; None: all
+  target: PolicyNoise | SteveNoise | tuple[()]  # what the targets imagine beyond the policy's path
+  target_critics: tf.Tensor | tuple[()]  # which of the target critics; (): all
 
 
 def _reset(optimizer):
@@ -211,7 +211,7 @@ class Maac(tf.Module):
     self._policy_optimizer.build(self.policy.trainable_variables)
     self._critic_optimizer.build(self.critic.trainable_variables)
     self._temperature_optimizer.build([self._log_temperature])
-    self.compiled_update = tf.function(self.update, jit_compile=jit_compile or None)
+    self.compiled_updates = tf.function(self.updates, jit_compile=jit_compile or None)
 
   def network_variables(self) -> list[tf.Variable]:
     """Of policy, critics and models, normalisers included."""
@@ -301,7 +301,7 @@ class Maac(tf.Module):
     trajectories = self.batch_size * self.num_trajectories
     policy_sizes = trajectories, self.num_final_actions, *self.noise_arguments
     if self.shared_rollout:  # with H = 0, one step beyond the policy's rollout
-      target = None if self.horizon else policy_noise(1, *policy_sizes, t)
+      target = () if self.horizon else policy_noise(1, *policy_sizes, t)
     else:
       ensemble_size = self.dynamics.ensemble_size if self.dynamics else 1
       num_members = min(self.models_per_target, ensemble_size)
@@ -319,7 +319,7 @@ class Maac(tf.Module):
       target_critics=(
         permutations([self.critic.num_critics], c)[: self.critics_per_target]
         if self.critics_per_target < self.critic.num_critics
-        else None
+        else ()
       ),
     )
 
@@ -397,7 +397,8 @@ class Maac(tf.Module):
     """What the critics learn: (observation, action, targets, diagnostics)."""
 
     def target_values(observation, action):
-      values = self.target_critic(observation, action, noise.target_critics)
+      some = self.critics_per_target < self.critic.num_critics
+      values = self.target_critic(observation, action, noise.target_critics if some else None)
       if self.value_range:
         values = tf.clip_by_value(values, *self.value_range.bounds())
       return values
@@ -432,19 +433,36 @@ class Maac(tf.Module):
     self.value_range.follow(reward)
     self._scale_critics()
 
+  def updates(self, noise: UpdateNoise):
+    """One update after the other, each with its row of `noise`, whose tensors are [n, ...].
+
+    Returns:
+      The diagnostics of `update`, averaged.
+    """
+    names = []
+
+    def update(noise):
+      diagnostics = self.update(noise)
+      names[:] = diagnostics
+      return tf.stack(list(diagnostics.values()))
+
+    rows = tf.map_fn(update, noise, fn_output_signature=tf.float32, parallel_iterations=1)
+    means = tf.unstack(tf.reduce_mean(rows, 0), num=len(names))
+    return dict(zip(names, means, strict=True))
+
   @tf.function
-  def train(self, num_updates, seed):
-    """`num_updates` updates in one call.
+  def train(self, num_updates: int, seed):
+    """`num_updates` updates in one call, traced and compiled once for each number.
+
+    The noise is drawn before: XLA sorts slowly, and what it draws from a seed is other noise.
 
     Args:
-      num_updates: scalar int tensor.
+      num_updates: a Python int.
       seed: [2] int.
 
     Returns:
       The diagnostics of `update`, averaged.
     """
-    totals = self.compiled_update(self.draw(tf.random.fold_in(seed, 0)))
-    for i in tf.range(1, num_updates):
-      diagnostics = self.compiled_update(self.draw(tf.random.fold_in(seed, i)))
-      totals = tf.nest.map_structure(tf.add, totals, diagnostics)
-    return tf.nest.map_structure(lambda x: x / tf.cast(num_updates, tf.float32), totals)
+    spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.draw(seed))
+    seeds = tf.random.split(seed, num_updates)
+    return self.compiled_updates(tf.map_fn(self.draw, seeds, fn_output_signature=spec))

@@ -249,10 +249,9 @@ def _against_floor(setting, part, function, products, jit_compile):
 
 def _update_row(setting, agent, jit_compile):
   products = matrix_products.products_of(agent.update, agent.draw(SEED))
-  count = tf.constant(CALL)
 
   def update():
-    agent.train(count, SEED)["critic/loss"].numpy()
+    agent.train(CALL, SEED)["critic/loss"].numpy()
     return CALL
 
   return _against_floor(setting, "update", update, products, jit_compile)
@@ -317,7 +316,7 @@ def measure(files, bindings) -> list[Row]:
   started, name, parts = float(os.environ.get(_STARTED, time.time())), _name(files), _PART.value
   trainer, jit_compile = _trainer(files, bindings)
   agent = trainer.agent
-  agent.train(tf.constant(1), SEED)["critic/loss"].numpy()
+  agent.train(CALL, SEED)["critic/loss"].numpy()
   rows = [Row(name, "start to first update", time.time() - started, "s")]
   planner = None
   if agent.uses_model and "plan" in parts:

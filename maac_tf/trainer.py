@@ -246,7 +246,7 @@ class Trainer(tf.Module):
     updates, rows = self.updates_per_round, []
     for start in range(0, updates, UPDATES_PER_CALL):
       count = min(UPDATES_PER_CALL, updates - start)
-      rows.append(_numbers("", self.agent.train(tf.constant(count), self._next_seed())))
+      rows.append(_numbers("", self.agent.train(count, self._next_seed())))
       progress(count / updates)
     return rows
 
