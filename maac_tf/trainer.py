@@ -19,9 +19,9 @@ EVALUATION_SEED, BEST_EVALUATION_SEED = 10_000, 20_000
 BEST_EVALUATION_EPISODES = 20
 _EVALUATION = ("eval/return", "eval/return_std", "eval/length")
 _BEST = ("best/return", "best/return_std", "best/env_steps")
-# Updates in one call of the compiled function: long enough to cost nothing, short enough for a
-# progress bar.
-UPDATES_PER_CALL = 100
+# Updates in one call of the compiled function, at the most: long enough to cost nothing, short
+# enough for a progress bar.
+MAX_UPDATES_PER_CALL = 100
 
 
 @gin.configurable(denylist=["task", "seed"])
@@ -244,8 +244,9 @@ class Trainer(tf.Module):
   def update(self, progress) -> list[dict[str, float]]:
     """Lines 8-11: this round's share of the iteration's updates."""
     updates, rows = self.updates_per_round, []
-    for start in range(0, updates, UPDATES_PER_CALL):
-      count = min(UPDATES_PER_CALL, updates - start)
+    # A divisor, as each size of a call is compiled.
+    count = next(n for n in range(MAX_UPDATES_PER_CALL, 0, -1) if updates % n == 0)
+    for _ in range(updates // count):
       rows.append(_numbers("", self.agent.train(count, self._next_seed())))
       progress(count / updates)
     return rows
