@@ -120,8 +120,8 @@ class Maac(tf.Module):
       reset_optimizers: forget the optimizers' moments at every iteration, as the models, and with
         them the gradients, have changed.
       env_capacity, model_capacity: of D_env and D_model, in transitions; the oldest leave first.
-      jit_compile: compile updates and the models' training steps with XLA: a quarter and a seventh
-        faster on two CPU cores; needed on a TPU.
+      jit_compile: compile updates and the models' training steps with XLA: faster on two CPU cores,
+        hardly on one (BUILD.md); needed on a TPU.
 
     Raises:
       ValueError: for a value, or a combination, that makes no sense.
@@ -446,6 +446,7 @@ class Maac(tf.Module):
       names[:] = diagnostics
       return tf.stack(list(diagnostics.values()))
 
+    # Not in parallel: only the variables that they change put the updates in order.
     rows = tf.map_fn(update, noise, fn_output_signature=tf.float32, parallel_iterations=1)
     means = tf.unstack(tf.reduce_mean(rows, 0), num=len(names))
     return dict(zip(names, means, strict=True))
@@ -454,15 +455,17 @@ class Maac(tf.Module):
   def train(self, num_updates: int, seed):
     """`num_updates` updates in one call, traced and compiled once for each number.
 
-    The noise is drawn before: XLA sorts slowly, and what it draws from a seed is other noise.
+    The noise of all is drawn before, in plain TensorFlow: XLA sorts slowly, and draws other numbers
+    from the same seed.
 
     Args:
-      num_updates: a Python int.
+      num_updates: 1 or more, a Python int.
       seed: [2] int.
 
     Returns:
       The diagnostics of `update`, averaged.
     """
+    require_integers("train", 1, num_updates=num_updates)
     spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.draw(seed))
     seeds = tf.random.split(seed, num_updates)
     return self.compiled_updates(tf.map_fn(self.draw, seeds, fn_output_signature=spec))

@@ -317,7 +317,7 @@ def measure(files, bindings) -> list[Row]:
   trainer, jit_compile = _trainer(files, bindings)
   agent = trainer.agent
   agent.train(CALL, SEED)["critic/loss"].numpy()
-  rows = [Row(name, "start to first update", time.time() - started, "s")]
+  rows = [Row(name, "start to first updates", time.time() - started, "s")]
   planner = None
   if agent.uses_model and "plan" in parts:
     with config.user_errors():

@@ -244,9 +244,9 @@ class Trainer(tf.Module):
   def update(self, progress) -> list[dict[str, float]]:
     """Lines 8-11: this round's share of the iteration's updates."""
     updates, rows = self.updates_per_round, []
-    # A divisor, as each size of a call is compiled.
-    count = next(n for n in range(MAX_UPDATES_PER_CALL, 0, -1) if updates % n == 0)
-    for _ in range(updates // count):
+    calls = math.ceil(updates / MAX_UPDATES_PER_CALL)
+    for i in range(calls):  # of one size, or two: each is compiled
+      count = updates // calls + (i < updates % calls)
       rows.append(_numbers("", self.agent.train(count, self._next_seed())))
       progress(count / updates)
     return rows

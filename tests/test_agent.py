@@ -16,7 +16,7 @@ from maac_tf.value_range import RATE
 SEED = tf.constant([3, 4], tf.int64)
 
 
-# The ingredients of the shipped setting that are the agent's.
+# The ingredients of the shipped setting that are the agent's, and soft returns.
 SHIPPED = {
   "horizon": 3,
   "num_final_actions": 1,
@@ -58,7 +58,8 @@ def test_xla_and_plain_updates_agree(tiny, settings):
   if "critics_per_target" in settings:
     gin.parse_config("Critic.num_critics = 3")
   plain, xla = _agent(**settings), _agent(**settings, jit_compile=True)
-  noise = tf.nest.map_structure(lambda x: tf.stack([x, x]), plain.draw(SEED))
+  draws = [plain.draw(seed) for seed in tf.random.split(SEED, 2)]
+  noise = tf.nest.map_structure(lambda *x: tf.stack(x), *draws)
   for _ in range(2):
     want, got = plain.compiled_updates(noise), xla.compiled_updates(noise)
   for name in want:

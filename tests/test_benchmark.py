@@ -64,7 +64,7 @@ def test_the_command_measures_every_part(tmp_path):
   assert code == 0, error
   with open(out, newline="") as csv_file:
     rows = {row["part"]: row for row in csv.DictReader(csv_file)}
-  parts = ["start to first update", "peak memory", *benchmark.PARTS, "product of 2048"]
+  parts = ["start to first updates", "peak memory", *benchmark.PARTS, "product of 2048"]
   parts.insert(parts.index("fitting step") + 1, "fit")
   assert list(rows) == parts
   assert all(float(row["value"]) > 0 for row in rows.values())
