@@ -62,3 +62,20 @@ def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path):
   std = many.std(0)
   np.testing.assert_allclose(got["std"], std, rtol=0.25)
   np.testing.assert_allclose(got["mean"], many.mean(0), atol=5 * std.max() / 20)
+
+
+def test_a_policy_that_does_not_name_its_task_needs_to_be_told(tmp_path):
+  class Still(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32)])
+    def act(self, observation):
+      return {"action": tf.zeros([tf.shape(observation)[0], 1])}
+
+  still = Still()
+  tf.saved_model.save(still, str(tmp_path / "old"), signatures={"serving_default": still.act})
+  command = [sys.executable, "-m", "maac_tf.evaluate", "--policy=old", "--episodes=1"]
+  options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120}
+  result = subprocess.run(command, **options)
+  assert result.returncode == 1
+  assert result.stderr == "Error: 'old' does not say what task it was trained for: give --task.\n"
+  result = subprocess.run([*command, "--task=pendulum"], **options)
+  assert result.returncode == 0 and result.stdout.startswith("pendulum: return "), result.stderr
