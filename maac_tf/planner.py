@@ -39,7 +39,8 @@ class Planner(tf.Module):
       num_elites: how many of them, the best, the next iteration's Gaussian is fitted to.
       num_iterations: of the search; 0 is the policy.
       num_samples: P, trajectories that a candidate's return is averaged over, each step by a random
-        member.
+        member. All candidates of an iteration meet the same P members and noises at each step
+        (common random numbers): what ranks them is their actions alone.
 
     Raises:
       ValueError: for a value that makes no sense.
@@ -61,11 +62,12 @@ class Planner(tf.Module):
     )
     require(agent.dynamics is not None, "Planning needs models, and this agent has none.")
     ensemble_size = agent.dynamics.ensemble_size
-    require(
-      num_candidates % ensemble_size == 0,
-      f"Planner.num_candidates ({num_candidates}) must be a multiple of Dynamics.ensemble_size "
-      f"({ensemble_size}): each member predicts an equal share.",
-    )
+    for name, value in [("num_candidates", num_candidates), ("num_samples", num_samples)]:
+      require(
+        value % ensemble_size == 0,
+        f"Planner.{name} ({value}) must be a multiple of Dynamics.ensemble_size "
+        f"({ensemble_size}): each member predicts an equal share.",
+      )
     self._agent, self.horizon = agent, horizon
     self._num_candidates, self._num_elites = num_candidates, num_elites
     self._num_iterations, self._num_samples = num_iterations, num_samples
@@ -114,16 +116,21 @@ class Planner(tf.Module):
 
     Discounted rewards until an imagined end or s_H, then Q of the policy's action there.
     """
-    agent, copies = self._agent, self._num_candidates * self._num_samples
-    starts = tf.repeat(observation, copies, 0)
-    noise = rollout_noise(self.horizon, tf.shape(starts)[0], *agent.noise_arguments, seed)
-    actions = tf.repeat(candidates, self._num_samples, 1)
+    agent, num_candidates = self._agent, self._num_candidates
+    num_samples = tf.shape(observation)[0] * self._num_samples  # of all observations
+    starts = tf.repeat(observation, self._num_samples * num_candidates, 0)  # in order of [B, P, N]
+    noise = rollout_noise(self.horizon, num_samples, *agent.noise_arguments, seed)
+    model_noise, permutation = noise.model
+    model_noise = tf.repeat(model_noise, num_candidates, 1)
+    permutation = permutation[..., tf.newaxis] * num_candidates + tf.range(num_candidates)
+    permutation = tf.reshape(permutation, [self.horizon, -1])
+    actions = tf.repeat(candidates[:, tf.newaxis], self._num_samples, 1)
     actions = tf.reshape(actions, [-1, self.horizon, agent.action_size])
     trajectory = imagine.rollout(
       imagine.replay,
       agent.steps.random_member,
       starts,
-      noise._replace(action=tf.transpose(actions, [1, 0, 2])),
+      imagine.RolloutNoise(tf.transpose(actions, [1, 0, 2]), (model_noise, permutation)),
     )
     final = agent.average_policy.act(
       trajectory.observation[-1], tf.zeros([1, 1, agent.action_size])
@@ -135,5 +142,4 @@ class Planner(tf.Module):
       discount=agent.discount,
       temperature=0.0,
     )
-    shape = [-1, self._num_candidates, self._num_samples]
-    return tf.reduce_mean(tf.reshape(returns, shape), -1)
+    return tf.reduce_mean(tf.reshape(returns, [-1, self._num_samples, num_candidates]), 1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maac_tf import experiment
+from maac_tf import experiment, imagine
 from maac_tf.agent import Maac
 from maac_tf.envs import make_task
 from maac_tf.noise import normals
@@ -106,6 +106,38 @@ def test_returns_are_those_of_a_loop_and_stop_where_the_plan_ends():
   assert 0 < ended < 12
 
 
+def test_all_candidates_meet_the_same_members_and_noises():
+  """s' = s + a + m + noise by member m, reward and value s'_0: their actions alone rank them."""
+
+  def predict(observation, action, noise):
+    member = tf.range(4, dtype=tf.float32)[:, tf.newaxis, tf.newaxis]
+    return observation + action + member + noise
+
+  def step(observation, action, noise):
+    after = imagine.random_member(predict, 4, observation, action, *noise)
+    return after, after[..., 0], after[..., 0] > 1e9
+
+  agent = _linear_quadratic_agent(_broad)
+  agent.dynamics.ensemble_size, agent.steps.random_member = 4, step
+  agent.value = lambda observation, action: observation[..., 0]
+  planner = Planner(agent, horizon=2, num_candidates=8, num_elites=1, num_samples=4)
+  observation = tf.constant([[1.0, 0.0], [5.0, 0.0], [-3.0, 0.0]])
+  actions = np.random.default_rng(0).uniform(-1, 1, (3, 8, 2, 1)).astype(np.float32)
+  first, second = actions[:, :, 0, 0], actions[:, :, 1, 0]
+  of_actions = first + (DISCOUNT + DISCOUNT**2) * (first + second)
+  all_returns = []
+  for i in range(500):
+    returns = planner.returns(observation, tf.constant(actions), tf.constant([0, i])).numpy()
+    rest = returns - of_actions
+    np.testing.assert_allclose(rest, np.broadcast_to(rest[:, :1], rest.shape), atol=1e-4)
+    all_returns.append(rest[:, 0])
+  # The members' mean is 1.5 a step, that of the noise 0; every observation has draws of its own.
+  of_steps = observation[:, 0] + 1.5 + (DISCOUNT + DISCOUNT**2) * (observation[:, 0] + 3.0)
+  error = np.std(all_returns, 0) / np.sqrt(500)
+  assert np.all(np.abs(np.mean(all_returns, 0) - of_steps) < 5 * error) and np.all(error > 0.01)
+  assert np.abs(np.corrcoef(np.transpose(all_returns)))[0, 1] < 0.6
+
+
 def test_what_is_not_finite_is_ranked_last():
   def judge(after, reward):
     return after, tf.where(after[..., 1] > 0.0, np.nan, reward), after[..., 0] > 1e9
@@ -164,7 +196,8 @@ def test_the_search_starts_with_the_spread_of_the_policy(tiny):
   [
     ({"num_elites": 200}, r"num_elites \(200\) must not exceed"),
     ({"horizon": 0}, "horizon must be an integer of 1 or more"),
-    ({"num_candidates": 30}, "must be a multiple of Dynamics.ensemble_size"),
+    ({"num_candidates": 30}, r"num_candidates \(30\) must be a multiple of Dynamics.ensemble_size"),
+    ({"num_samples": 3}, r"num_samples \(3\) must be a multiple of Dynamics.ensemble_size"),
   ],
 )
 def test_what_makes_no_sense_is_refused(tiny, settings, message):
