@@ -126,7 +126,7 @@ def main(argv):
     for row in _rows():
       rows.append(row)
   except (config.ConfigError, KeyboardInterrupt) as error:
-    print(f"Error: {error or 'interrupted'}", file=sys.stderr)
+    print(f"Error: {str(error) or 'interrupted'}", file=sys.stderr)
     code = 1
   if rows and _OUT.value:
     with open(_OUT.value, "w", newline="") as file:
@@ -302,10 +302,10 @@ def _act_row(setting, trainer):
 
 
 def _plan_row(setting, agent, planner):
-  observation = tf.zeros([1, agent.observation_size])
+  observation, seed = tf.zeros([1, agent.observation_size]), tf.constant(SEED)
 
   def plan():
-    planner.plan(observation, SEED).numpy()
+    planner.plan(observation, seed).numpy()
 
   (seconds,) = _seconds(plan)
   return Row(setting, "plan", 1 / seconds, "plans/s")

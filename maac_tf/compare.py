@@ -45,6 +45,10 @@ _JOBS = flags.DEFINE_integer("jobs", 2, "Runs side by side, each on one CPU thre
 _RUN_DIR = flags.DEFINE_string("run_dir", "runs/compare", "Runs go to RUN_DIR/TASK/VARIANT-SEED.")
 
 
+# Of a binding: TensorFlow would take brackets in a path for a pattern.
+_IN_FOLDER_NAMES = str.maketrans({" ": None, "/": "_", "[": "(", "]": ")", "*": "x", "?": "_"})
+
+
 class _Setting(NamedTuple):
   name: str
   command: list[str]  # without seed and folder
@@ -69,7 +73,7 @@ class _Runs:
   """Starts trainings; the first signal lets them finish their iteration, a second stops them."""
 
   def __init__(self):
-    self._processes, self.failed, self.interrupted = [], False, False
+    self._processes, self.failed, self.interrupted = [], [], False
     for number in (signal.SIGINT, signal.SIGTERM):
       signal.signal(number, self._stop)
 
@@ -91,7 +95,7 @@ class _Runs:
     if code == 0:
       print(f"{path}: {setting.returns(seed)[-1]:,.1f}")
     elif not self.interrupted:
-      self.failed = True
+      self.failed.append((setting.name, seed))
       print(f"{path}: ended with {code}, see {path}.log")
 
   def _stop(self, number, frame):
@@ -116,13 +120,13 @@ def main(argv):
   with concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool:
     futures = [pool.submit(runs.run, s, seed) for seed in _SEEDS.value for s in settings]
   for error in filter(None, (future.exception() for future in futures)):
-    runs.failed = True
+    runs.failed.append(None)
     print(f"Error: {error}", file=sys.stderr)
-  print(_table(settings))
+  print(_table(settings, runs.failed))
   if runs.interrupted:
     print("Interrupted: the same command goes on.")
     return 130
-  return int(runs.failed)
+  return int(bool(runs.failed))
 
 
 def _settings():
@@ -131,16 +135,22 @@ def _settings():
   for variant in [None, *_VARIANT.value]:
     files, bindings, name = list(_GIN_FILE.value), [], "maac"
     if variant and "=" in variant:
-      bindings, name = [variant], variant.replace(" ", "").replace("/", "_")
+      bindings, name = [variant], variant.translate(_IN_FOLDER_NAMES)
     elif variant:
       folder = os.path.basename(os.path.dirname(os.path.abspath(variant)))
       prefix = "without_" if folder == "without" else ""
       files, name = [*files, variant], prefix + _stem(variant)
     if name in [s.name for s in settings]:
       raise config.ConfigError(f"Two variants have the name {name!r}: leave out or rename one.")
-    if name.startswith("train."):
-      raise config.ConfigError(f"{name!r} is for --env_steps, --seeds or --gin_file to set.")
     overridden = config.load(files, bindings)
+    if bindings:  # and not what the last of the common files sets
+      overridden = config.parameters(bindings)
+    owners = {parameter.partition(".")[0] for parameter in overridden}
+    if variant and owners <= {"train", "Planner"}:
+      raise config.ConfigError(
+        f"{name!r} changes no training: --env_steps and --seeds set steps and seeds, and plans are "
+        "made at test time alone."
+      )
     values = gin.config_str()
     if values == shipped:
       raise config.ConfigError(f"{name!r} changes nothing: every value is what it is without it.")
@@ -157,6 +167,12 @@ def _settings():
         f"{_ENV_STEPS.value}."
       )
     iterations = math.ceil(policy_steps / trainer.steps_per_iteration)
+    if iterations * trainer.steps_per_iteration < trainer.eval_every:
+      raise config.ConfigError(
+        f"--env_steps ({_ENV_STEPS.value}) end before the first evaluation, "
+        f"Trainer.eval_every ({trainer.eval_every}) after Trainer.random_steps "
+        f"({trainer.random_steps})."
+      )
     command = [sys.executable, "-m", "maac_tf.train", "--threads=1"]
     command += [f"--gin_file={file}" for file in files]
     command += [f"--gin_param={b}" for b in [*bindings, f"train.iterations={iterations}"]]
@@ -168,15 +184,21 @@ def _stem(path):
   return os.path.splitext(os.path.basename(path))[0]
 
 
-def _table(settings):
-  """Last return, and mean over the evaluations, of every setting and seed; means over seeds."""
+def _table(settings, failed):
+  """Last return, and mean over the evaluations, of every setting and seed; means over seeds.
+
+  NaN where it `failed`: what the folder holds may be of another config.
+  """
   width = 2 + max(len(name) for name in ["mean of the curve", *(s.name for s in settings)])
   columns = "".join(f"{column:>10}" for column in [*(f"seed {s}" for s in _SEEDS.value), "mean"])
   lines = []
   for title, reduce in (("last return", lambda r: r[-1]), ("mean of the curve", np.mean)):
     lines.append(f"{title:{width}}{columns}")
     for setting in settings:
-      values = [reduce(setting.returns(seed)) for seed in _SEEDS.value]
+      values = [
+        math.nan if (setting.name, seed) in failed else reduce(setting.returns(seed))
+        for seed in _SEEDS.value
+      ]
       lines.append(
         f"{setting.name:{width}}" + "".join(f"{v:10,.1f}" for v in [*values, np.mean(values)])
       )

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import gin
 
@@ -101,8 +101,12 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
     texts = _parse(gin_files, gin_params)
     _check_macros(texts, gin_params)
     gin.finalize()
-  names = [*gin_params, *(texts[path] for path in gin_files[1:][-1:])]
-  return set(re.findall(r"^\s*(?:\w+\.)*?(\w+(?:\.\w+)?)\s*=", "\n".join(names), re.MULTILINE))
+  return parameters([*gin_params, *(texts[path] for path in gin_files[1:][-1:])])
+
+
+def parameters(texts: Iterable[str]) -> set[str]:
+  """The names of the parameters, and macros, that these gin texts set."""
+  return set(re.findall(r"(?m)^\s*(?:\w+\.)*?(\w+(?:\.\w+)?)\s*=", "\n".join(texts)))
 
 
 def _parse(gin_files, gin_params=()) -> dict[str, str]:

@@ -20,6 +20,12 @@ def main(argv):
   logging.set_verbosity(logging.WARNING)
   try:
     trainer = experiment.restore(_RUN_DIR.value)
+    files = [os.path.join(_RUN_DIR.value, "diagnosis.png")]
+    if trainer.agent.dynamics:
+      files.append(os.path.join(_RUN_DIR.value, "open_loop_error.csv"))
+    with config.user_errors():
+      for path in files:
+        open(path, "a").close()  # now, not when all is measured
   except config.ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
@@ -53,22 +59,19 @@ def main(argv):
     print("Calibration: the share of outcomes inside the models' central intervals:")
     chosen = [np.argmin(np.abs(probability - p)) for p in (0.5, 0.9)]
     print("  " + ", ".join(f"{probability[i]:.0%} interval {share[i].mean():.0%}" for i in chosen))
-  path = os.path.join(_RUN_DIR.value, "diagnosis.png")
-  plotting.plot_diagnosis(values, error, calibration, path)
+  plotting.plot_diagnosis(values, error, calibration, files[0])
   if error is not None:
-    path += " and " + _write_error(error)
-  print(f"Wrote {path}")
+    _write_error(error, files[1])
+  print(f"Wrote {' and '.join(files)}")
   return 0
 
 
-def _write_error(error):
+def _write_error(error, path):
   """A row a step, a column a dimension of the state."""
-  path = os.path.join(_RUN_DIR.value, "open_loop_error.csv")
   with open(path, "w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["steps", *(f"dimension_{i}" for i in range(error.shape[1]))])
     writer.writerows([h, *row] for h, row in enumerate(error, 1))
-  return path
 
 
 def _print_values(values):

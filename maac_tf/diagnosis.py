@@ -59,18 +59,18 @@ def run_episodes(task: Task, agent: Maac, seeds) -> list[Episode]:
 def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256):
   """How far the models are off after 1..H real actions from random states of the episodes.
 
-  H is less than `horizon` where no episode is so long.
+  H is less than `horizon` where none of these states has so many steps after it.
 
   Returns:
     (root mean square error of the mean predictions [H, S], over members and starts, in standard
     deviations of each state dimension over D_env; how many starts have so many steps after them
     [H]).
   """
-  horizon = min(horizon, max(len(e.log_prob) for e in episodes))
   starts = [(e, t) for e in episodes for t in range(len(e.log_prob))]
-  chosen = np.random.default_rng(0).permutation(len(starts))[:num_starts]
+  chosen = [starts[i] for i in np.random.default_rng(0).permutation(len(starts))[:num_starts]]
+  horizon = min(horizon, max(len(e.log_prob) - t for e, t in chosen))
   lasts, windows = np.zeros((horizon, len(chosen)), bool), []
-  for i, (episode, t) in enumerate(starts[c] for c in chosen):
+  for i, (episode, t) in enumerate(chosen):
     rows = np.minimum(np.arange(t, t + horizon), len(episode.log_prob) - 1)
     lasts[:, i] = t + np.arange(horizon) < len(episode.log_prob)
     windows.append(tf.nest.map_structure(lambda x, rows=rows: x[rows], episode.transition))

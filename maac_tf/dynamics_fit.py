@@ -117,7 +117,8 @@ class DynamicsFit(tf.Module):
     ]
     noise = [dynamics.log_var] if dynamics.constant_noise else []
     self._fitted = dynamics.trainable_variables + noise + self._swapped
-    self._kept = [tf.Variable(v, trainable=False) for v in self._fitted]
+    # The best so far of a fit; without early stopping, the last are.
+    self._kept = [tf.Variable(v, trainable=False) for v in self._fitted if patience is not None]
 
   @property
   def steps(self) -> tf.Tensor:
@@ -175,7 +176,7 @@ class DynamicsFit(tf.Module):
       return tf.reduce_mean(self.negative_log_likelihood(validation)[0], [1, 2])
 
     kept_loss = validation_loss()
-    for kept, variable in zip(self._kept, self._fitted, strict=True):
+    for kept, variable in zip(self._kept, self._fitted, strict=False):  # or none
       kept.assign(variable)
     epochs_without = tf.zeros_like(kept_loss, tf.int32)
     train_loss, epoch = 0.0, 0
@@ -188,12 +189,12 @@ class DynamicsFit(tf.Module):
       self._swap()
       loss = validation_loss()
       keep = (loss < kept_loss) | (self._patience is None)
-      for kept, variable in zip(self._kept, self._fitted, strict=True):
+      for kept, variable in zip(self._kept, self._fitted, strict=False):
         kept.assign(tf.where(keep[:, tf.newaxis, tf.newaxis], variable, kept))
       kept_loss = tf.where(keep, loss, kept_loss)
       epochs_without = tf.where(keep, 0, epochs_without + 1)
       epoch += 1
-    for kept, variable in zip(self._kept, self._fitted, strict=True):
+    for kept, variable in zip(self._kept, self._fitted, strict=False):
       variable.assign(kept)
     if self._dynamics.empirical_errors:
       newest = tf.range(self._dynamics.empirical_errors) % num_validation[:, tf.newaxis]
@@ -232,11 +233,11 @@ class DynamicsFit(tf.Module):
       tf.shape(bag)[1:], seed, maxval=None, minval=None, dtype=tf.int32
     )
     bag = tf.gather(bag, tf.argsort(keys), axis=1)
-    batches = tf.shape(bag)[1] // self.batch_size
+    bag = tf.reshape(bag, [bag.shape[0], -1, self.batch_size])
+    batches = tf.shape(bag)[1]
     total = 0.0
     for i in tf.range(batches):
-      rows = bag[:, i * self.batch_size : (i + 1) * self.batch_size]
-      total += self._compiled_step(self._buffer.gather(rows))
+      total += self._compiled_step(self._buffer.gather(bag[:, i]))
     return total / tf.cast(batches, tf.float32)
 
   def train_step(self, batch):

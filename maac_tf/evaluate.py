@@ -27,7 +27,7 @@ _PLANNER = flags.DEFINE_enum(
   "planner", None, ["cem"], "With --run_dir: evaluate the cross-entropy method, too."
 )
 _GIN_PARAM = flags.DEFINE_multi_string(
-  "gin_param", [], "With --run_dir: a binding such as 'Planner.horizon=5'; repeatable."
+  "gin_param", [], "With --planner: a binding such as 'Planner.horizon=5'; repeatable."
 )
 _EPISODES = flags.DEFINE_integer("episodes", 20, "How many episodes.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Start seed of the first episode.", lower_bound=0)
@@ -47,7 +47,9 @@ def main(argv):
       raise ValueError(
         "Give --policy (and --task, --sample), or --run_dir (and --planner, --gin_param)."
       )
-  except (config.ConfigError, ValueError, KeyError, OSError, tf.errors.OpError) as error:
+  except (
+    config.ConfigError, ValueError, OSError, FloatingPointError, tf.errors.OpError
+  ) as error:  # fmt: skip
     print(f"Error: {error}", file=sys.stderr)
     return 1
   return 0
@@ -69,8 +71,12 @@ def _evaluate_policy():
 
 
 def _evaluate_run():
+  if _GIN_PARAM.value and not _PLANNER.value:
+    raise ValueError("--gin_param is of the planner: give --planner=cem, too.")
   trainer = experiment.restore(_RUN_DIR.value, _GIN_PARAM.value)
   agent = trainer.agent
+  if not trainer.has_best:
+    print("Warning: the run has no evaluation yet: its current policy.", file=sys.stderr)
   if _PLANNER.value:
     with config.user_errors():
       planner = Planner(agent)
@@ -116,8 +122,14 @@ def _action(loaded, task):
     raise ValueError(f"The SavedModel in {_POLICY.value!r} has no signature {signature!r}{hint}.")
   policy = loaded.signatures[signature]
   environment = task.make_environment()
-  expected = policy.structured_input_signature[1]["observation"].shape[1]
-  size = environment.observation_size
+  shapes = {name: spec.shape for name, spec in policy.structured_input_signature[1].items()}
+  if list(shapes) != ["observation"] or "action" not in policy.structured_outputs:
+    raise ValueError(
+      f"{signature!r} of the SavedModel in {_POLICY.value!r} maps {', '.join(shapes)} to "
+      f"{', '.join(policy.structured_outputs)}, not observation to action: is it of another "
+      "program?"
+    )
+  expected, size = shapes["observation"][-1], environment.observation_size
   if expected != size:
     raise ValueError(
       f"The policy takes observations of {expected} numbers, but {task.name} has {size}."

@@ -95,11 +95,15 @@ def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
 
   Args:
     run_dir: its folder.
-    gin_params: bindings over its own, of what is no part of training.
+    gin_params: bindings of `Planner`, which is no part of training.
 
   Raises:
-    ConfigError: when there is no run or no checkpoint, or none that fits this code and bindings.
+    ConfigError: when there is no run or no checkpoint, none that fits this code, or for a binding
+      of anything else.
   """
+  for name in sorted(config.parameters(gin_params)):
+    if not name.startswith("Planner."):
+      raise config.ConfigError(f"{name} is not of the planner: all else is as the run was trained.")
   saved = run_directory.saved_config(run_dir)
   checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
   if not saved or not checkpoint:

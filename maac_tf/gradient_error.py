@@ -22,8 +22,11 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
+  table, figure = (os.path.join(_OUT.value, f"gradient_error.{kind}") for kind in ("csv", "png"))
   try:
     os.makedirs(_OUT.value, exist_ok=True)
+    for path in (table, figure):
+      open(path, "a").close()  # now, not when all is done
   except OSError as error:
     print(f"Error: --out: {error}", file=sys.stderr)
     return 1
@@ -31,14 +34,12 @@ def main(argv):
   for seed in range(_SEEDS.value):
     studies.append(gradient_study.study(seed, _HORIZON.value, _TRANSITIONS.value))
     print(f"seed {seed}: best H with learned dynamics {studies[-1].learned.argmin()}", flush=True)
-  table = os.path.join(_OUT.value, "gradient_error.csv")
   with open(table, "w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["seed", "H", *gradient_study.Study._fields])
     for seed, study in enumerate(studies):
       for h, row in enumerate(zip(*study, strict=True)):
         writer.writerow([seed, h, *row])
-  figure = os.path.join(_OUT.value, "gradient_error.png")
   plotting.plot_gradient_error(studies, figure)
   _print(studies)
   print(f"Wrote {table} and {figure}")

@@ -130,7 +130,7 @@ def steve_targets(
   is the TD target of SAC.
 
   Args:
-    act, step: as in `policy_loss`; `step` gets [E, N, ...], the leading index being the member.
+    act, step: as in `imagine.rollout`; `step` gets [E, N, ...], the leading index being the member.
     q_value: the *target* critics, (observation, action) -> [Q, ...].
     transition: B stored steps.
     noise: h_max and M are its shapes.

@@ -28,7 +28,7 @@ class Planner(tf.Module):
     num_candidates: int = 128,
     num_elites: int = 16,
     num_iterations: int = 3,
-    num_samples: int = 8,
+    num_samples: int | None = None,
   ):
     """Checks the sizes; the agent's networks are used as they are at each call.
 
@@ -40,12 +40,16 @@ class Planner(tf.Module):
       num_iterations: of the search; 0 is the policy.
       num_samples: P, trajectories that a candidate's return is averaged over, each step by a random
         member. All candidates of an iteration meet the same P members and noises at each step
-        (common random numbers): what ranks them is their actions alone.
+        (common random numbers): what ranks them is their actions alone. None: E, the number of
+        members.
 
     Raises:
       ValueError: for a value that makes no sense.
     """
     super().__init__()
+    require(agent.dynamics is not None, "Planning needs models, and this agent has none.")
+    ensemble_size = agent.dynamics.ensemble_size
+    num_samples = ensemble_size if num_samples is None else num_samples
     require_integers("Planner", 0, num_iterations=num_iterations)
     require_integers(
       "Planner",
@@ -60,8 +64,6 @@ class Planner(tf.Module):
       f"Planner.num_elites ({num_elites}) must not exceed Planner.num_candidates "
       f"({num_candidates}).",
     )
-    require(agent.dynamics is not None, "Planning needs models, and this agent has none.")
-    ensemble_size = agent.dynamics.ensemble_size
     for name, value in [("num_candidates", num_candidates), ("num_samples", num_samples)]:
       require(
         value % ensemble_size == 0,
@@ -87,12 +89,10 @@ class Planner(tf.Module):
       returns = tf.where(tf.math.is_finite(returns), returns, -np.inf)
       best = tf.math.top_k(returns, self._num_elites)
       elites = tf.gather(candidates, best.indices, batch_dims=1)
-      weight = tf.cast(best.values > -np.inf, elites.dtype)[..., tf.newaxis, tf.newaxis]
-      some = tf.reduce_any(weight > 0, 1)
-      new_mean = tf.math.divide_no_nan(tf.reduce_sum(weight * elites, 1), tf.reduce_sum(weight, 1))
-      squares = weight * tf.square(elites - new_mean[:, tf.newaxis])
-      variance = tf.math.divide_no_nan(tf.reduce_sum(squares, 1), tf.reduce_sum(weight, 1))
-      mean, std = tf.where(some, new_mean, mean), tf.where(some, tf.sqrt(variance), std)
+      some = (best.values > -np.inf)[..., tf.newaxis, tf.newaxis]
+      fitted = _mean_and_std(elites, some)
+      some = tf.reduce_any(some, 1)
+      mean, std = (tf.where(some, *pair) for pair in zip(fitted, (mean, std), strict=True))
     return mean[:, 0]
 
   def _policy_sequences(self, observation, seed):
@@ -107,9 +107,9 @@ class Planner(tf.Module):
     trajectory = imagine.rollout(act, agent.steps.random_member, starts, noise)
     shape = [-1, self._num_candidates, self.horizon, agent.action_size]
     actions = tf.reshape(tf.stack(trajectory.action, 1), shape)
+    mean, std = _mean_and_std(actions, tf.math.is_finite(actions))
     first, _ = act(observation, tf.zeros([agent.action_size]))
-    mean = tf.concat([first[:, tf.newaxis], tf.reduce_mean(actions, 1)[:, 1:]], 1)
-    return mean, tf.math.reduce_std(actions, 1)
+    return tf.concat([first[:, tf.newaxis], mean[:, 1:]], 1), std
 
   def returns(self, observation, candidates, seed):
     """Predicted returns [B, N] of candidates [B, N, H, A] from observations [B, S].
@@ -143,3 +143,12 @@ class Planner(tf.Module):
       temperature=0.0,
     )
     return tf.reduce_mean(tf.reshape(returns, [-1, self._num_samples, num_candidates]), 1)
+
+
+def _mean_and_std(x, valid):
+  """Over axis 1 of x [B, N, ...], of what is `valid` alone, which has its shape or ones in it."""
+  valid = tf.broadcast_to(valid, tf.shape(x))
+  count = tf.reduce_sum(tf.cast(valid, x.dtype), 1)
+  mean = tf.math.divide_no_nan(tf.reduce_sum(tf.where(valid, x, 0.0), 1), count)
+  squares = tf.where(valid, tf.square(x - mean[:, tf.newaxis]), 0.0)
+  return mean, tf.sqrt(tf.math.divide_no_nan(tf.reduce_sum(squares, 1), count))

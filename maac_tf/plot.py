@@ -53,6 +53,8 @@ def main(argv):
     print("Of fewer than four seeds, the interquartile mean is their mean.")
   out = re.sub(r"\.(png|svg)$", "", _OUT.value)
   try:
+    if not os.path.basename(out):
+      raise OSError(f"{_OUT.value!r} is a folder: give a file's name in it, without extension.")
     os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
   except OSError as error:
     print(f"Error: --out: {error}", file=sys.stderr)

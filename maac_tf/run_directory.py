@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from maac_tf import config, plotting, saved_model
 
+_PATTERN_CHARACTERS = "*?[\\"
+
 
 def restore(trainer: tf.Module, checkpoint: str):
   """Gives `trainer` what the checkpoint of this path holds.
@@ -45,8 +47,14 @@ class RunDirectory:
     as if it had never stopped.
 
     Raises:
-      ConfigError: when the folder holds a run of another config, or something else.
+      ConfigError: when the folder holds a run of another config, or something else, or its path
+        has a character that TensorFlow's deletion of old checkpoints takes for a pattern.
     """
+    if set(path) & set(_PATTERN_CHARACTERS):
+      raise config.ConfigError(
+        f"TensorFlow would take {path!r} for a pattern of file names: give a --run_dir without any "
+        f"of {' '.join(_PATTERN_CHARACTERS)}."
+      )
     self.path = path
     self._trainer = trainer
     self._lock = filelock.FileLock(self._file(".lock"))

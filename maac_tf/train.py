@@ -23,7 +23,10 @@ _THREADS = flags.DEFINE_integer(
   "threads", 0, "CPU threads to use; 0 is one for each core.", lower_bound=0
 )
 _DETERMINISTIC = flags.DEFINE_bool(
-  "deterministic", False, "Only deterministic operations, so that equal runs are equal bit by bit."
+  "deterministic",
+  False,
+  "Only deterministic operations, so that equal runs are equal bit by bit; the exported policies' "
+  "`sample` draws the same in every process, too.",
 )
 
 
@@ -48,7 +51,7 @@ def main(argv):
     if task is None:
       where = f"There is no run in {run_dir!r} and no task" if run_dir else "No task"
       raise config.ConfigError(f"{where}: give a task file, such as --gin_file=gin/hopper.gin.")
-    run_dir = run_dir or _default_run_dir(task)
+    run_dir = run_dir or _default_run_dir(str(task))
     stopped_by = experiment.train(run_dir, overridden)
   except (config.ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends

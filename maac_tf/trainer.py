@@ -74,8 +74,7 @@ class Trainer(tf.Module):
       ValueError: for a value that makes no sense.
     """
     super().__init__()
-    # Enough for every member of an ensemble to have rows to train and to validate on.
-    config.require_integers("Trainer", 32, random_steps=random_steps)
+    config.require_integers("Trainer", 1, random_steps=random_steps)
     config.require_integers(
       "Trainer",
       1,
@@ -107,9 +106,16 @@ class Trainer(tf.Module):
         "Trainer.rollout_schedule must be (from, to, first, last) with 1 <= from <= to and "
         f"first < last, not {rollout_schedule}."
       )
-    self.task, self.seed = task, seed
+    self.task = task
     self.environment = task.make_environment()
     self.agent = Maac(task, self.environment, seed)
+    if self.agent.uses_model:
+      least = max(32, 2 * self.agent.dynamics.ensemble_size)
+      config.require(
+        random_steps >= least,
+        f"Trainer.random_steps ({random_steps}) must be {least} or more, so that every member of "
+        "the ensemble has transitions to train and to validate on.",
+      )
     if max(random_steps, steps_per_iteration) > self.agent.env_buffer.capacity:
       raise ValueError(
         f"Maac.env_capacity ({self.agent.env_buffer.capacity}) must hold Trainer.random_steps "

@@ -84,10 +84,11 @@ def test_a_signal_lets_the_runs_finish_their_iteration(tmp_path):
 
 def test_a_run_that_fails_is_named(tmp_path):
   (tmp_path / RUNS / "maac-0").mkdir(parents=True)
-  (tmp_path / RUNS / "maac-0" / "thesis.txt").write_text("not a run")
+  (tmp_path / RUNS / "maac-0" / "metrics.csv").write_text("eval/return\n-7.0\n")  # of who knows
   code, out, _ = _compare(tmp_path, "--env_steps=330", "--seeds=0")
   assert code == 1
   assert f"{RUNS}/maac-0: ended with 1, see {RUNS}/maac-0.log" in out
+  assert "-7.0" not in out and re.search(r"(?m)^maac +nan +nan$", out)
   assert "is not empty and not a run" in (tmp_path / RUNS / "maac-0.log").read_text()
 
 
@@ -102,12 +103,24 @@ def test_a_run_that_fails_is_named(tmp_path):
     ),
     (["--variant=Maac.batch_size=32"], "'Maac.batch_size=32' changes nothing"),
     (["--variant=Maac.learn_reward=True"] * 2, "Two variants have the name"),
-    (["--variant=train.seed=3"], "'train.seed=3' is for --env_steps, --seeds or --gin_file"),
+    (["--variant=train.seed=3"], "'train.seed=3' changes no training"),
+    (["--variant=Planner.horizon=3"], "'Planner.horizon=3' changes no training"),
+    (["--variant=shorter.gin"], "'shorter' changes no training"),
+    (
+      ["--variant=Trainer.eval_every=400", "--env_steps=330"],
+      "--env_steps (330) end before the first evaluation",
+    ),
+    (  # what a common file sets is not the variant's: the mistake is in the second
+      ["--gin_file=steve.gin", "--variant=Maac.critic_horizon=0", "--variant=Maac.discount=2"],
+      "Error: Maac.discount must be a number",
+    ),
     (["--seeds=1,1"], "must be different numbers"),
   ],
   ids=lambda value: None,
 )
 def test_what_makes_no_sense_ends_before_anything_runs(tmp_path, arguments, message):
+  (tmp_path / "shorter.gin").write_text("train.iterations = 3")
+  (tmp_path / "steve.gin").write_text("Maac.models_per_target = 4\nMaac.critic_horizon = 1")
   code, _, err = _compare(tmp_path, *arguments)
   assert code == 1 and message in err
   assert not (tmp_path / "runs").exists()

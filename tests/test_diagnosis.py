@@ -83,6 +83,9 @@ def test_open_loop_error_of_models_that_predict_no_change(tiny):
     assert counts[h - 1] == len(moved)
     want = np.sqrt(np.mean(np.square(moved), 0)) / np.arange(1, 12)
     np.testing.assert_allclose(error[h - 1], want, rtol=1e-4)
+  for few in (1, 2, 3):  # of states drawn at random none may have `longest` steps after it
+    error, counts = diagnosis.open_loop_error(agent, episodes, num_starts=few)
+    assert np.all(counts > 0) and np.all(np.isfinite(error))
 
 
 def test_calibration_counts_what_lies_inside(tiny):

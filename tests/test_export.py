@@ -79,3 +79,9 @@ def test_a_policy_that_does_not_name_its_task_needs_to_be_told(tmp_path):
   assert result.stderr == "Error: 'old' does not say what task it was trained for: give --task.\n"
   result = subprocess.run([*command, "--task=pendulum"], **options)
   assert result.returncode == 0 and result.stdout.startswith("pendulum: return "), result.stderr
+  other = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([None, 3], tf.float32)])
+  still.other = other
+  tf.saved_model.save(still, str(tmp_path / "other"), signatures={"serving_default": other})
+  command[3] = "--policy=other"
+  result = subprocess.run([*command, "--task=pendulum"], **options)
+  assert result.returncode == 1 and "maps x to y, not observation to action" in result.stderr

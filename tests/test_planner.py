@@ -138,6 +138,24 @@ def test_all_candidates_meet_the_same_members_and_noises():
   assert np.abs(np.corrcoef(np.transpose(all_returns)))[0, 1] < 0.6
 
 
+def test_what_runs_away_does_not_hide_the_spread_of_the_policy():
+  """The second action of a trajectory whose first is above 0 is not a number."""
+
+  def judge(after, reward):
+    return tf.where(after[..., 1:] > 0.0, np.nan, after), reward, tf.zeros_like(reward) > 1
+
+  def act(observation, noise):
+    action, log_prob = _broad(observation, noise)
+    return action + 0.0 * tf.reduce_sum(observation, -1, keepdims=True), log_prob
+
+  agent = _linear_quadratic_agent(act, judge)
+  planner = Planner(agent, horizon=2, num_candidates=10_000)
+  mean, std = planner._policy_sequences(tf.zeros([1, 2]), tf.constant([1, 2]))
+  spread = np.clip(0.7 * np.random.default_rng(0).normal(size=100_000), -1, 1).std()
+  np.testing.assert_allclose(mean[0, :, 0], [0.0, 0.0], atol=0.05)
+  np.testing.assert_allclose(std[0, :, 0], [spread] * 2, atol=0.03)
+
+
 def test_what_is_not_finite_is_ranked_last():
   def judge(after, reward):
     return after, tf.where(after[..., 1] > 0.0, np.nan, reward), after[..., 0] > 1e9
@@ -255,8 +273,10 @@ def test_commands_evaluate_and_export_a_run(tmp_path):
   )
   numbers = re.findall(r"return (.*),", out)  # from the same start seeds
   assert code == 0 and len(numbers) == 2 and numbers[0] == numbers[1]
-  code, out = command("maac_tf.evaluate", *planner, "--gin_param=Policy.hidden_units=(8, 8)")
-  assert code == 1 and "is broken, or of other networks" in out
+  code, out = command("maac_tf.evaluate", *planner, "--gin_param=Maac.discount=0.5")
+  assert code == 1 and "Maac.discount is not of the planner" in out
+  code, out = command("maac_tf.evaluate", "--run_dir=run", "--gin_param=Planner.horizon=2")
+  assert code == 1 and "give --planner=cem" in out
   code, out = command("maac_tf.evaluate", *planner, "--gin_param=Planner.horizon=0")
   assert code == 1 and "horizon must be an integer of 1 or more" in out
   code, out = command("maac_tf.export", *planner)

@@ -161,6 +161,12 @@ def test_a_file_in_place_of_the_folder_is_refused(tiny, tmp_path):
     train(str(tmp_path / "run"), iterations=1)
 
 
+def test_a_path_that_is_a_pattern_to_tensorflow_is_refused(tiny, tmp_path):
+  with pytest.raises(config.ConfigError, match=r"run\[1\].* for a pattern of file names"):
+    train(str(tmp_path / "run[1]"), iterations=1, task="pendulum")
+  assert not any(tmp_path.iterdir())
+
+
 def test_nothing_is_created_for_a_wrong_value(tiny, tmp_path):
   gin.parse_config(["train.task = 'pendulum'", "Maac.horizon = -1"])
   with pytest.raises(config.ConfigError, match="Maac.horizon must be"):

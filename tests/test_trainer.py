@@ -333,7 +333,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"random_steps": 0}, "random_steps must be an integer of 32 or more, not 0"),
+    ({"random_steps": 0}, "random_steps must be an integer of 1 or more, not 0"),
+    ({"random_steps": 31}, r"random_steps \(31\) must be 32 or more, so that every member"),
     ({"rollout_schedule": (5, 1, 0, 1)}, "rollout_schedule must be"),
     ({"rollout_schedule": (1, 2)}, "rollout_schedule must be four integers"),
     ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, not 0"),
