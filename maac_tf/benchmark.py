@@ -24,8 +24,7 @@ import gin
 import tensorflow as tf
 from absl import app, flags, logging
 
-import maac_tf.experiment  # noqa: F401  (what the gin files name)
-from maac_tf import config, matrix_products
+from maac_tf import config, experiment, matrix_products
 from maac_tf.agent import Maac
 from maac_tf.envs import make_task
 from maac_tf.planner import Planner
@@ -112,9 +111,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
-  if _THREADS.value:
-    tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
-    tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
+  experiment.use_threads(_THREADS.value)
   rows, code, machine = [], 0, _machine()
   try:
     if _JSON.value:

@@ -55,6 +55,13 @@ def train(
     return _train(trainer, run, iterations)
 
 
+def use_threads(count: int):
+  """CPU threads, for one operation and for several; 0 is one for each core."""
+  if count:
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+
+
 def _train(trainer, run, iterations):
   steps = trainer.steps_per_iteration
   bar = tqdm.tqdm(

@@ -35,9 +35,7 @@ def main(argv):
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
   sys.stdout.reconfigure(line_buffering=True)  # progress is seen in a log file too
-  if _THREADS.value:
-    tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
-    tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
+  experiment.use_threads(_THREADS.value)
   if _DETERMINISTIC.value:
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(0)  # asked for by the exported policy's own random operation
