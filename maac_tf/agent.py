@@ -55,6 +55,7 @@ class Maac(tf.Module):
     num_trajectories: int = 1,
     num_final_actions: int = 5,
     soft_returns: bool = False,
+    soft_values: bool = True,
     policy_value: str = "min",
     shared_rollout: bool = False,
     models_per_target: int = 4,
@@ -89,6 +90,9 @@ class Maac(tf.Module):
       num_final_actions: n, action samples at s_H.
       soft_returns: every imagined step carries its entropy bonus, not the start state alone, so
         that the policy ascends what the (soft) critics estimate.
+      soft_values: the critics' targets carry the entropy bonus of every later step, as in SAC; else
+        Q is the return alone, as in section 3.1. Towards a negative `target_entropy` the bonus is a
+        cost: of being alive, where an episode can end.
       policy_value: "min" or "mean" of the critics at s_H. The minimum guards against
         overestimates, but its gradient is of one critic; the mean of several is smoother.
       shared_rollout: the critics learn from the policy's own rollouts, Q(s_0, a_0) from the return
@@ -141,6 +145,7 @@ class Maac(tf.Module):
     require_booleans(
       "Maac",
       soft_returns=soft_returns,
+      soft_values=soft_values,
       shared_rollout=shared_rollout,
       bound_values=bound_values,
       normalize_observations=normalize_observations,
@@ -176,7 +181,8 @@ class Maac(tf.Module):
     self.num_trajectories, self.num_final_actions = num_trajectories, num_final_actions
     self.models_per_target, self.batch_size = models_per_target, batch_size
     self.num_real = round(batch_size * real_fraction)
-    self.soft_returns, self.shared_rollout = soft_returns, shared_rollout
+    self.soft_returns, self.soft_values = soft_returns, soft_values
+    self.shared_rollout = shared_rollout
     self.normalize_observations = normalize_observations
     self._reduce_critics = {"min": tf.reduce_min, "mean": tf.reduce_mean}[policy_value]
     self.reset_optimizers = reset_optimizers
@@ -228,6 +234,11 @@ class Maac(tf.Module):
   def temperature(self) -> tf.Tensor:
     """β, the weight of the entropy bonus."""
     return tf.exp(self._log_temperature)
+
+  @property
+  def value_temperature(self) -> tf.Tensor | float:
+    """β in what the critics estimate: 0 where that is the return alone."""
+    return self.temperature if self.soft_values else 0.0
 
   @property
   def imagines(self) -> bool:
@@ -338,8 +349,7 @@ class Maac(tf.Module):
     if self.imagines:
       imagined = self.model_buffer.gather(noise.model_indices)
       batch = Transition(*(tf.concat(pair, 0) for pair in zip(batch, imagined, strict=True)))
-    temperature = self.temperature
-    parameters = {"discount": self.discount, "temperature": temperature}
+    temperature, value_temperature = self.temperature, self.value_temperature
 
     # θ ← θ + β_π ∇J_π(θ). Only the policy is watched: no gradient reaches model or critics.
     variables = self.policy.trainable_variables
@@ -353,7 +363,8 @@ class Maac(tf.Module):
         path,
         self.value,
         soft_returns=self.soft_returns,
-        **parameters,
+        discount=self.discount,
+        temperature=temperature,
       )
     policy_gradient = tape.gradient(policy_loss, variables)
     self._policy_optimizer.apply(policy_gradient, variables)
@@ -368,8 +379,8 @@ class Maac(tf.Module):
 
     # ψ ← ψ - β_Q ∇J_Q(ψ)
     if self.value_range:
-      self._follow_rewards(path, batch, temperature)
-    observation, action, targets, diagnostics = self._targets(path, batch, noise, **parameters)
+      self._follow_rewards(path, batch, value_temperature)
+    observation, action, targets, diagnostics = self._targets(path, batch, noise, value_temperature)
     variables = self.critic.trainable_variables
     with tf.GradientTape() as tape:
       critic_loss = objectives.critic_loss(self.critic, observation, action, targets)
@@ -398,8 +409,9 @@ class Maac(tf.Module):
       diagnostics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
     return diagnostics
 
-  def _targets(self, path, batch, noise, **parameters):
+  def _targets(self, path, batch, noise, temperature):
     """What the critics learn: (observation, action, targets, diagnostics)."""
+    parameters = {"discount": self.discount, "temperature": temperature}
 
     def target_values(observation, action):
       which = noise.target_critics if self.draws_critics else None

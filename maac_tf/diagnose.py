@@ -43,7 +43,7 @@ def main(argv):
   if values is None:
     print("Values: no episode is long enough, and none terminated, to know a return.")
   else:
-    _print_values(values)
+    _print_values(values, "Soft returns" if agent.soft_values else "Returns")
   error = calibration = None
   if agent.dynamics:
     error, counts = diagnosis.open_loop_error(agent, episodes)
@@ -74,9 +74,9 @@ def _write_error(error, path):
     writer.writerows([h, *row] for h, row in enumerate(error, 1))
 
 
-def _print_values(values):
+def _print_values(values, title):
   real = values.real
-  print(f"Soft returns at {len(real)} states: real {real.mean():.1f} ± {real.std():.1f}")
+  print(f"{title} at {len(real)} states: real {real.mean():.1f} ± {real.std():.1f}")
   for name, believed in (("Q", values.q), ("the models' own", values.model)):
     if believed is not None:
       error = believed - real

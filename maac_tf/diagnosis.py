@@ -117,7 +117,7 @@ def values(agent: Maac, episodes, horizon=100, num_states=512) -> Values | None:
 
   None where too few real returns are known.
   """
-  temperature = float(agent.temperature)
+  temperature = float(agent.value_temperature)
   starts, real = [], []
   for episode in episodes:
     returns = soft_returns(agent, episode, temperature)

@@ -104,7 +104,7 @@ def plot_diagnosis(values, error, calibration, path: str):
         left.scatter(values.real, believed, s=6, alpha=0.5, label=name)
     left.axline((np.mean(values.real),) * 2, slope=1.0, color="0.4", linewidth=1)
     left.legend(frameon=False)
-  left.set(title="Values", xlabel="real soft return", ylabel="believed soft return")
+  left.set(title="Values", xlabel="real (soft) return", ylabel="believed (soft) return")
   if error is not None:
     steps = np.arange(1, len(error) + 1)
     for i, color in enumerate(_colors(error.shape[1])):

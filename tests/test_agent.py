@@ -98,6 +98,28 @@ def test_each_loss_moves_its_own_network_only(tiny, settings):
   assert not any(map(np.array_equal, critic, _values(agent.critic.trainable_variables)))
 
 
+@pytest.mark.parametrize(
+  "settings",
+  [{}, {"horizon": 0}, SHIPPED, SHIPPED | {"horizon": 0}],
+  ids=["steve", "h0", "shipped", "shipped_h0"],
+)
+def test_plain_values_are_of_the_return_alone(tiny, settings):
+  """Then no temperature changes what the critics learn, nor the range of their values."""
+  if "critics_per_target" in settings:
+    gin.parse_config("Critic.num_critics = 3")
+
+  def learned(**others):
+    rates = {"policy_learning_rate": 0.0, "temperature_learning_rate": 0.0}
+    agent = _agent(**settings, **rates, **others)
+    metrics = agent.update(agent.draw(SEED))
+    return [metrics[k].numpy() for k in metrics if k.startswith("critic/")]
+
+  want = learned(soft_values=False, initial_temperature=1e-6)
+  np.testing.assert_allclose(learned(soft_values=False, initial_temperature=3.0), want, rtol=1e-5)
+  np.testing.assert_allclose(learned(initial_temperature=1e-6), want, rtol=1e-4, atol=1e-4)
+  assert not np.allclose(learned(initial_temperature=3.0), want, rtol=0.01)
+
+
 def test_targets_follow_the_critics_by_polyak_averaging(tiny):
   agent = _agent(polyak_decay=0.75)
   before = _values(agent.target_critic.trainable_variables)

@@ -96,6 +96,7 @@ PAPER_SETTING = {
   "Maac.num_trajectories": "1",
   "Maac.num_final_actions": "5",
   "Maac.soft_returns": "False",
+  "Maac.soft_values": "True",
   "Maac.policy_value": "'min'",
   "Maac.discount": "0.99",
   "Maac.shared_rollout": "False",
