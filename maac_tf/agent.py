@@ -380,7 +380,8 @@ class Maac(tf.Module):
     # ψ ← ψ - β_Q ∇J_Q(ψ)
     if self.value_range:
       self._follow_rewards(path, batch, value_temperature)
-    observation, action, targets, diagnostics = self._targets(path, batch, noise, value_temperature)
+    parameters = {"discount": self.discount, "temperature": value_temperature}
+    observation, action, targets, diagnostics = self._targets(path, batch, noise, **parameters)
     variables = self.critic.trainable_variables
     with tf.GradientTape() as tape:
       critic_loss = objectives.critic_loss(self.critic, observation, action, targets)
@@ -409,9 +410,8 @@ class Maac(tf.Module):
       diagnostics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
     return diagnostics
 
-  def _targets(self, path, batch, noise, temperature):
+  def _targets(self, path, batch, noise, **parameters):
     """What the critics learn: (observation, action, targets, diagnostics)."""
-    parameters = {"discount": self.discount, "temperature": temperature}
 
     def target_values(observation, action):
       which = noise.target_critics if self.draws_critics else None
