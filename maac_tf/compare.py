@@ -146,7 +146,7 @@ def _settings():
     if bindings:  # and not what the last of the common files sets
       overridden = config.parameters(bindings)
     owners = {parameter.partition(".")[0] for parameter in overridden}
-    if variant and owners <= {"train", "Planner"}:
+    if owners and variant and owners <= {"train", "Planner"}:
       raise config.ConfigError(
         f"{name!r} changes no training: --env_steps and --seeds set steps and seeds, and plans are "
         "made at test time alone."

@@ -74,10 +74,10 @@ class Trainer(tf.Module):
       ValueError: for a value that makes no sense.
     """
     super().__init__()
-    config.require_integers("Trainer", 1, random_steps=random_steps)
     config.require_integers(
       "Trainer",
       1,
+      random_steps=random_steps,
       steps_per_iteration=steps_per_iteration,
       rounds=rounds,
       rollout_starts=rollout_starts,
