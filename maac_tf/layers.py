@@ -4,19 +4,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-
-def _numpy_silu(x):
-  x = 0.5 * x
-  return x + x * np.tanh(x)
-
-
-# What `Policy.in_numpy` can do without TensorFlow.
+# What `Policy.in_numpy` can do without TensorFlow: (c, f) with activation(x) = f(c x): the weights
+# take c, once.
 NUMPY_ACTIVATIONS = {
-  "relu": lambda x: np.maximum(x, 0.0),
-  "tanh": np.tanh,
-  "silu": _numpy_silu,
-  "elu": lambda x: np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0))),
-  "softplus": lambda x: np.logaddexp(0.0, x),
+  "relu": (1.0, lambda x: np.maximum(x, 0.0)),
+  "tanh": (1.0, np.tanh),
+  "silu": (0.5, lambda x: x + x * np.tanh(x)),
+  "elu": (1.0, lambda x: np.where(x > 0.0, x, np.expm1(np.minimum(x, 0.0)))),
+  "softplus": (1.0, lambda x: np.logaddexp(0.0, x)),
 }
 
 

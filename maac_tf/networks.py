@@ -93,7 +93,9 @@ class Policy(keras.Model):
     center, scale = self.normalizer.mean.numpy(), self.normalizer.scale.numpy()
     layers = [(layer.kernel.numpy()[0], layer.bias.numpy()[0, 0]) for layer in self._mlp.layers]
     *hidden_layers, (last_kernel, last_bias) = layers
-    activation, action_size = self._numpy_activation, len(last_bias) // 2
+    factor, activation = self._numpy_activation
+    hidden_layers = [(factor * kernel, factor * bias) for kernel, bias in hidden_layers]
+    action_size = len(last_bias) // 2
     smallest = math.exp(LOG_STD_MIN)
 
     def act(observation, noise):
