@@ -40,7 +40,8 @@ def _table(out):
 
 def test_variants_are_trained_and_their_returns_listed(tmp_path):
   (tmp_path / "without").mkdir()
-  (tmp_path / "without" / "h.gin").write_text("Maac.horizon = 0")
+  (tmp_path / "model_free.gin").write_text("Maac.horizon = 0")
+  (tmp_path / "without" / "h.gin").write_text("include '../model_free.gin'")
   variants = "--variant=without/h.gin", "--variant=Maac.horizon = 1"
   code, out, err = _compare(tmp_path, *variants, "--seeds=3,5", "--env_steps=360")
   assert code == 0, err
