@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# What `Policy.in_numpy` can do without TensorFlow: (c, f) with activation(x) = f(c x): the weights
-# take c, once.
+# What `Policy.in_numpy` can do without TensorFlow, as (c, f): activation(x) = f(c x), where c goes
+# into the weights.
 NUMPY_ACTIVATIONS = {
   "relu": (1.0, lambda x: np.maximum(x, 0.0)),
   "tanh": (1.0, np.tanh),
