@@ -90,22 +90,29 @@ class Policy(keras.Model):
       (observation [..., S], noise [..., A]) -> action [..., A] in [-1, 1], as of `act`; noise 0.0
       gives the deterministic action.
     """
-    center, scale = self.normalizer.mean.numpy(), self.normalizer.scale.numpy()
     layers = [(layer.kernel.numpy()[0], layer.bias.numpy()[0, 0]) for layer in self._mlp.layers]
-    *hidden_layers, (last_kernel, last_bias) = layers
+    # On a single row an operation is mostly overhead, so what can goes into the weights: the
+    # normaliser, the activation's factor, and the minus sign of the log standard deviation.
+    kernel, bias = layers[0]
+    kernel = kernel / self.normalizer.scale.numpy()[:, np.newaxis]
+    layers[0] = kernel, bias - self.normalizer.mean.numpy() @ kernel
     factor, activation = self._numpy_activation
-    hidden_layers = [(factor * kernel, factor * bias) for kernel, bias in hidden_layers]
-    action_size = len(last_bias) // 2
-    smallest = math.exp(LOG_STD_MIN)
+    action_size = len(layers[-1][1]) // 2
+    factors = [factor] * (len(layers) - 1) + [np.repeat(np.float32([1.0, -1.0]), action_size)]
+    layers = [(c * kernel, c * bias) for c, (kernel, bias) in zip(factors, layers, strict=True)]
+    *hidden_layers, (last_kernel, last_bias) = layers
+    # Arrays, since of a number NumPy makes one at each call.
+    smallest = np.full(action_size, math.exp(LOG_STD_MIN), np.float32)
+    least = np.full(action_size, -LOG_STD_MAX, np.float32)
 
     def act(observation, noise):
-      x = (observation - center) / scale
+      x = observation
       for kernel, bias in hidden_layers:
-        x = activation(x @ kernel + bias)
-      x = x @ last_kernel + last_bias
-      mean, log_std = x[..., :action_size], x[..., action_size:]
+        x = activation(x.dot(kernel) + bias)  # a fifth less time than x @ kernel
+      x = x.dot(last_kernel) + last_bias
+      mean, minus_log_std = x[..., :action_size], x[..., action_size:]
       # exp(soft_clip(log_std)) = e^min + 1 / (e^-max + e^-log_std), in half of the time.
-      std = smallest + np.exp(-np.logaddexp(-LOG_STD_MAX, -log_std))
+      std = smallest + np.exp(-np.logaddexp(least, minus_log_std))
       return np.tanh(mean + std * noise)
 
     return act
