@@ -293,17 +293,13 @@ class Maac(tf.Module):
     terminated = 0.0
     for t in tf.range(rollout_length):
       noise = rollout_noise(1, num_starts, *self.noise_arguments, seeds[t + 1])
-      trajectory = imagine.rollout(self.policy.act, self.steps.random_member, observation, noise)
-      terminal = trajectory.terminal[0]
-      next_observation = trajectory.observation[1]
+      noise = tf.nest.map_structure(lambda x: x[0], noise)
+      action, _ = self.policy.act(observation, noise.action)
+      next_observation, reward, terminal = self.steps.random_member(
+        observation, action, noise.model
+      )
       self.model_buffer.add(
-        Transition(
-          observation,
-          trajectory.action[0],
-          trajectory.reward[0],
-          next_observation,
-          tf.cast(terminal, tf.float32),
-        )
+        Transition(observation, action, reward, next_observation, tf.cast(terminal, tf.float32))
       )
       fresh = self.env_buffer.gather(starts[t + 1]).observation
       observation = tf.where(terminal[:, tf.newaxis], fresh, next_observation)

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maac_tf import evaluation, imagine, objectives
+from maac_tf import evaluation, objectives
 from maac_tf.agent import Maac
 from maac_tf.envs import Task
 from maac_tf.noise import policy_noise
@@ -80,14 +80,12 @@ def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256):
   def for_each_member(x):
     return tf.repeat(x[..., tf.newaxis, :, :], members, -3)
 
-  no_noise = tf.zeros([horizon, members, len(chosen), agent.dynamics.outcome_size])
-  trajectory = imagine.rollout(
-    imagine.replay,
-    agent.steps.own_member,
-    for_each_member(real.observation[0]),
-    imagine.RolloutNoise(for_each_member(real.action), no_noise),
-  )
-  error = tf.stack(trajectory.observation[1:]) - real.next_observation[:, tf.newaxis]
+  no_noise = tf.zeros([members, len(chosen), agent.dynamics.outcome_size])
+  observation, predicted = for_each_member(real.observation[0]), []
+  for action in tf.unstack(for_each_member(real.action)):  # beyond what the models take for an end
+    observation, _, _ = agent.steps.own_member(observation, action, no_noise)
+    predicted.append(observation)
+  error = tf.stack(predicted) - real.next_observation[:, tf.newaxis]
   error = (error / agent.dynamics.input_normalizer.scale[: agent.observation_size]).numpy()
   squares = np.where(lasts[:, np.newaxis, :, np.newaxis], error**2, 0.0)
   counts = lasts.sum(1)

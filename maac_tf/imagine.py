@@ -18,7 +18,7 @@ class RolloutNoise(NamedTuple):
 class Trajectory(NamedTuple):
   """H imagined steps, each field a list over time t = 0..H-1, or 0..H where said.
 
-  c_t is `not_done[t]`: 1 until a step has terminated, 0 from then on.
+  c_t is `not_done[t]`: 1 until a step has terminated, 0 from then on, where the state is s_0 again.
   """
 
   observation: list[tf.Tensor]  # 0..H, of [..., S]
@@ -49,6 +49,9 @@ def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajecto
     model_noise = tf.nest.map_structure(lambda x, t=t: x[t], noise.model)
     observation, reward, terminal = step(observation, action, model_noise)
     not_done *= 1.0 - tf.cast(terminal, not_done.dtype)
+    # Nothing beyond an end counts, but a gradient of zero times one that is not finite is NaN.
+    alive = not_done[..., tf.newaxis] > 0.0
+    observation = tf.where(alive, observation, trajectory.observation[0])
     new = Trajectory(observation, action, log_prob, reward, terminal, not_done)
     for values, value in zip(trajectory, new, strict=True):
       values.append(value)

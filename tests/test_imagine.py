@@ -7,7 +7,7 @@ from maac_tf import imagine
 
 
 def test_rollout_follows_policy_and_model_until_it_terminates():
-  """A counter that ends at 3: observation t, action 10 t + noise, reward 100 t."""
+  """A counter t that ends at 3, then is where it started: action 10 t + noise, reward 100 t."""
 
   def act(observation, noise):
     return 10 * observation + noise, observation[..., 0]
@@ -19,9 +19,9 @@ def test_rollout_follows_policy_and_model_until_it_terminates():
   start = tf.constant([[0.0], [2.0]])
   noise = imagine.RolloutNoise(action=tf.fill([4, 2, 1], 0.5), model=tf.zeros([4, 2, 1]))
   trajectory = imagine.rollout(act, step, start, noise)
-  np.testing.assert_allclose(np.stack(trajectory.observation)[:, 0, 0], [0, 1, 2, 3, 4])
-  np.testing.assert_allclose(np.stack(trajectory.action)[:, 0, 0], [0.5, 10.5, 20.5, 30.5])
-  np.testing.assert_allclose(np.stack(trajectory.reward)[:, 0], [0, 100, 200, 300])
+  np.testing.assert_allclose(np.stack(trajectory.observation)[:, 0, 0], [0, 1, 2, 0, 0])
+  np.testing.assert_allclose(np.stack(trajectory.action)[:, 0, 0], [0.5, 10.5, 20.5, 0.5])
+  np.testing.assert_allclose(np.stack(trajectory.reward)[:, 0], [0, 100, 200, 0])
   np.testing.assert_allclose(np.stack(trajectory.not_done)[:, 0], [1, 1, 1, 0, 0])
   np.testing.assert_allclose(np.stack(trajectory.not_done)[:, 1], [1, 0, 0, 0, 0])
 

@@ -389,6 +389,47 @@ def test_steve_targets_have_nothing_of_what_comes_after_an_end():
   np.testing.assert_array_equal(before, after)
 
 
+def test_policy_gradient_has_nothing_of_what_comes_after_an_end():
+  """Where reward, policy and critic are not even numbers. One start of two ends at once."""
+  gain = tf.Variable(0.5, dtype=tf.float64)
+  starts = tf.constant([[1.0], [4.0]], tf.float64)
+
+  def act(observation, noise):
+    return gain * tf.sqrt(observation) + 0.0 * noise, tf.zeros_like(observation[..., 0])
+
+  def step(observation, action, noise):
+    after = observation - 2.5 + action  # -1 and 2.5, then 0.79
+    return after, tf.sqrt(observation[..., 0]), after[..., 0] < 0.0
+
+  noise = PolicyNoise(
+    RolloutNoise(tf.zeros([2, 2, 1], tf.float64), tf.zeros([2])), tf.zeros([1, 2, 1], tf.float64)
+  )
+
+  def value(observation, action):
+    return tf.sqrt(observation[..., 0]) * action[..., 0]
+
+  def loss():
+    path = objectives.imagine_path(act, step, starts, noise)
+    return objectives.policy_loss(
+      path, value, soft_returns=False, discount=0.9, temperature=0.0
+    ), path
+
+  with tf.GradientTape() as tape:
+    got, path = loss()
+  np.testing.assert_array_equal(path.trajectory.not_done[-1], [0.0, 1.0])
+  gradient = tape.gradient(got, gain)
+
+  def by_hand(gain):
+    s1 = 4.0 - 2.5 + gain * 2.0
+    s2 = s1 - 2.5 + gain * np.sqrt(s1)
+    return -0.5 * (1.0 + 2.0 + 0.9 * np.sqrt(s1) + 0.81 * gain * s2)
+
+  np.testing.assert_allclose(got, by_hand(0.5), rtol=1e-12)
+  np.testing.assert_allclose(
+    gradient, (by_hand(0.5 + 1e-6) - by_hand(0.5 - 1e-6)) / 2e-6, rtol=1e-7
+  )
+
+
 def test_steve_horizon_zero_is_td():
   act, step, q_value, transition, noise = _steve_case(0, [0])
   targets, weights = objectives.steve_targets(
