@@ -119,15 +119,20 @@ def test_environment_refuses_other_spaces():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_simulator_that_breaks_is_reported_with_its_action(value):
+@pytest.mark.parametrize("part", ["observation", "reward"])
+def test_a_simulator_that_breaks_is_reported_with_its_action(part, value):
   import gymnasium as gym
 
   class Broken(gym.Wrapper):
     def step(self, action):
-      observation, *others = super().step(action)
-      return np.append(observation[:-1], value), *others
+      observation, reward, *others = super().step(action)
+      if part == "reward":
+        return observation, value, *others
+      return np.append(observation[:-1], value), reward, *others
 
   environment = Environment(Broken(gym.make("Pendulum-v1")))
   environment.reset(0)
-  with pytest.raises(FloatingPointError, match=r"returned \[.* -?(nan|inf)\] after action \[1.\]"):
+  broken = r"returned \[.*\] and reward \S+ after action \[1.\]"
+  with pytest.raises(FloatingPointError, match=broken) as error:
     environment.step(np.array([0.5], np.float32))
+  assert str(value) in str(error.value)
