@@ -26,9 +26,7 @@ from absl import app, flags, logging
 
 from maac_tf import config, experiment, matrix_products
 from maac_tf.agent import Maac
-from maac_tf.envs import make_task
 from maac_tf.planner import Planner
-from maac_tf.trainer import Trainer
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file",
@@ -203,8 +201,7 @@ def _seconds(*functions):
 def _trainer(files, bindings):
   """As a run is before its first update; (trainer, whether XLA compiles updates)."""
   config.load(files, bindings)
-  with config.user_errors():
-    trainer = Trainer(make_task(gin.query_parameter("train.task")))
+  trainer = experiment.make_trainer()
   agent = trainer.agent
   trainer.collect(trainer.random_steps, random=True)
   agent.begin_iteration()

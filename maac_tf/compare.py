@@ -17,11 +17,8 @@ import gin
 import numpy as np
 from absl import app, flags
 
-import maac_tf.experiment  # noqa: F401  (what the gin files name)
-from maac_tf import config
+from maac_tf import config, experiment
 from maac_tf.agent_settings import unused_parameters
-from maac_tf.envs import make_task
-from maac_tf.trainer import Trainer
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", None, "As in training: what all have in common.", required=True
@@ -155,8 +152,7 @@ def _settings():
     if values == shipped:
       raise config.ConfigError(f"{name!r} changes nothing: every value is what it is without it.")
     shipped = shipped or values
-    with config.user_errors():
-      trainer = Trainer(make_task(gin.query_parameter("train.task")))
+    trainer = experiment.make_trainer()
     unused = config.without_effect(overridden, unused_parameters(trainer.agent))
     for parameter, reason in unused.items() if variant else ():
       raise config.ConfigError(f"{parameter} of {name!r} has no effect: {reason}.")

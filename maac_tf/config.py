@@ -11,6 +11,7 @@ import tokenize
 from collections.abc import Iterable, Sequence
 
 import gin
+import tensorflow as tf
 
 # A finished run may be made longer, and looked at more often: these may change on resuming. Not
 # the number of episodes: the best evaluation is the best of equals.
@@ -23,7 +24,7 @@ class ConfigError(Exception):
 
 _USER_ERRORS = (
   ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
-  ValueError, tokenize.TokenError,
+  ValueError, tokenize.TokenError, tf.errors.ResourceExhaustedError,
 )  # fmt: skip
 
 
@@ -38,6 +39,12 @@ def user_errors():
       raise ConfigError(f"{text} (text needs quotes; it is True and False)") from error
     if isinstance(error, tokenize.TokenError):
       raise ConfigError(f"A binding has an open bracket or quote: {error.args[0]}.") from error
+    macro = re.search(r"No bindings specified for '(\w+)/gin\.macro'", str(error))
+    if macro:
+      raise ConfigError(
+        f"No file that was given sets the macro {macro[1]}: before gin/paper.gin, give a task "
+        "file, such as --gin_file=gin/hopper.gin."
+      ) from error
     # gin adds lines on where the value came from.
     lines = [line.strip() for line in str(error).strip().splitlines()] or [repr(error)]
     where = [line for line in lines[1:] if line.startswith("In ")]
@@ -58,6 +65,16 @@ def require_integers(owner: str, least: int, **values):
     require(
       integer and value >= least,
       f"{owner}.{name} must be an integer of {least} or more, not {value!r}.",
+    )
+
+
+def require_tuples(owner: str, least: int, **values):
+  """Raises ValueError for a value that is not a tuple, or list, of integers of `least` or more."""
+  for name, value in values.items():
+    integers = isinstance(value, (tuple, list)) and all(type(x) is int for x in value)
+    require(
+      integers and all(x >= least for x in value),
+      f"{owner}.{name} must be a tuple of integers of {least} or more, not {value!r}.",
     )
 
 
@@ -159,12 +176,17 @@ def _warn_of_idle_files(gin_files):
 def _check_macros(texts, gin_params):
   """To gin, "horizon = 3" is a macro, and training would pass it over.
 
-  Those of the shipped files wait for gin/paper.gin.
+  Those of maac.gin wait for gin/paper.gin, as do those of a run's config, which is one text.
   """
   everything = "\n".join([*texts.values(), *gin_params])
+  scoped = re.search(r"(?m)^\s*(\w[\w.]*/[\w./]+)\s*=", everything)
+  if scoped:
+    raise ConfigError(f"{scoped[1]}: gin's scopes mean nothing here: leave out what is before /.")
+  shipped = [text for path, text in texts.items() if os.path.basename(path) == "maac.gin"]
+  waiting = parameters(shipped or texts.values())
   bindings = gin.config_str()
   for name in re.findall(r"^(\w+) = ", bindings, re.MULTILINE):
-    if f"%{name}" in everything or name.startswith("paper_"):
+    if f"%{name}" in everything or (name.startswith("paper_") and name in waiting):
       continue
     owners = re.findall(rf"^(\w+\.{name}) = ", bindings, re.MULTILINE)
     message = f"write {' or '.join(owners) or f'OWNER.{name}, as in gin/maac.gin'}."

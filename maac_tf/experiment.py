@@ -97,6 +97,19 @@ def _summary(row):
   return text
 
 
+def make_trainer() -> Trainer:
+  """As `train` begins, of the config that was loaded and with seed 0; nothing is written.
+
+  Raises:
+    ConfigError: for a wrong value.
+  """
+  task = gin.get_bindings("train").get("task")
+  if task is None:
+    raise config.ConfigError("No task: give a task file, such as --gin_file=gin/hopper.gin.")
+  with config.user_errors():
+    return Trainer(make_task(task))
+
+
 def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
   """The trainer of a run as its newest checkpoint has it, for a look; the run stays as it is.
 
@@ -116,8 +129,7 @@ def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
   if not saved or not checkpoint:
     raise config.ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
   config.load([saved], gin_params)
-  with config.user_errors():
-    trainer = Trainer(make_task(gin.query_parameter("train.task")))
+  trainer = make_trainer()
   run_directory.restore(trainer, checkpoint)
   return trainer
 

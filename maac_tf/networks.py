@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maac_tf.config import require, require_booleans, require_integers
+from maac_tf.config import require, require_booleans, require_integers, require_tuples
 from maac_tf.layers import NUMPY_ACTIVATIONS, EnsembleDense, mlp, normalizer, soft_clip
 
 tfb = tfp.bijectors
@@ -41,6 +41,7 @@ class Policy(keras.Model):
       name in NUMPY_ACTIVATIONS,
       f"Policy.activation must be one of {', '.join(NUMPY_ACTIVATIONS)}, not {activation!r}.",
     )
+    require_tuples("Policy", 1, hidden_units=hidden_units)
     super().__init__(dtype=dtype)
     sizes = (observation_size, *hidden_units, 2 * action_size)
     self._mlp = mlp(1, sizes, activation, seed, dtype)
@@ -145,6 +146,7 @@ class Critic(keras.Model):
         would climb. Not for STEVE, which needs the critics to disagree.
     """
     require_integers("Critic", 1, num_critics=num_critics)
+    require_tuples("Critic", 1, hidden_units=hidden_units)
     require_booleans("Critic", layer_norm=layer_norm, zero_last_layer=zero_last_layer)
     super().__init__(dtype=dtype)
     self.num_critics, self.zero_last_layer = num_critics, zero_last_layer
@@ -210,6 +212,7 @@ class Dynamics(keras.Model):
     """
     require_integers("Dynamics", 1, ensemble_size=ensemble_size)
     require_integers("Dynamics", 0, empirical_errors=empirical_errors)
+    require_tuples("Dynamics", 1, hidden_units=hidden_units)
     require_booleans("Dynamics", layer_norm=layer_norm, constant_noise=constant_noise)
     super().__init__(dtype=dtype)
     self.ensemble_size, self.predicts_reward = ensemble_size, predicts_reward

@@ -45,7 +45,7 @@ def main(argv):
       gin_files = [run_directory.saved_config(_RUN_DIR.value)]
     seed = [] if _SEED.value is None else [f"train.seed = {_SEED.value}"]
     overridden = config.load(gin_files, [*_GIN_PARAM.value, *seed])
-    task, run_dir = _binding("train.task"), _RUN_DIR.value
+    task, run_dir = gin.get_bindings("train").get("task"), _RUN_DIR.value
     if task is None:
       where = f"There is no run in {run_dir!r} and no task" if run_dir else "No task"
       raise config.ConfigError(f"{where}: give a task file, such as --gin_file=gin/hopper.gin.")
@@ -68,16 +68,8 @@ def main(argv):
   return 0
 
 
-def _binding(name):
-  """The value bound to a parameter, or None."""
-  try:
-    return gin.query_parameter(name)
-  except ValueError:
-    return None
-
-
 def _default_run_dir(task):
-  seed = _binding("train.seed") or 0
+  seed = gin.get_bindings("train").get("seed", 0)
   return os.path.join("runs", task, f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 

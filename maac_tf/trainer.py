@@ -88,11 +88,7 @@ class Trainer(tf.Module):
       config.require_integers("Trainer", 1, episode_steps=episode_steps)
     config.require_integers("Trainer", 0, initial_updates=initial_updates)
     config.require_numbers("Trainer", 0, 1e6, updates_per_step=updates_per_step)
-    config.require(
-      isinstance(rollout_schedule, (tuple, list)) and len(rollout_schedule) == 4,
-      "Trainer.rollout_schedule must be four integers (from, to, first, last), not "
-      f"{rollout_schedule!r}.",
-    )
+    config.require_tuples("Trainer", 0, rollout_schedule=rollout_schedule)
     updates = steps_per_iteration * updates_per_step
     self.updates_per_round = round(updates / rounds)
     if self.updates_per_round < 1 or abs(self.updates_per_round * rounds - updates) > 1e-6:
@@ -100,12 +96,13 @@ class Trainer(tf.Module):
         f"Trainer.updates_per_step ({updates_per_step}) makes {updates:g} updates an iteration, "
         f"which Trainer.rounds ({rounds}) must divide into whole ones: change either."
       )
-    shortest, longest, first, last = rollout_schedule
-    if not (1 <= shortest <= longest and first < last):
-      raise ValueError(
-        "Trainer.rollout_schedule must be (from, to, first, last) with 1 <= from <= to and "
-        f"first < last, not {rollout_schedule}."
-      )
+    config.require(
+      len(rollout_schedule) == 4
+      and 1 <= rollout_schedule[0] <= rollout_schedule[1]
+      and rollout_schedule[2] < rollout_schedule[3],
+      "Trainer.rollout_schedule must be (from, to, first, last) with 1 <= from <= to and "
+      f"first < last, not {rollout_schedule}.",
+    )
     self.task = task
     self.environment = task.make_environment()
     self.agent = Maac(task, self.environment, seed)

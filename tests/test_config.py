@@ -55,6 +55,25 @@ def test_a_mistake_in_a_file_is_shown_with_its_line(tmp_path):
     config.load([str(tmp_path / "mine.gin")])
 
 
+def test_paper_gin_alone_asks_for_a_task_file():
+  with pytest.raises(config.ConfigError, match="macro paper_iterations: .* give a task"):
+    config.load([PAPER])
+
+
+def test_a_misspelt_macro_of_the_paper_is_reported(tmp_path, capsys):
+  path = tmp_path / "mine.gin"
+  path.write_text(f"include '{HOPPER}'\npaper_horizn = 2")
+  config.load([str(path), PAPER])
+  assert "paper_horizn has no effect" in capsys.readouterr().err
+  config.load([HOPPER])
+  assert not capsys.readouterr().err
+
+
+def test_a_scope_is_refused():
+  with pytest.raises(config.ConfigError, match="^x/Maac.horizon: gin's scopes mean nothing"):
+    config.load([HOPPER], ["x/Maac.horizon = 3"])
+
+
 def test_macros_of_a_user_are_theirs(tmp_path, capsys):
   """A run of it can be made longer; one that nothing uses is reported."""
   (tmp_path / "mine.gin").write_text("n = 100\ntrain.iterations = %n")

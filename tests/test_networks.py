@@ -91,6 +91,13 @@ def test_an_activation_that_numpy_does_not_have_is_refused():
     Policy(3, 2, activation="mish")
 
 
+@pytest.mark.parametrize("units", [64, (0,), (1.5,), (True,)])
+def test_hidden_units_that_are_none_are_refused(units):
+  for name, network in [("Policy", Policy), ("Critic", Critic), ("Dynamics", Dynamics)]:
+    with pytest.raises(ValueError, match=f"{name}.hidden_units must be a tuple of integers of 1"):
+      network(3, 2, hidden_units=units)
+
+
 def test_policy_log_probability_is_a_density():
   """Its exponential integrates to one over the actions."""
   policy = Policy(2, 1, (8,), seed=0)
