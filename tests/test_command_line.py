@@ -148,3 +148,12 @@ def test_every_mistake_is_one_clear_line_and_creates_nothing(tmp_path):
       assert len(err.splitlines()) == 1 and err.startswith("Error: "), (name, err)
     assert out == "", name
   assert os.listdir(tmp_path) == []
+
+
+def test_set_up_leaves_a_folder_alone_that_it_did_not_make(tmp_path):
+  (tmp_path / "thesis.txt").write_text("a year of work")
+  environment = os.environ | {"MAAC_VENV": str(tmp_path), "PYTHON": sys.executable}
+  script = ROOT / "launch" / "setup.sh"
+  done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True)
+  assert done.returncode == 1 and "no environment that this script made" in done.stderr
+  assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
