@@ -62,6 +62,31 @@ def use_threads(count: int):
     tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
+def device(name: str | None):
+  """A context in which variables live, and operations run, on one device.
+
+  Args:
+    name: such as "GPU:1" or "TPU:0", the TPU of this machine; None leaves it to TensorFlow, which
+      takes the first GPU if there is one.
+
+  Raises:
+    ConfigError: for a device that there is not.
+  """
+  if name is None:
+    return contextlib.nullcontext()
+  if name.startswith("TPU"):
+    try:
+      resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
+      tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+      reason = str(error).strip().partition("\n")[0]
+      raise config.ConfigError(f"TensorFlow cannot connect to a TPU: {reason}") from error
+  known = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+  if name not in known:
+    raise config.ConfigError(f"There is no device {name!r}: TensorFlow sees {', '.join(known)}.")
+  return tf.device(name)
+
+
 def _train(trainer, run, iterations):
   steps = trainer.steps_per_iteration
   bar = tqdm.tqdm(

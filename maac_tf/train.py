@@ -22,6 +22,9 @@ _SEED = flags.DEFINE_integer("seed", None, "Of everything random; default 0.", l
 _THREADS = flags.DEFINE_integer(
   "threads", 0, "CPU threads to use; 0 is one for each core.", lower_bound=0
 )
+_DEVICE = flags.DEFINE_string(
+  "device", None, "Such as GPU:1 or TPU:0; default: the first GPU if there is one, else the CPU."
+)
 _DETERMINISTIC = flags.DEFINE_bool(
   "deterministic",
   False,
@@ -50,7 +53,8 @@ def main(argv):
       where = f"There is no run in {run_dir!r} and no task" if run_dir else "No task"
       raise config.ConfigError(f"{where}: give a task file, such as --gin_file=gin/hopper.gin.")
     run_dir = run_dir or _default_run_dir(str(task))
-    stopped_by = experiment.train(run_dir, overridden)
+    with experiment.device(_DEVICE.value):
+      stopped_by = experiment.train(run_dir, overridden)
   except (config.ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends
     print(f"Error: {message}", file=sys.stderr)
@@ -77,8 +81,9 @@ def _resume_command(run_dir):
   """As this process was started: the shell script or Python, and the flags of the invocation."""
   command = os.environ.get("MAAC_COMMAND", "python -m maac_tf.train")
   threads = f" --threads={_THREADS.value}" if _THREADS.value else ""
+  device = f" --device={_DEVICE.value}" if _DEVICE.value else ""
   deterministic = " --deterministic" if _DETERMINISTIC.value else ""
-  return f"{command} --run_dir={shlex.quote(run_dir)}{threads}{deterministic}"
+  return f"{command} --run_dir={shlex.quote(run_dir)}{threads}{device}{deterministic}"
 
 
 if __name__ == "__main__":

@@ -119,6 +119,45 @@ def test_locomotion_leaves_no_litter_and_the_policy_runs_without_this_package(tm
   assert code == 1 and "observations of 17 numbers, but hopper has 11" in err
 
 
+ON_SECOND_CPU = """
+import tensorflow as tf
+from absl import app
+import maac_tf
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from maac_tf import experiment, train
+trainers, Trainer = [], experiment.Trainer
+experiment.Trainer = lambda *args: trainers.append(Trainer(*args)) or trainers[0]
+try:
+  app.run(train.main)
+except SystemExit as done:
+  devices = {v.device for v in trainers[0].variables}
+  print(done.code or 0, len(trainers[0].variables), *devices)
+"""
+
+
+def test_a_device_has_all_variables_and_the_policy_runs_without_it(tmp_path):
+  """A second logical CPU, in the place of a GPU or TPU."""
+  arguments = [
+    PENDULUM,
+    *PARAMS,
+    "--gin_param=train.iterations=1",
+    "--gin_param=Maac.jit_compile=True",
+  ]
+  done = subprocess.run(
+    [sys.executable, "-c", ON_SECOND_CPU, *arguments, "--run_dir=run", "--device=CPU:1"],
+    cwd=tmp_path,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  code, variables, *devices = done.stdout.splitlines()[-1].split()
+  assert code == "0" and int(variables) > 50, done.stderr
+  assert devices == ["/job:localhost/replica:0/task:0/device:CPU:1"]
+  code, out, err = _run("evaluate", "--policy=run/policy", "--episodes=1", cwd=tmp_path)
+  assert code == 0 and err == "" and out.startswith("pendulum: return "), err
+
+
 MISTAKES = {
   "misspelt binding": ([PENDULUM, "--gin_param=Maac.horizn=3"], "horizn"),
   "misspelt configurable": ([PENDULUM, "--gin_param=Mac.horizon=3"], "Mac"),
@@ -132,6 +171,8 @@ MISTAKES = {
   "dead binding": ([PENDULUM, "--gin_param=Trainer.seed=3"], "seed"),
   "no task": ([], "give a task file"),
   "no run": (["--run_dir=runs/frist"], "There is no run in 'runs/frist'"),
+  "no such device": ([PENDULUM, "--device=GPU:7"], "TensorFlow sees CPU:0"),
+  "no TPU": ([PENDULUM, "--device=TPU:0"], "TensorFlow cannot connect to a TPU"),
   "misspelt flag": (["--gin_fil=gin/hopper.gin"], "gin_fil"),
 }
 
