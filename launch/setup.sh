@@ -18,7 +18,7 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]
   echo "Setting up $venv (once; a few minutes) ..." >&2
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     if [ ! -f "$stamp" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
-      echo "Error: $venv holds files, and no environment that this script made: name another folder with MAAC_VENV." >&2
+      echo "Error: $venv holds files, and no environment that this script made: move it away, or name another folder with MAAC_VENV." >&2
       exit 1
     fi
     "$python" -m venv --clear "$venv"

@@ -81,7 +81,7 @@ def device(name: str | None):
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
       reason = str(error).strip().partition("\n")[0]
       raise config.ConfigError(f"TensorFlow cannot connect to a TPU: {reason}") from error
-  known = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+  known = [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()]
   if name not in known:
     raise config.ConfigError(f"There is no device {name!r}: TensorFlow sees {', '.join(known)}.")
   return tf.device(name)

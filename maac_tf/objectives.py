@@ -77,7 +77,6 @@ def path_return(path: Path, value, entropy_steps, *, discount, temperature):
   # adds in an order that depends on timing.)
   total = gains[horizon]
   for t in reversed(range(horizon)):
-    # Not a product: what a model predicts beyond an end may not be finite.
     total = gains[t] + discount * tf.where(trajectory.terminal[t], tf.zeros_like(total), total)
   return total
 

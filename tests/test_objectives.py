@@ -408,14 +408,9 @@ def test_policy_gradient_has_nothing_of_what_comes_after_an_end():
   def value(observation, action):
     return tf.sqrt(observation[..., 0]) * action[..., 0]
 
-  def loss():
-    path = objectives.imagine_path(act, step, starts, noise)
-    return objectives.policy_loss(
-      path, value, soft_returns=False, discount=0.9, temperature=0.0
-    ), path
-
   with tf.GradientTape() as tape:
-    got, path = loss()
+    parameters = {"soft_returns": False, "discount": 0.9, "temperature": 0.0}
+    got, path = _policy_loss(act, step, value, starts, noise, **parameters)
   np.testing.assert_array_equal(path.trajectory.not_done[-1], [0.0, 1.0])
   gradient = tape.gradient(got, gain)
 
