@@ -44,8 +44,14 @@ def main(argv):
     print("Values: no episode is long enough, and none terminated, to know a return.")
   else:
     _print_values(values, "Soft returns" if agent.soft_values else "Returns")
-  error = calibration = None
+  one_step = error = calibration = None
   if agent.dynamics:
+    one_step = diagnosis.one_step_error(agent, episodes)
+    print(
+      "One-step error, in standard deviations of each output's change (1: nothing is known of it): "
+      f"{one_step.mean():.3f} (mean over outputs), {one_step.max():.3f} (the worst, "
+      f"{one_step.argmax()})"
+    )
     error, counts = diagnosis.open_loop_error(agent, episodes)
     print("Open-loop error, in standard deviations of each state dimension:")
     for h in (1, 5, 10, 20, 50):
@@ -59,7 +65,7 @@ def main(argv):
     print("Calibration: the share of outcomes inside the models' central intervals:")
     chosen = [np.argmin(np.abs(probability - p)) for p in (0.5, 0.9)]
     print("  " + ", ".join(f"{probability[i]:.0%} interval {share[i].mean():.0%}" for i in chosen))
-  plotting.plot_diagnosis(values, error, calibration, files[0])
+  plotting.plot_diagnosis(values, one_step, error, calibration, files[0])
   if error is not None:
     _write_error(error, files[1])
   print(f"Wrote {' and '.join(files)}")

@@ -92,18 +92,31 @@ def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256):
   return np.sqrt(squares.sum((1, 2)) / (members * counts[:, np.newaxis])), counts
 
 
+def one_step_error(agent: Maac, episodes) -> np.ndarray:
+  """How much of each output's change the models do not know: 0 is nothing, 1 or more all of it.
+
+  Their likelihood hides that: it is the mean over outputs of a *logarithm*, so that many joints
+  known well outweigh a torso that is not known at all.
+
+  Returns:
+    Root mean square error of the mean predictions, over members and steps, in standard deviations
+    of what the output changed by (the reward: of the reward) in these episodes, [O].
+  """
+  outcome, gaussian = _predictions(agent, episodes)
+  error = (outcome - gaussian.mean()).numpy()
+  change = outcome[0].numpy()
+  change[:, : agent.observation_size] -= _joined(episodes).observation
+  return np.sqrt(np.mean(error**2, (0, 1))) / np.maximum(change.std(0), 1e-6)
+
+
 def calibration(agent: Maac, episodes) -> tuple[np.ndarray, np.ndarray]:
   """How much of what happened lies in the models' central intervals.
 
   Returns:
     (probability of the interval [P], share of the next observations, and rewards, in it [P, O]).
   """
-  real = _joined(episodes)
-  rows = tf.nest.map_structure(
-    lambda x: tf.repeat(x[tf.newaxis], agent.dynamics.ensemble_size, 0), real
-  )
-  gaussian = agent.dynamics(rows.observation, rows.action)
-  z = tf.abs((agent.dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev())
+  outcome, gaussian = _predictions(agent, episodes)
+  z = tf.abs((outcome - gaussian.mean()) / gaussian.stddev())
   probability = np.linspace(0.0, 1.0, 51)[1:-1]
   bound = tfp.distributions.Normal(0.0, 1.0).quantile((1.0 + probability.astype(np.float32)) / 2)
   share = [tf.reduce_mean(tf.cast(z < b, tf.float32), [0, 1]) for b in bound]
@@ -163,6 +176,14 @@ def soft_returns(agent: Maac, episode: Episode, temperature: float) -> np.ndarra
     returns[t] = transition.reward[t] + agent.discount * after
     after = returns[t] - temperature * log_prob[t]
   return returns
+
+
+def _predictions(agent, episodes):
+  """What came of every step [E, N, O], and each member's distribution of it."""
+  rows = tf.nest.map_structure(
+    lambda x: tf.repeat(x[tf.newaxis], agent.dynamics.ensemble_size, 0), _joined(episodes)
+  )
+  return agent.dynamics.outcome(rows), agent.dynamics(rows.observation, rows.action)
 
 
 def _joined(episodes):

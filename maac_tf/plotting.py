@@ -94,10 +94,11 @@ def _pyplot():
   return plt
 
 
-def plot_diagnosis(values, error, calibration, path: str):
+def plot_diagnosis(values, one_step, error, calibration, path: str):
   """Draws what `diagnosis` found, a panel each; what is None is an empty one."""
   plt = _pyplot()
-  figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+  figure, panels = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+  left, bars, middle, right = panels.flat
   if values is not None:
     for name, believed in (("Q", values.q), ("return in the models, then Q", values.model)):
       if believed is not None:
@@ -105,6 +106,14 @@ def plot_diagnosis(values, error, calibration, path: str):
     left.axline((np.mean(values.real),) * 2, slope=1.0, color="0.4", linewidth=1)
     left.legend(frameon=False)
   left.set(title="Values", xlabel="real (soft) return", ylabel="believed (soft) return")
+  if one_step is not None:
+    bars.bar(np.arange(len(one_step)), one_step, color=_colors(len(one_step)))
+    bars.axhline(1.0, color="0.4", linewidth=1)
+  bars.set(
+    title="One-step error of the models, by output",
+    xlabel="dimension of the state (after them: the reward, if learned)",
+    ylabel="RMSE [standard deviations of its change]",
+  )
   if error is not None:
     steps = np.arange(1, len(error) + 1)
     for i, color in enumerate(_colors(error.shape[1])):
@@ -127,7 +136,7 @@ def plot_diagnosis(values, error, calibration, path: str):
   right.set(
     title="Calibration of the models", xlabel="central interval", ylabel="share of outcomes in it"
   )
-  for axes in (left, middle, right):
+  for axes in panels.flat:
     axes.grid(alpha=0.3)
   figure.savefig(path, dpi=120)
   plt.close(figure)

@@ -88,6 +88,16 @@ def test_open_loop_error_of_models_that_predict_no_change(tiny):
     assert np.all(counts > 0) and np.all(np.isfinite(error))
 
 
+def test_one_step_error_of_models_that_predict_no_change(tiny):
+  agent, episodes = _measured("hopper_v5")
+  _still(agent)
+  joined = [np.concatenate(x) for x in zip(*(e.transition for e in episodes), strict=True)]
+  observation, _, reward, after, _ = joined
+  moved = np.concatenate([after - observation, reward[:, np.newaxis]], -1)
+  want = np.sqrt(np.mean(moved**2, 0)) / moved.std(0)
+  np.testing.assert_allclose(diagnosis.one_step_error(agent, episodes), want, rtol=1e-4)
+
+
 def test_calibration_counts_what_lies_inside(tiny):
   agent, episodes = _measured("hopper_v5")
   _still(agent)
@@ -138,7 +148,7 @@ def test_command_reads_a_run_and_leaves_it_as_it_is(tmp_path):
   done = subprocess.run([*command, run], capture_output=True, text=True, timeout=300)
   assert done.returncode == 0, done.stderr
   assert "2 episodes of the sampled policy after 340 steps: 200 to 200 steps" in done.stdout
-  for text in ("Q: bias", "the models' own: bias", "50 steps: ", "90% interval"):
+  for text in ("Q: bias", "the models' own: bias", "One-step error", "50 steps: ", "90% interval"):
     assert text in done.stdout
   assert {f for f in run.rglob("*")} - set(before) == {
     run / "diagnosis.png", run / "open_loop_error.csv",
