@@ -100,13 +100,15 @@ def one_step_error(agent: Maac, episodes) -> np.ndarray:
 
   Returns:
     Root mean square error of the mean predictions, over members and steps, in standard deviations
-    of what the output changed by (the reward: of the reward) in these episodes, [O].
+    of what the output changed by (the reward: of the reward) in these episodes, [O]; 0 of one that
+    never changed.
   """
   outcome, gaussian = _predictions(agent, episodes)
-  error = (outcome - gaussian.mean()).numpy()
+  error = np.sqrt(np.mean((outcome - gaussian.mean()).numpy() ** 2, (0, 1)))
   change = outcome[0].numpy()
   change[:, : agent.observation_size] -= _joined(episodes).observation
-  return np.sqrt(np.mean(error**2, (0, 1))) / np.maximum(change.std(0), 1e-6)
+  deviation = change.std(0)
+  return np.divide(error, deviation, out=np.zeros_like(error), where=deviation > 1e-6)
 
 
 def calibration(agent: Maac, episodes) -> tuple[np.ndarray, np.ndarray]:

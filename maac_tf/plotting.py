@@ -98,14 +98,14 @@ def plot_diagnosis(values, one_step, error, calibration, path: str):
   """Draws what `diagnosis` found, a panel each; what is None is an empty one."""
   plt = _pyplot()
   figure, panels = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
-  left, bars, middle, right = panels.flat
+  beliefs, bars, lines, intervals = panels.flat
   if values is not None:
     for name, believed in (("Q", values.q), ("return in the models, then Q", values.model)):
       if believed is not None:
-        left.scatter(values.real, believed, s=6, alpha=0.5, label=name)
-    left.axline((np.mean(values.real),) * 2, slope=1.0, color="0.4", linewidth=1)
-    left.legend(frameon=False)
-  left.set(title="Values", xlabel="real (soft) return", ylabel="believed (soft) return")
+        beliefs.scatter(values.real, believed, s=6, alpha=0.5, label=name)
+    beliefs.axline((np.mean(values.real),) * 2, slope=1.0, color="0.4", linewidth=1)
+    beliefs.legend(frameon=False)
+  beliefs.set(title="Values", xlabel="real (soft) return", ylabel="believed (soft) return")
   if one_step is not None:
     bars.bar(np.arange(len(one_step)), one_step, color=_colors(len(one_step)))
     bars.axhline(1.0, color="0.4", linewidth=1)
@@ -117,11 +117,11 @@ def plot_diagnosis(values, one_step, error, calibration, path: str):
   if error is not None:
     steps = np.arange(1, len(error) + 1)
     for i, color in enumerate(_colors(error.shape[1])):
-      middle.plot(steps, error[:, i], color=color, linewidth=0.8)
-      middle.annotate(i, (steps[-1], error[-1, i]), color=color, fontsize=7)
-    middle.plot(steps, error.mean(1), color="black", linewidth=2, label="mean over dimensions")
-    middle.legend(frameon=False)
-  middle.set(
+      lines.plot(steps, error[:, i], color=color, linewidth=0.8)
+      lines.annotate(i, (steps[-1], error[-1, i]), color=color, fontsize=7)
+    lines.plot(steps, error.mean(1), color="black", linewidth=2, label="mean over dimensions")
+    lines.legend(frameon=False)
+  lines.set(
     title="Open-loop error of the models, by dimension",
     xlabel="steps",
     ylabel="RMSE [standard deviations]",
@@ -129,11 +129,13 @@ def plot_diagnosis(values, one_step, error, calibration, path: str):
   if calibration is not None:
     probability, share = calibration
     for i, color in enumerate(_colors(share.shape[1])):
-      right.plot(probability, share[:, i], color=color, linewidth=0.8)
-    right.plot(probability, share.mean(1), color="black", linewidth=2, label="mean over outputs")
-    right.plot([0, 1], [0, 1], color="0.4", linewidth=1)
-    right.legend(frameon=False)
-  right.set(
+      intervals.plot(probability, share[:, i], color=color, linewidth=0.8)
+    intervals.plot(
+      probability, share.mean(1), color="black", linewidth=2, label="mean over outputs"
+    )
+    intervals.plot([0, 1], [0, 1], color="0.4", linewidth=1)
+    intervals.legend(frameon=False)
+  intervals.set(
     title="Calibration of the models", xlabel="central interval", ylabel="share of outcomes in it"
   )
   for axes in panels.flat:

@@ -96,6 +96,8 @@ def test_one_step_error_of_models_that_predict_no_change(tiny):
   moved = np.concatenate([after - observation, reward[:, np.newaxis]], -1)
   want = np.sqrt(np.mean(moved**2, 0)) / moved.std(0)
   np.testing.assert_allclose(diagnosis.one_step_error(agent, episodes), want, rtol=1e-4)
+  constant = [e._replace(transition=e.transition._replace(reward=0 * e.log_prob)) for e in episodes]
+  np.testing.assert_allclose(diagnosis.one_step_error(agent, constant), [*want[:-1], 0], rtol=1e-4)
 
 
 def test_calibration_counts_what_lies_inside(tiny):
