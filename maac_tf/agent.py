@@ -217,7 +217,9 @@ class Maac(tf.Module):
     self._policy_optimizer.build(self.policy.trainable_variables)
     self._critic_optimizer.build(self.critic.trainable_variables)
     self._temperature_optimizer.build([self._log_temperature])
-    self.compiled_updates = tf.function(self.updates, jit_compile=jit_compile or None)
+    self.compiled_updates = tf.function(
+      self.updates, autograph=False, jit_compile=jit_compile or None
+    )
 
   def network_variables(self) -> list[tf.Variable]:
     """Of policy, critics and models, normalisers included."""
@@ -258,7 +260,7 @@ class Maac(tf.Module):
   def uses_model(self) -> bool:
     return self.imagines or self.horizon > 0 or self.uses_steve or self.shared_rollout
 
-  @tf.function
+  @tf.function(autograph=False)
   def begin_iteration(self):
     """Normalisers take the statistics of D_env as it is now; optimizers start afresh."""
     size = tf.cast(self.env_buffer.size, tf.int32)
@@ -278,7 +280,7 @@ class Maac(tf.Module):
     for critic in (self.critic, self.target_critic):
       critic.scale.assign(self.value_range.width())
 
-  @tf.function
+  @tf.function(autograph=False)
   def fill_model_buffer(self, num_starts: int, rollout_length: int, seed):
     """Algorithm 1, line 6: `rollout_length` steps from each of `num_starts` states into D_model.
 
@@ -289,10 +291,10 @@ class Maac(tf.Module):
     """
     seeds = tf.random.split(seed, rollout_length + 1)
     starts = self.env_buffer.random_indices([rollout_length + 1, num_starts], seeds[0])
-    observation = self.env_buffer.gather(starts[0]).observation
-    terminated = 0.0
-    for t in tf.range(rollout_length):
-      noise = rollout_noise(1, num_starts, *self.noise_arguments, seeds[t + 1])
+
+    def step(state, elements):
+      (observation, terminated), (seed, fresh_starts) = state, elements
+      noise = rollout_noise(1, num_starts, *self.noise_arguments, seed)
       noise = tf.nest.map_structure(lambda x: x[0], noise)
       action, _ = self.policy.act(observation, noise.action)
       next_observation, reward, terminal = self.steps.random_member(
@@ -301,10 +303,13 @@ class Maac(tf.Module):
       self.model_buffer.add(
         Transition(observation, action, reward, next_observation, tf.cast(terminal, tf.float32))
       )
-      fresh = self.env_buffer.gather(starts[t + 1]).observation
+      fresh = self.env_buffer.gather(fresh_starts).observation
       observation = tf.where(terminal[:, tf.newaxis], fresh, next_observation)
-      terminated += tf.reduce_mean(tf.cast(terminal, tf.float32)) / rollout_length
-    return terminated
+      return observation, terminated + tf.reduce_mean(tf.cast(terminal, tf.float32))
+
+    start = self.env_buffer.gather(starts[0]).observation, tf.constant(0.0)
+    _, terminated = tf.foldl(step, (seeds[1:], starts[1:]), start, parallel_iterations=1)
+    return terminated / rollout_length
 
   def draw(self, seed) -> UpdateNoise:
     """All the randomness of one update."""
@@ -453,18 +458,21 @@ class Maac(tf.Module):
       The diagnostics of `update`, averaged.
     """
     names = []
+    # A loop whose results have no known size is compiled twice by XLA: room for all diagnostics.
+    row = tf.TensorSpec([11 + self.critic_horizon])
 
     def update(noise):
       diagnostics = self.update(noise)
       names[:] = diagnostics
-      return tf.stack(list(diagnostics.values()))
+      values = tf.stack(list(diagnostics.values()))
+      return tf.pad(values, [[0, row.shape[0] - len(names)]])
 
     # Not in parallel: only the variables that they change put the updates in order.
-    rows = tf.map_fn(update, noise, fn_output_signature=tf.float32, parallel_iterations=1)
-    means = tf.unstack(tf.reduce_mean(rows, 0), num=len(names))
+    rows = tf.map_fn(update, noise, fn_output_signature=row, parallel_iterations=1)
+    means = tf.unstack(tf.reduce_mean(rows, 0))[: len(names)]
     return dict(zip(names, means, strict=True))
 
-  @tf.function
+  @tf.function(autograph=False)
   def train(self, num_updates: int, seed):
     """`num_updates` updates in one call, traced and compiled once for each number.
 

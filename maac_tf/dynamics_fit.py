@@ -109,7 +109,9 @@ class DynamicsFit(tf.Module):
       [v for v in dynamics.trainable_variables if v.shape[1] == 1]
     )
     self._optimizer.build(dynamics.trainable_variables)
-    self._compiled_step = tf.function(self.train_step, jit_compile=jit_compile or None)
+    self._compiled_step = tf.function(
+      self.train_step, autograph=False, jit_compile=jit_compile or None
+    )
     self._average_decay = average_decay
     # The weights that training goes on from, while the network has their average; else the average.
     self._swapped = [

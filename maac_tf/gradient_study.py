@@ -123,7 +123,7 @@ def _temporal_differences(buffer, updates, networks, seed):
   optimizer.build(critic.trainable_variables)
   gain = tf.constant(GAIN, tf.float32)
 
-  @tf.function
+  @tf.function(autograph=False)
   def update(seed):
     batch = buffer.gather(buffer.random_indices([256], seed))
     after = batch.next_observation

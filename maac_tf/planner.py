@@ -74,7 +74,7 @@ class Planner(tf.Module):
     self._num_candidates, self._num_elites = num_candidates, num_elites
     self._num_iterations, self._num_samples = num_iterations, num_samples
 
-  @tf.function
+  @tf.function(autograph=False)
   def plan(self, observation, seed):
     """Actions [B, A] in [-1, 1] for observations [B, S]; `seed` [2] is of the search."""
     seeds = tf.unstack(tf.random.split(seed, 1 + 2 * self._num_iterations))

@@ -12,7 +12,9 @@ class _Exported(tf.Module):
   def __init__(self, agent: Maac):
     super().__init__()
     name = agent.task.name
-    self.task = tf.function(lambda: {"task": tf.constant(name)}, input_signature=[])
+    self.task = tf.function(
+      lambda: {"task": tf.constant(name)}, input_signature=[], autograph=False
+    )
 
 
 class _ExportedPolicy(_Exported):
@@ -26,8 +28,8 @@ class _ExportedPolicy(_Exported):
     self._weights = [v.value for v in agent.average_policy.variables]
     self._action_size = agent.action_size
     spec = tf.TensorSpec([None, agent.observation_size], tf.float32, "observation")
-    self.deterministic = tf.function(self._deterministic, input_signature=[spec])
-    self.sample = tf.function(self._sample, input_signature=[spec])
+    self.deterministic = tf.function(self._deterministic, input_signature=[spec], autograph=False)
+    self.sample = tf.function(self._sample, input_signature=[spec], autograph=False)
 
   def _act(self, observation, noise):
     action, _ = self._policy(observation, noise)
@@ -62,7 +64,7 @@ class _ExportedPlanner(_Exported):
     networks = agent.average_policy, agent.dynamics, agent.critic
     self._weights = [v.value for network in networks for v in network.variables]
     spec = tf.TensorSpec([None, agent.observation_size], tf.float32, "observation")
-    self.plan = tf.function(self._plan, input_signature=[spec])
+    self.plan = tf.function(self._plan, input_signature=[spec], autograph=False)
 
   def _plan(self, observation):
     seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)

@@ -23,8 +23,8 @@ class ValueRange(tf.Module):
 
   def start(self, reward):
     """Takes the quantiles of these rewards, if it has not seen any."""
-    if tf.reduce_all(self.reward_quantiles == 0.0):
-      self.reward_quantiles.assign(_quantiles(reward))
+    unseen = tf.reduce_all(self.reward_quantiles == 0.0)
+    self.reward_quantiles.assign(tf.where(unseen, _quantiles(reward), self.reward_quantiles))
 
   def follow(self, reward):
     """Moves a little towards the quantiles of these rewards, any shape."""
