@@ -1,7 +1,6 @@
 """The benchmark: its arithmetic is counted right and its table is complete. No test has a clock."""
 
 import csv
-import pathlib
 
 import pytest
 import tensorflow as tf
@@ -10,10 +9,9 @@ from maac_tf import benchmark, config, matrix_products
 from maac_tf.benchmark import Row
 from maac_tf.envs import make_task
 from maac_tf.trainer import Trainer
+from tests import commands
+from tests.commands import ROOT
 from tests.conftest import TINY
-from tests.test_command_line import _run
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 def test_products_of_a_sac_update_are_those_of_its_layers():
@@ -58,7 +56,7 @@ def test_the_command_measures_every_part(tmp_path):
   params = [f"--gin_param={p}" for p in (*TINY, "Planner.num_candidates = 16")]
   file = ROOT / "gin" / "pendulum.gin"
   out = tmp_path / "benchmark.csv"
-  code, text, error = _run(
+  code, text, error = commands.run(
     "benchmark", f"--gin_file={file}", *params, "--rounds=2", f"--out={out}", cwd=ROOT
   )
   assert code == 0, error
@@ -85,16 +83,18 @@ def test_the_command_measures_every_part(tmp_path):
 def test_a_wrong_value_ends_with_one_line(tmp_path):
   file = ROOT / "gin" / "pendulum.gin"
   arguments = f"--gin_file={file}", "--scaling", "--gin_param=Maac.discount=2"
-  code, _, error = _run("benchmark", *arguments, cwd=tmp_path)
+  code, _, error = commands.run("benchmark", *arguments, cwd=tmp_path)
   assert code == 1
   assert "Maac.discount must be a number from 0 to 0.99999, not 2" in error
-  code, _, error = _run("benchmark", "--peers", "--scaling", cwd=tmp_path)
+  code, _, error = commands.run("benchmark", "--peers", "--scaling", cwd=tmp_path)
   assert code == 1
   assert "leave out" in error.splitlines()[-1]
   (tmp_path / "old.csv").write_text("of hours")
-  code, _, error = _run("benchmark", "--gin_file=no.gin", "--out=old.csv", cwd=tmp_path)
+  code, _, error = commands.run("benchmark", "--gin_file=no.gin", "--out=old.csv", cwd=tmp_path)
   assert code == 1 and (tmp_path / "old.csv").read_text() == "of hours"
-  code, _, error = _run("benchmark", "--part=update", f"--out={tmp_path}/no/x.csv", cwd=tmp_path)
+  code, _, error = commands.run(
+    "benchmark", "--part=update", f"--out={tmp_path}/no/x.csv", cwd=tmp_path
+  )
   assert code == 1
   assert "no/x.csv" in error.splitlines()[-1]
 

@@ -4,29 +4,24 @@ import csv
 import pathlib
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
+from tests import commands
 from tests.conftest import TINY
 
 RUNS = pathlib.Path("runs") / "compare" / "tiny"
 
 
-def _start(tmp_path, *arguments):
+def _arguments(tmp_path):
   task = tmp_path / "tiny.gin"
   task.write_text("\n".join([*TINY, "train.task = 'pendulum'"]))
-  command = [sys.executable, "-m", "maac_tf.compare", f"--gin_file={task}", *arguments]
-  pipe = subprocess.PIPE
-  return subprocess.Popen(command, text=True, cwd=tmp_path, stdout=pipe, stderr=pipe)
+  return [f"--gin_file={task}"]
 
 
 def _compare(tmp_path, *arguments):
-  process = _start(tmp_path, *arguments)
-  out, err = process.communicate(timeout=300)
-  return process.returncode, out, err
+  return commands.run("compare", *_arguments(tmp_path), *arguments, cwd=tmp_path)
 
 
 def _table(out):
@@ -69,7 +64,7 @@ def test_variants_are_trained_and_their_returns_listed(tmp_path):
 
 def test_a_signal_lets_the_runs_finish_their_iteration(tmp_path):
   arguments = "--seeds=0,1", "--jobs=1", "--env_steps=100_000"
-  process = _start(tmp_path, *arguments)
+  process = commands.start("compare", *_arguments(tmp_path), *arguments, cwd=tmp_path)
   metrics = tmp_path / RUNS / "maac-0" / "metrics.csv"
   deadline = time.time() + 120
   while not metrics.exists() and time.time() < deadline:

@@ -1,12 +1,10 @@
 """Curves over seeds against closed forms, and the command that draws them."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from maac_tf import curves
+from tests import commands
 
 
 @pytest.mark.parametrize(
@@ -76,11 +74,6 @@ def test_band_of_one_seed_has_no_width_and_of_disjoint_ones_is_none():
   assert curves.band([one, (np.array([3.0]), np.array([1.0]))]) is None
 
 
-def _plot(tmp_path, *arguments):
-  command = [sys.executable, "-m", "maac_tf.plot", *arguments]
-  return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
-
-
 def test_command_draws_every_run_below_its_folders(tmp_path):
   for seed, length in ((0, 3), (1, 2)):
     _write(tmp_path / "runs" / "ant" / f"sac-{seed}", [(i, i) for i in range(length)])
@@ -88,12 +81,12 @@ def test_command_draws_every_run_below_its_folders(tmp_path):
   _write(tmp_path / "runs" / "hopper" / "begun-0", [(1, "")])
   (tmp_path / "runs" / "other").mkdir()
   (tmp_path / "runs" / "other" / "metrics.csv").write_text("a,b\n1,2\n")
-  done = _plot(tmp_path, "runs", "--out=new/figure")
-  assert done.returncode == 0, done.stderr
-  assert "ant: sac: 2 runs (seed 0, 1); the mean ends with the shortest, at 1 of 2" in done.stdout
-  assert "Left out: runs/hopper/begun-0: no evaluation yet." in done.stdout
+  code, out, err = commands.run("plot", "runs", "--out=new/figure", cwd=tmp_path)
+  assert code == 0, err
+  assert "ant: sac: 2 runs (seed 0, 1); the mean ends with the shortest, at 1 of 2" in out
+  assert "Left out: runs/hopper/begun-0: no evaluation yet." in out
   for name in ("new/figure", "new/figure_hours"):
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / f"{name}.svg").read_text()
-  done = _plot(tmp_path, "runs", "rums")
-  assert done.returncode == 1 and "there is none in rums." in done.stderr
+  code, _, err = commands.run("plot", "runs", "rums", cwd=tmp_path)
+  assert code == 1 and "there is none in rums." in err

@@ -2,8 +2,6 @@
 
 import csv
 import dataclasses
-import subprocess
-import sys
 
 import gin
 import numpy as np
@@ -13,6 +11,7 @@ import tensorflow as tf
 from maac_tf import diagnosis, experiment
 from maac_tf.envs import make_task
 from maac_tf.trainer import Trainer
+from tests import commands
 from tests.conftest import TINY
 
 
@@ -146,12 +145,12 @@ def test_command_reads_a_run_and_leaves_it_as_it_is(tmp_path):
   gin.parse_config([*TINY, "train.task = 'pendulum'"])
   experiment.train(str(run), iterations=1)
   before = {f: f.stat().st_mtime_ns for f in run.rglob("*")}
-  command = [sys.executable, "-m", "maac_tf.diagnose", "--episodes=2", "--run_dir"]
-  done = subprocess.run([*command, run], capture_output=True, text=True, timeout=300)
-  assert done.returncode == 0, done.stderr
-  assert "2 episodes of the sampled policy after 340 steps: 200 to 200 steps" in done.stdout
+  arguments = "diagnose", "--episodes=2", "--run_dir"
+  code, out, err = commands.run(*arguments, run, cwd=tmp_path)
+  assert code == 0, err
+  assert "2 episodes of the sampled policy after 340 steps: 200 to 200 steps" in out
   for text in ("Q: bias", "the models' own: bias", "One-step error", "50 steps: ", "90% interval"):
-    assert text in done.stdout
+    assert text in out
   assert {f for f in run.rglob("*")} - set(before) == {
     run / "diagnosis.png", run / "open_loop_error.csv",
   }  # fmt: skip
@@ -161,5 +160,5 @@ def test_command_reads_a_run_and_leaves_it_as_it_is(tmp_path):
   assert rows[0] == ["steps", "dimension_0", "dimension_1", "dimension_2"] and len(rows) == 51
   assert all(float(cell) > 0 for row in rows[1:] for cell in row)
   assert all(f.stat().st_mtime_ns == time for f, time in before.items() if f != run)
-  done = subprocess.run([*command, tmp_path], capture_output=True, text=True, timeout=300)
-  assert done.returncode == 1 and "There is no run with a checkpoint in" in done.stderr
+  code, _, err = commands.run(*arguments, tmp_path, cwd=tmp_path)
+  assert code == 1 and "There is no run with a checkpoint in" in err

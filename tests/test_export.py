@@ -10,6 +10,7 @@ import tensorflow as tf
 from maac_tf.agent import Maac
 from maac_tf.envs import make_task
 from maac_tf.saved_model import save_policy
+from tests import commands
 
 # Imports nothing of this package.
 LOADER = """
@@ -72,16 +73,14 @@ def test_a_policy_that_does_not_name_its_task_needs_to_be_told(tmp_path):
 
   still = Still()
   tf.saved_model.save(still, str(tmp_path / "old"), signatures={"serving_default": still.act})
-  command = [sys.executable, "-m", "maac_tf.evaluate", "--policy=old", "--episodes=1"]
-  options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120}
-  result = subprocess.run(command, **options)
-  assert result.returncode == 1
-  assert result.stderr == "Error: 'old' does not say what task it was trained for: give --task.\n"
-  result = subprocess.run([*command, "--task=pendulum"], **options)
-  assert result.returncode == 0 and result.stdout.startswith("pendulum: return "), result.stderr
+  arguments = "evaluate", "--episodes=1"
+  code, _, err = commands.run(*arguments, "--policy=old", cwd=tmp_path)
+  assert code == 1
+  assert err == "Error: 'old' does not say what task it was trained for: give --task.\n"
+  code, out, err = commands.run(*arguments, "--policy=old", "--task=pendulum", cwd=tmp_path)
+  assert code == 0 and out.startswith("pendulum: return "), err
   other = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([None, 3], tf.float32)])
   still.other = other
   tf.saved_model.save(still, str(tmp_path / "other"), signatures={"serving_default": other})
-  command[3] = "--policy=other"
-  result = subprocess.run([*command, "--task=pendulum"], **options)
-  assert result.returncode == 1 and "maps x to y, not observation to action" in result.stderr
+  code, _, err = commands.run(*arguments, "--policy=other", "--task=pendulum", cwd=tmp_path)
+  assert code == 1 and "maps x to y, not observation to action" in err

@@ -1,14 +1,12 @@
 """The study of the gradient's error, against finite differences and the objective itself."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from maac_tf import gradient_study, objectives
 from maac_tf.gradient_study import CLOSED_LOOP, DISCOUNT, GAIN, A, B
+from tests import commands
 
 _noise = gradient_study.float64_noise
 TRUTH = gradient_study.true_step, gradient_study.true_q
@@ -133,11 +131,10 @@ def test_bounds(learned):
 
 
 def test_command_writes_table_and_figure(tmp_path):
-  command = [sys.executable, "-m", "maac_tf.gradient_error", "--seeds=2", "--horizon=3"]
-  command += ["--transitions=50", "--out=study"]
-  done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=600)
-  assert done.returncode == 0, done.stderr
+  arguments = "--seeds=2", "--horizon=3", "--transitions=50", "--out=study"
+  code, out, err = commands.run("gradient_error", *arguments, cwd=tmp_path)
+  assert code == 0, err
   lines = (tmp_path / "study" / "gradient_error.csv").read_text().splitlines()
   assert lines[0].startswith("seed,H,true_dynamics,learned,") and len(lines) == 1 + 2 * 4
   assert (tmp_path / "study" / "gradient_error.png").read_bytes().startswith(b"\x89PNG")
-  assert "the error is least at H = " in done.stdout
+  assert "the error is least at H = " in out

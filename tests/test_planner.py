@@ -17,6 +17,7 @@ from maac_tf.envs import make_task
 from maac_tf.noise import normals
 from maac_tf.planner import Planner
 from maac_tf.saved_model import save_planner
+from tests import commands
 from tests.conftest import TINY
 
 A = np.array([[1.0, 0.1], [0.0, 0.9]])
@@ -258,32 +259,28 @@ def test_commands_evaluate_and_export_a_run(tmp_path):
   experiment.train(str(run), iterations=1)
 
   def command(*arguments):
-    done = subprocess.run(
-      [sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=300
-    )
-    return done.returncode, done.stdout + done.stderr
+    code, out, err = commands.run(*arguments, cwd=tmp_path)
+    return code, out + err
 
   planner = "--run_dir=run", "--planner=cem"
-  code, out = command("maac_tf.evaluate", *planner, "--episodes=2", "--gin_param=Planner.horizon=2")
+  code, out = command("evaluate", *planner, "--episodes=2", "--gin_param=Planner.horizon=2")
   assert code == 0, out
   for text in ("policy: return -", "policy and cem: return -", "times a second"):
     assert text in out
-  code, out = command(
-    "maac_tf.evaluate", *planner, "--episodes=2", "--gin_param=Planner.num_iterations=0"
-  )
+  code, out = command("evaluate", *planner, "--episodes=2", "--gin_param=Planner.num_iterations=0")
   numbers = re.findall(r"return (.*),", out)  # from the same start seeds
   assert code == 0 and len(numbers) == 2 and numbers[0] == numbers[1]
-  code, out = command("maac_tf.evaluate", *planner, "--gin_param=Maac.discount=0.5")
+  code, out = command("evaluate", *planner, "--gin_param=Maac.discount=0.5")
   assert code == 1 and "Maac.discount is not of the planner" in out
-  code, out = command("maac_tf.evaluate", "--run_dir=run", "--gin_param=Planner.horizon=2")
+  code, out = command("evaluate", "--run_dir=run", "--gin_param=Planner.horizon=2")
   assert code == 1 and "give --planner=cem" in out
-  code, out = command("maac_tf.evaluate", *planner, "--gin_param=Planner.horizon=0")
+  code, out = command("evaluate", *planner, "--gin_param=Planner.horizon=0")
   assert code == 1 and "horizon must be an integer of 1 or more" in out
-  code, out = command("maac_tf.export", *planner)
+  code, out = command("export", *planner)
   assert code == 0, out
   exported = "--policy=run/policy_cem", "--episodes=1"
-  assert "pendulum: return -" in command("maac_tf.evaluate", *exported)[1]
-  code, out = command("maac_tf.export", *planner)
+  assert "pendulum: return -" in command("evaluate", *exported)[1]
+  code, out = command("export", *planner)
   assert code == 1 and "'run/policy_cem' exists" in out
-  code, out = command("maac_tf.evaluate", "--run_dir=run", "--task=pendulum")
+  code, out = command("evaluate", "--run_dir=run", "--task=pendulum")
   assert code == 1 and "Give --policy (and --task" in out

@@ -1,0 +1,49 @@
+"""The package's commands as a user gives them, each in a process of its own."""
+
+import multiprocessing
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# To import TensorFlow takes longer than most commands: one process does, and the others fork off.
+_forked = multiprocessing.get_context("forkserver")
+_forked.set_forkserver_preload(["maac_tf.experiment"])
+
+
+def start(module, *arguments, cwd):
+  """`python -m maac_tf.MODULE ARGUMENT...`, under way."""
+  return subprocess.Popen(
+    [sys.executable, "-m", f"maac_tf.{module}", *map(str, arguments)],
+    cwd=cwd,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def run(module, *arguments, cwd, timeout=300):
+  """(exit code, stdout, stderr) of the same, where the start of Python itself is not the point."""
+  with tempfile.TemporaryDirectory() as folder:
+    paths = [os.path.join(folder, name) for name in ("out", "err")]
+    target = f"maac_tf.{module}", [*map(str, arguments)], str(cwd), paths
+    process = _forked.Process(target=_main, args=target)
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+      process.kill()
+      raise TimeoutError(f"{target} is still running after {timeout} s")
+    return process.exitcode, *(pathlib.Path(path).read_text() for path in paths)
+
+
+def _main(module, arguments, cwd, paths):
+  os.chdir(cwd)
+  for descriptor, path in enumerate(paths, 1):
+    os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), descriptor)
+  sys.argv = [module, *arguments]
+  runpy.run_module(module, run_name="__main__", alter_sys=True)
