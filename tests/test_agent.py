@@ -160,12 +160,12 @@ def test_imagined_data_has_the_tasks_reward_and_goes_on_after_termination(tiny):
     make_task("pendulum"), termination_fn=lambda s, a, after: after[..., 0] > 0
   )
   agent = _agent(task, model_capacity=1_200)
-  agent.fill_model_buffer(400, 3, SEED)  # three more steps fill the ring
+  share = agent.fill_model_buffer(400, 3, SEED)  # three more steps fill the ring
   stored = agent.model_buffer.gather(tf.range(1_200))
   arguments = stored.observation, 2.0 * stored.action, stored.next_observation
   np.testing.assert_allclose(stored.reward, task.reward_fn(*arguments), rtol=1e-5)
   np.testing.assert_array_equal(stored.terminal, stored.next_observation[:, 0] > 0)
-  assert 0.1 < stored.terminal.numpy().mean() < 0.9
+  assert 0.1 < share < 0.9 and float(share) == pytest.approx(stored.terminal.numpy().mean())
   # Nothing is imagined from beyond the end: each state is one of D_env's, or one reached alive.
   alive = stored.next_observation.numpy()[stored.terminal.numpy() == 0]
   known = np.concatenate([agent.env_buffer.gather(tf.range(200)).observation, alive])
