@@ -9,6 +9,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).parent.parent
+TIMEOUT = 300  # seconds
 
 # To import TensorFlow takes longer than most commands: one process does, and the others fork off.
 _forked = multiprocessing.get_context("forkserver")
@@ -27,17 +28,17 @@ def start(module, *arguments, cwd):
   )
 
 
-def run(module, *arguments, cwd, timeout=300):
+def run(module, *arguments, cwd):
   """(exit code, stdout, stderr) of the same, where the start of Python itself is not the point."""
   with tempfile.TemporaryDirectory() as folder:
     paths = [os.path.join(folder, name) for name in ("out", "err")]
     target = f"maac_tf.{module}", [*map(str, arguments)], str(cwd), paths
     process = _forked.Process(target=_main, args=target)
     process.start()
-    process.join(timeout)
+    process.join(TIMEOUT)
     if process.is_alive():
       process.kill()
-      raise TimeoutError(f"{target} is still running after {timeout} s")
+      raise TimeoutError(f"{target} is still running after {TIMEOUT} s")
     return process.exitcode, *(pathlib.Path(path).read_text() for path in paths)
 
 
