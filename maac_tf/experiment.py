@@ -34,7 +34,7 @@ def train(
   Args:
     run_dir: the folder of the run, see `RunDirectory`.
     overridden: names of parameters that the user set; what has no effect is reported.
-    task: a name of `maac_tf.envs.TASKS`.
+    task: a name of `maac_tf.envs.TASKS`, or MODULE:NAME of a `Task` of the user's own.
     seed: of everything random.
     iterations: of Algorithm 1's loop, in all.
 

@@ -74,7 +74,7 @@ def main(argv):
 
 def _default_run_dir(task):
   seed = gin.get_bindings("train").get("seed", 0)
-  return os.path.join("runs", task, f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
+  return os.path.join("runs", task.replace(":", "."), f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def _resume_command(run_dir):

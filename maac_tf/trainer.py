@@ -7,6 +7,7 @@ import time
 import gin
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from maac_tf import config, evaluation
 from maac_tf.agent import Maac
@@ -105,6 +106,7 @@ class Trainer(tf.Module):
     )
     self.task = task
     self.environment = task.make_environment()
+    task.check_functions(self.environment.observation_size, self.environment.action_size)
     self.agent = Maac(task, self.environment, seed)
     if self.agent.uses_model:
       least = max(32, 2 * self.agent.dynamics.ensemble_size)
@@ -152,6 +154,7 @@ class Trainer(tf.Module):
     if self.env_steps == 0:
       with clock("collect"):
         self.collect(self.random_steps, random=True)
+      self._check_task()
       before = math.ceil(self.initial_updates / (self.updates_per_round * self.rounds))
     for _ in range(before):
       self.learn(clock, lambda share: progress(share / (before + 1)))
@@ -216,6 +219,13 @@ class Trainer(tf.Module):
     self._running_episode = episode
     self._episode.assign([episode.seed, episode.steps])
     return {"collect/return": float(np.mean(returns)) if returns else None}
+
+  def _check_task(self):
+    """Warns where a task's functions are not those of its environment: both learn on, silently."""
+    steps = self.agent.env_buffer.newest(self.random_steps)
+    action = steps.action * self.environment.action_scale + self.environment.action_shift
+    for sentence in self.task.disagreements(*steps._replace(action=action)):
+      logging.warning("Task %r: over the random steps %s.", self.task.name, sentence)
 
   def _new_episode(self):
     seed = tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32)

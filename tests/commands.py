@@ -44,6 +44,7 @@ def run(module, *arguments, cwd):
 
 def _main(module, arguments, cwd, paths):
   os.chdir(cwd)
+  sys.path.insert(0, cwd)  # as `python -m` does
   for descriptor, path in enumerate(paths, 1):
     os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), descriptor)
   sys.argv = [module, *arguments]

@@ -139,6 +139,8 @@ MISTAKES = {
   "misspelt binding": ([PENDULUM, "--gin_param=Maac.horizn=3"], "horizn"),
   "misspelt configurable": ([PENDULUM, "--gin_param=Mac.horizon=3"], "Mac"),
   "unknown task": (["--gin_param=train.task='hoper'"], "Did you mean 'hopper'"),
+  "no such module": (["--gin_param=train.task='robots:swing'"], "There is no module 'robots'"),
+  "no such task in it": (["--gin_param=train.task='tests.commands:x'"], "The tasks are: none"),
   "missing file": ([PENDULUM.replace("pendulum", "pendulm")], "pendulum.gin'"),
   "negative horizon": ([PENDULUM, "--gin_param=Maac.horizon=-1"], "Maac.horizon must be"),
   "unquoted text": ([PENDULUM, "--gin_param=train.task=hopper"], "train.task=hopper"),
@@ -163,6 +165,39 @@ def test_every_mistake_is_one_clear_line_and_creates_nothing(tmp_path):
       assert len(err.splitlines()) == 1 and err.startswith("Error: "), (name, err)
     assert out == "", name
   assert os.listdir(tmp_path) == []
+
+
+OWN_TASK = """
+import gymnasium as gym
+from maac_tf.envs import Task
+swing = Task("swing", lambda: gym.make("Pendulum-v1"), None)
+def first(s, a, n): return n[..., 0]
+wrong = Task("wrong", swing.make_gym_env, first, lambda s, a, n: first(s, a, n) > 0.9)
+"""
+
+
+def test_a_task_of_the_users_own_module(tmp_path):
+  """Trained, made longer, run from its SavedModel; and where it contradicts its environment."""
+  (tmp_path / "robots.py").write_text(OWN_TASK)
+  arguments = [PENDULUM, *PARAMS, "--gin_param=train.iterations=1"]
+  code, _, err = commands.run(
+    "train", *arguments, "--gin_param=train.task='robots:swing'", "--run_dir=run", cwd=tmp_path
+  )
+  assert code == 0 and err == "", err
+  longer = ["train", "--run_dir=run", "--gin_param=train.iterations=2"]
+  code, out, err = commands.run(*longer, cwd=tmp_path)
+  assert code == 0 and "Resuming" in out and err == "", err
+  code, out, err = commands.run("evaluate", "--policy=run/policy", "--episodes=1", cwd=tmp_path)
+  assert code == 0 and out.startswith("robots:swing: return ") and err == "", err
+  code, _, err = commands.run(*longer, f"--run_dir={tmp_path / 'run'}", cwd=ROOT)
+  assert code == 1 and "There is no module 'robots' in the current folder" in err
+  code, _, err = commands.run(
+    "train", *arguments, "--gin_param=train.task='robots:wrong'", cwd=tmp_path
+  )
+  assert code == 0 and "Task 'robots:wrong': over the random steps its reward function" in err
+  assert "its termination function ends" in err and os.listdir(tmp_path / "runs") == [
+    "robots.wrong"
+  ]
 
 
 def test_set_up_leaves_a_folder_alone_that_it_did_not_make(tmp_path):

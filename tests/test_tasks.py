@@ -1,5 +1,7 @@
 """The TensorFlow reward and termination against real steps."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -25,6 +27,7 @@ def test_reward_and_termination_equal_the_environments(name):
     ended = step.terminal or step.truncated
     observation = environment.reset() if ended else step.observation
   before, action, after, reward, terminal = (np.array(c) for c in zip(*rows, strict=True))
+  assert task.disagreements(before, action, reward, after, terminal) == []
   arguments = [tf.constant(x, tf.float32) for x in (before, action, after)]
   np.testing.assert_array_equal(task.termination_fn(*arguments), terminal)
   assert not terminates or 50 < np.sum(terminal) < 5_000
@@ -105,6 +108,41 @@ def test_actions_are_rescaled_and_clipped():
 def test_unknown_task_names_the_nearest():
   with pytest.raises(ValueError, match="no task 'hoper'. Did you mean 'hopper'"):
     make_task("hoper")
+
+
+def test_disagreements_with_the_environment_are_counted():
+  """Five steps of which a reward is 2.0 too low, an end is missed and two are invented."""
+  state, action = np.zeros([5, 1], np.float32), np.zeros([5, 1], np.float32)
+  after = np.arange(5, dtype=np.float32)[:, np.newaxis]
+  reward = np.array([0.0, 1.0, 2.0, 3.0, 6.0], np.float32)
+  terminal = np.array([0.0, 1.0, 0.0, 0.0, 1.0])
+  task = dataclasses.replace(
+    make_task("pendulum"),
+    reward_fn=lambda s, a, n: n[..., 0],
+    termination_fn=lambda s, a, n: n[..., 0] >= 2.0,
+  )
+  wrong_reward, wrong_ends = task.disagreements(state, action, reward, after, terminal)
+  assert "by 0.4 on average (from 2.4 ± 2.06)" in wrong_reward
+  assert "ends 3 steps and the environment 2, 1 of them the same" in wrong_ends
+  right = dataclasses.replace(
+    task, reward_fn=None, termination_fn=lambda s, a, n: tf.abs(n[..., 0] - 2.5) == 1.5
+  )
+  assert right.disagreements(state, action, reward, after, terminal) == []
+
+
+@pytest.mark.parametrize(
+  "function, returned",
+  [
+    (lambda s, a, n: n[..., :1], r"float32 \[2, 4, 1\]"),
+    (lambda s, a, n: tf.reduce_sum(n, 1), r"float32 \[2, 3\]"),
+    (lambda s, a, n: n[..., 0] > 0, r"bool \[2, 4\]"),
+    (lambda s, a, n: 0.0, "0.0"),
+  ],
+)
+def test_a_function_of_another_shape_or_type_is_refused(function, returned):
+  task = dataclasses.replace(make_task("pendulum"), reward_fn=function)
+  with pytest.raises(ValueError, match=f"reward function of task 'pendulum' .*{returned}"):
+    task.check_functions(observation_size=3, action_size=1)
 
 
 def test_environment_refuses_other_spaces():

@@ -13,6 +13,7 @@ observation holds, so that the models learn them.
 
 import dataclasses
 import difflib
+import importlib
 from collections.abc import Callable
 
 import gymnasium as gym
@@ -44,6 +45,47 @@ class Task:
 
   def make_environment(self) -> Environment:
     return Environment(self.make_gym_env())
+
+  def check_functions(self, observation_size: int, action_size: int):
+    """Raises ValueError unless the functions map [..., S], [..., A], [..., S] to [...]."""
+    shape = 2, observation_size + 1  # no other size equals it
+    state, action = tf.zeros([*shape, observation_size]), tf.zeros([*shape, action_size])
+    kinds = ("reward", self.reward_fn, tf.float32), ("termination", self.termination_fn, tf.bool)
+    for kind, function, dtype in kinds:
+      if function is None:
+        continue
+      value = function(state, action, state)
+      if not tf.is_tensor(value) or value.dtype != dtype or value.shape != shape:
+        what = f"{value.dtype.name} {list(value.shape)}" if tf.is_tensor(value) else repr(value)
+        raise ValueError(
+          f"The {kind} function of task {self.name!r} must return {dtype.name} [...] of [..., S], "
+          f"[..., A] and [..., S], such as {list(shape)} of {list(state.shape)}, "
+          f"{list(action.shape)} and {list(state.shape)}; it returned {what}."
+        )
+
+  def disagreements(self, observation, action, reward, next_observation, terminal) -> list[str]:
+    """Where the functions say otherwise than the environment did, a sentence each.
+
+    Args:
+      observation, action, reward, next_observation, terminal: [N, S], [N, A], [N], [N, S], [N],
+        real steps in the environment's units. Rewards within a hundredth of their standard
+        deviation are equal.
+    """
+    arguments, sentences = (observation, action, next_observation), []
+    if self.reward_fn is not None:
+      errors = np.abs(np.asarray(self.reward_fn(*arguments)) - reward)
+      if np.any(errors > 1e-3 + 0.01 * np.std(reward)):
+        sentences.append(
+          f"its reward function differs from the environment's reward by {np.mean(errors):.3g} on "
+          f"average (from {np.mean(reward):.3g} ± {np.std(reward):.3g})"
+        )
+    ends, terminal = np.asarray(self.termination_fn(*arguments)), np.asarray(terminal, bool)
+    if np.any(ends != terminal):
+      sentences.append(
+        f"its termination function ends {np.sum(ends)} steps and the environment "
+        f"{np.sum(terminal)}, {np.sum(ends & terminal)} of them the same"
+      )
+    return sentences
 
 
 def _log_mujoco_warning(message):
@@ -192,10 +234,34 @@ TASKS = {
 
 
 def make_task(name: str) -> Task:
-  """The task of that name; raises ValueError, naming the nearest, if there is none."""
-  if name not in TASKS:
-    nearest = difflib.get_close_matches(str(name), TASKS, n=1, cutoff=0)[0]
+  """The task of that name, or of MODULE:NAME, a `Task` called NAME in a module of the user's.
+
+  Raises:
+    ValueError: if there is no such module or task, naming the nearest.
+  """
+  module = str(name).rpartition(":")[0]
+  tasks = _tasks_of(module) if module else TASKS
+  if name not in tasks:
+    nearest = difflib.get_close_matches(str(name), tasks, n=1, cutoff=0)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(
-      f"There is no task {name!r}. Did you mean {nearest!r}? The tasks are {', '.join(TASKS)}."
+      f"There is no task {name!r}.{hint} The tasks are: {', '.join(tasks) or 'none'}."
     )
-  return TASKS[name]
+  return tasks[name]
+
+
+def _tasks_of(module):
+  """The tasks in a module, by MODULE:NAME, which is what a run and its policy remember."""
+  try:
+    found = vars(importlib.import_module(module))
+  except ModuleNotFoundError as error:
+    if not f"{module}.".startswith(f"{error.name}."):  # a module that this one needs
+      raise
+    raise ValueError(
+      f"There is no module {module!r} in the current folder or among the installed packages, for a "
+      "task MODULE:NAME."
+    ) from error
+  except Exception as error:
+    raise ImportError(f"The module {module!r} of the task fails.") from error
+  found = {f"{module}:{name}": value for name, value in found.items() if isinstance(value, Task)}
+  return {name: dataclasses.replace(task, name=name) for name, task in found.items()}
