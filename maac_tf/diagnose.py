@@ -52,6 +52,9 @@ def main(argv):
       f"{one_step.mean():.3f} (mean over outputs), {one_step.max():.3f} (the worst, "
       f"{one_step.argmax()})"
     )
+    ends = diagnosis.ends(agent, episodes)
+    if ends:
+      print("Ends within 50 steps: of {:.1%} of the states, imagined from {:.1%}".format(*ends))
     error, counts = diagnosis.open_loop_error(agent, episodes)
     print("Open-loop error, in standard deviations of each state dimension:")
     for h in (1, 5, 10, 20, 50):

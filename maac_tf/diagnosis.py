@@ -163,6 +163,35 @@ def values(agent: Maac, episodes, horizon=100, num_states=512) -> Values | None:
   return Values(q, model.numpy(), real[chosen])
 
 
+def ends(agent: Maac, episodes, horizon=50, num_states=512) -> tuple[float, float] | None:
+  """How often what follows terminates within H steps: in the world, and in the models.
+
+  A policy climbs what its models let it: those that it makes fall too seldom are where it goes.
+
+  Returns:
+    (share of random states, share of the policy's imagined rollouts from the same states); None
+    where no episode is long enough, and none terminated, to know.
+  """
+  starts, ended = [], []
+  for episode in episodes:
+    left = len(episode.log_prob) - np.arange(len(episode.log_prob))
+    terminal = bool(episode.transition.terminal[-1])
+    known = terminal | (left >= horizon)
+    starts.append(episode.transition.observation[known])
+    ended.append(terminal & (left <= horizon)[known])
+  starts, ended = np.concatenate(starts), np.concatenate(ended)
+  every = agent.dynamics.ensemble_size
+  count = min(num_states, len(starts)) // every * every
+  if not count:
+    return None
+  chosen = np.random.default_rng(2).choice(len(starts), count, replace=False)
+  noise = policy_noise(horizon, count, 1, *agent.noise_arguments, tf.constant([0, 3]))
+  start = tf.constant(starts[chosen])
+  path = objectives.imagine_path(agent.policy.act, agent.steps.random_member, start, noise)
+  imagined = 1.0 - path.trajectory.not_done[-1].numpy()
+  return float(ended[chosen].mean()), float(imagined.mean())
+
+
 def soft_returns(agent: Maac, episode: Episode, temperature: float) -> np.ndarray:
   """G_t = r_t + γ (G_{t+1} - β log π_{t+1}), [T]; after a time limit, Q goes on."""
   transition, log_prob = episode

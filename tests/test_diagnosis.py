@@ -140,6 +140,30 @@ def test_values_of_episodes_that_terminate(tiny):
   assert np.isin(values.real, want).all() and np.isfinite(values.model).all()
 
 
+def test_ends_are_counted_in_the_world_and_in_the_models(tiny):
+  """Models that predict no change end nothing; a termination function of its own ends all."""
+  agent, episodes = _measured("hopper_v5")
+  _still(agent)
+  agent.dynamics.target_normalizer.scale.assign(
+    1e-9 + tf.zeros_like(agent.dynamics.target_normalizer.scale)
+  )
+  lengths = [len(e.log_prob) for e in episodes]
+  assert min(lengths) < 50 and all(e.transition.terminal[-1] for e in episodes)
+  for horizon in (3, 10):
+    real, imagined = diagnosis.ends(agent, episodes, horizon, num_states=10**6)
+    assert real == pytest.approx(horizon * len(lengths) / sum(lengths), abs=3 / sum(lengths))
+    assert imagined == 0
+  agent.steps._task = dataclasses.replace(
+    agent.steps._task, termination_fn=lambda s, a, after: after[..., 0] < 100.0
+  )
+  assert diagnosis.ends(agent, episodes, 3)[1] == 1
+  cut = [
+    e._replace(transition=e.transition._replace(terminal=0 * e.log_prob)) for e in episodes
+  ]  # by a time limit: what follows the last steps is not known
+  assert diagnosis.ends(agent, cut, 3)[0] == 0
+  assert diagnosis.ends(agent, cut, max(lengths) + 1) is None
+
+
 def test_command_reads_a_run_and_leaves_it_as_it_is(tmp_path):
   run = tmp_path / "run"
   gin.parse_config([*TINY, "train.task = 'pendulum'"])
@@ -149,7 +173,14 @@ def test_command_reads_a_run_and_leaves_it_as_it_is(tmp_path):
   code, out, err = commands.run(*arguments, run, cwd=tmp_path)
   assert code == 0, err
   assert "2 episodes of the sampled policy after 340 steps: 200 to 200 steps" in out
-  for text in ("Q: bias", "the models' own: bias", "One-step error", "50 steps: ", "90% interval"):
+  for text in (
+    "Q: bias",
+    "the models' own: bias",
+    "One-step error",
+    "Ends within 50",
+    "50 steps: ",
+    "90% interval",
+  ):
     assert text in out
   assert {f for f in run.rglob("*")} - set(before) == {
     run / "diagnosis.png", run / "open_loop_error.csv",
