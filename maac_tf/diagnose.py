@@ -54,7 +54,7 @@ def main(argv):
     )
     ends = diagnosis.ends(agent, episodes)
     if ends:
-      print("Ends within 50 steps: of {:.1%} of the states, imagined from {:.1%}".format(*ends))
+      print("Ends within 50 steps: from {:.1%} of the states, in the models {:.1%}".format(*ends))
     error, counts = diagnosis.open_loop_error(agent, episodes)
     print("Open-loop error, in standard deviations of each state dimension:")
     for h in (1, 5, 10, 20, 50):

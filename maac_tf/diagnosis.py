@@ -166,7 +166,7 @@ def values(agent: Maac, episodes, horizon=100, num_states=512) -> Values | None:
 def ends(agent: Maac, episodes, horizon=50, num_states=512) -> tuple[float, float] | None:
   """How often what follows terminates within H steps: in the world, and in the models.
 
-  A policy climbs what its models let it: those that it makes fall too seldom are where it goes.
+  A policy goes where its models let it: where they end too seldom, it will fall.
 
   Returns:
     (share of random states, share of the policy's imagined rollouts from the same states); None

@@ -1,6 +1,7 @@
 """Algorithm 1: collect, fit, imagine, update; and what is evaluated and kept between."""
 
 import contextlib
+import dataclasses
 import math
 import time
 
@@ -106,8 +107,10 @@ class Trainer(tf.Module):
     )
     self.task = task
     self.environment = task.make_environment()
-    task.check_functions(self.environment.observation_size, self.environment.action_size)
     self.agent = Maac(task, self.environment, seed)
+    self._judge = self._judge_of_imagined_steps()
+    if self._judge:
+      self._judge.check_functions(self.agent.observation_size, self.agent.action_size)
     if self.agent.uses_model:
       least = max(32, 2 * self.agent.dynamics.ensemble_size)
       config.require(
@@ -154,7 +157,8 @@ class Trainer(tf.Module):
     if self.env_steps == 0:
       with clock("collect"):
         self.collect(self.random_steps, random=True)
-      self._check_task()
+      if self._judge:
+        self._warn_of_disagreements()
       before = math.ceil(self.initial_updates / (self.updates_per_round * self.rounds))
     for _ in range(before):
       self.learn(clock, lambda share: progress(share / (before + 1)))
@@ -220,11 +224,17 @@ class Trainer(tf.Module):
     self._episode.assign([episode.seed, episode.steps])
     return {"collect/return": float(np.mean(returns)) if returns else None}
 
-  def _check_task(self):
-    """Warns where a task's functions are not those of its environment: both learn on, silently."""
+  def _judge_of_imagined_steps(self):
+    """The task, without its reward function where that is learned; None without models."""
+    dynamics = self.agent.dynamics
+    learned = dynamics and dynamics.predicts_reward
+    return dynamics and (dataclasses.replace(self.task, reward_fn=None) if learned else self.task)
+
+  def _warn_of_disagreements(self):
+    """Where a task's functions are not those of its environment, which no loss would show."""
     steps = self.agent.env_buffer.newest(self.random_steps)
     action = steps.action * self.environment.action_scale + self.environment.action_shift
-    for sentence in self.task.disagreements(*steps._replace(action=action)):
+    for sentence in self._judge.disagreements(*steps._replace(action=action)):
       logging.warning("Task %r: over the random steps %s.", self.task.name, sentence)
 
   def _new_episode(self):

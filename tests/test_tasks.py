@@ -124,6 +124,10 @@ def test_disagreements_with_the_environment_are_counted():
   wrong_reward, wrong_ends = task.disagreements(state, action, reward, after, terminal)
   assert "by 0.4 on average (from 2.4 ± 2.06)" in wrong_reward
   assert "ends 3 steps and the environment 2, 1 of them the same" in wrong_ends
+  (nan,) = dataclasses.replace(task, termination_fn=lambda s, a, n: n[..., 0] < 0).disagreements(
+    state, action, np.full(5, np.nan, np.float32), after, 0 * terminal
+  )
+  assert "reward function differs" in nan
   right = dataclasses.replace(
     task, reward_fn=None, termination_fn=lambda s, a, n: tf.abs(n[..., 0] - 2.5) == 1.5
   )
@@ -133,15 +137,30 @@ def test_disagreements_with_the_environment_are_counted():
 @pytest.mark.parametrize(
   "function, returned",
   [
-    (lambda s, a, n: n[..., :1], r"float32 \[2, 4, 1\]"),
+    (lambda s, a, n: n[..., :1], r"float32 \[2, 5, 1\]"),
     (lambda s, a, n: tf.reduce_sum(n, 1), r"float32 \[2, 3\]"),
-    (lambda s, a, n: n[..., 0] > 0, r"bool \[2, 4\]"),
-    (lambda s, a, n: 0.0, "0.0"),
+    (lambda s, a, n: n[..., 0] > 0, r"bool \[2, 5\]"),
+    (lambda s, a, n: 0.0, r"float32 \[\]"),
+    (lambda s, a, n: None, "None"),
   ],
 )
 def test_a_function_of_another_shape_or_type_is_refused(function, returned):
   task = dataclasses.replace(make_task("pendulum"), reward_fn=function)
   with pytest.raises(ValueError, match=f"reward function of task 'pendulum' .*{returned}"):
+    task.check_functions(observation_size=3, action_size=1)
+
+
+@pytest.mark.parametrize(
+  ("function", "error"),
+  [
+    (lambda s, a, n: n[..., 0] if tf.reduce_sum(a) > 0 else n[..., 1], TypeError),
+    (lambda s, a, n: n[..., 3], ValueError),  # there are three
+    (lambda s, a, n: tf.constant(n.numpy()[..., 0]), AttributeError),
+  ],
+)
+def test_a_function_that_cannot_be_traced_is_refused(function, error):
+  task = dataclasses.replace(make_task("pendulum"), reward_fn=function)
+  with pytest.raises(error):
     task.check_functions(observation_size=3, action_size=1)
 
 

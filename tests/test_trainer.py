@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import gin
+import gymnasium as gym
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +13,7 @@ from maac_tf import config
 from maac_tf import trainer as trainer_module
 from maac_tf.agent import Maac
 from maac_tf.agent_settings import unused_parameters
-from maac_tf.envs import make_task
+from maac_tf.envs import Task, make_task
 from maac_tf.trainer import Trainer
 from tests.conftest import TINY
 
@@ -219,6 +220,27 @@ def test_the_best_networks_are_kept_and_evaluated_on_other_seeds(tiny, monkeypat
     variable.assign(tf.zeros_like(variable))
   with trainer.best_networks():
     np.testing.assert_array_equal(trainer.agent.network_variables()[0], first[0] + 1)
+
+
+class _TorqueIsReward(gym.Wrapper):
+  def step(self, action):
+    observation, _, *others = super().step(action)
+    return observation, float(action[0]), *others
+
+
+@pytest.mark.parametrize(("factor", "learned"), [(1.0, False), (0.5, False), (0.5, True)])
+def test_functions_that_are_not_the_environments_are_warned_of(tiny, monkeypatch, factor, learned):
+  """In the environment's units, torques in [-2, 2]; not where the reward is learned."""
+  gin.parse_config(f"Maac.learn_reward = {learned}")
+  warnings = []
+  monkeypatch.setattr(
+    trainer_module.logging, "warning", lambda *arguments: warnings.append(arguments)
+  )
+  trainer = Trainer(
+    Task("t", lambda: _TorqueIsReward(gym.make("Pendulum-v1")), lambda s, a, n: factor * a[..., 0])
+  )
+  trainer.run_iteration()
+  assert len(warnings) == (factor != 1.0 and not learned), warnings
 
 
 def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
