@@ -226,9 +226,10 @@ class Trainer(tf.Module):
 
   def _judge_of_imagined_steps(self):
     """The task, without its reward function where that is learned; None without models."""
-    dynamics = self.agent.dynamics
-    learned = dynamics and dynamics.predicts_reward
-    return dynamics and (dataclasses.replace(self.task, reward_fn=None) if learned else self.task)
+    if not self.agent.uses_model:
+      return None
+    learned = self.agent.dynamics.predicts_reward
+    return dataclasses.replace(self.task, reward_fn=None) if learned else self.task
 
   def _warn_of_disagreements(self):
     """Where a task's functions are not those of its environment, which no loss would show."""

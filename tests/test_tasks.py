@@ -135,7 +135,7 @@ def test_disagreements_with_the_environment_are_counted():
 
 
 @pytest.mark.parametrize(
-  "function, returned",
+  ("function", "returned"),
   [
     (lambda s, a, n: n[..., :1], r"float32 \[2, 5, 1\]"),
     (lambda s, a, n: tf.reduce_sum(n, 1), r"float32 \[2, 3\]"),
