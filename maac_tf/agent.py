@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from maac_tf import agent_settings, imagine, objectives
 from maac_tf.config import require, require_booleans, require_integers, require_numbers
+from maac_tf.coordinates import PLAIN
 from maac_tf.dynamics_fit import DynamicsFit
 from maac_tf.envs import Environment, Task
 from maac_tf.networks import Critic, Dynamics, Policy
@@ -63,6 +64,7 @@ class Maac(tf.Module):
     bound_values: bool = False,
     normalize_observations: bool = False,
     learn_reward: bool = False,
+    task_coordinates: bool = False,
     batch_size: int = 256,
     real_fraction: float = 0.1,
     discount: float = 0.99,
@@ -109,6 +111,8 @@ class Maac(tf.Module):
         velocities are ten times as large as any angle.
       learn_reward: the models predict the reward too, in place of the task's function; always so
         where the task has none.
+      task_coordinates: the models see and predict in the coordinates of the task, where it has some
+        (an ant's: in the frame of its torso), not in the plain numbers of an observation.
       batch_size: B, transitions an update.
       real_fraction: the share of a batch from D_env; the rest is from D_model. With long imagined
         rollouts (`Trainer.rollout_schedule`) and 0 updates start where the policy goes *now*, and
@@ -150,6 +154,7 @@ class Maac(tf.Module):
       bound_values=bound_values,
       normalize_observations=normalize_observations,
       learn_reward=learn_reward,
+      task_coordinates=task_coordinates,
       reset_optimizers=reset_optimizers,
       jit_compile=jit_compile,
     )
@@ -201,7 +206,9 @@ class Maac(tf.Module):
     require_integers("Maac", 1, critics_per_target=critics_per_target)
     self.critics_per_target = critics_per_target
     if self.uses_model:
-      self.dynamics = Dynamics(*sizes, learn_reward or task.reward_fn is None, seed=seeds[2])
+      coordinates = task.coordinates if task_coordinates else PLAIN
+      learn_reward = learn_reward or task.reward_fn is None
+      self.dynamics = Dynamics(*sizes, learn_reward, coordinates, seed=seeds[2])
       self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, seeds[3], jit_compile)
     self.steps = imagine.ModelSteps(self.dynamics, task, environment)
     if self.imagines:

@@ -1,6 +1,7 @@
 """Which settings of the agent make sense together, and which of them have no effect."""
 
 from maac_tf.config import require
+from maac_tf.coordinates import PLAIN
 
 
 def check_combination(agent):
@@ -56,6 +57,8 @@ def unused_parameters(agent) -> dict[str, str]:
     unused["Maac.models_per_target"] = "there is no STEVE (Maac.critic_horizon = 0)"
   if agent.task.reward_fn is None:
     unused["Maac.learn_reward"] = "the task has no reward function: the reward is learned"
+  if agent.task.coordinates == PLAIN:
+    unused["Maac.task_coordinates"] = "the task has no coordinates of its own"
   if not agent.horizon:
     unused["Maac.soft_returns"] = "there is one entropy bonus only (Maac.horizon = 0)"
   if not agent.imagines:
@@ -67,5 +70,6 @@ def unused_parameters(agent) -> dict[str, str]:
     unused["DynamicsFit.recent_transitions"] = reason
   if not agent.uses_model:
     reason = "nothing uses the model"
-    unused |= dict.fromkeys(("Dynamics", "DynamicsFit", "Maac.learn_reward"), reason)
+    names = "Dynamics", "DynamicsFit", "Maac.learn_reward", "Maac.task_coordinates"
+    unused |= dict.fromkeys(names, reason)
   return unused

@@ -86,7 +86,9 @@ def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256):
     observation, _, _ = agent.steps.own_member(observation, action, no_noise)
     predicted.append(observation)
   error = tf.stack(predicted) - real.next_observation[:, tf.newaxis]
-  error = (error / agent.dynamics.input_normalizer.scale[: agent.observation_size]).numpy()
+  stored = agent.env_buffer.newest(int(agent.env_buffer.size)).observation
+  deviation = tf.math.reduce_std(stored, 0)
+  error = (error / tf.where(deviation < 1e-6, 1.0, deviation)).numpy()
   squares = np.where(lasts[:, np.newaxis, :, np.newaxis], error**2, 0.0)
   counts = lasts.sum(1)
   return np.sqrt(squares.sum((1, 2)) / (members * counts[:, np.newaxis])), counts
@@ -100,14 +102,12 @@ def one_step_error(agent: Maac, episodes) -> np.ndarray:
 
   Returns:
     Root mean square error of the mean predictions, over members and steps, in standard deviations
-    of what the output changed by (the reward: of the reward) in these episodes, [O]; 0 of one that
-    never changed.
+    of that output, a change or the reward, in these episodes, [O]; 0 of one that is always the
+    same.
   """
   outcome, gaussian = _predictions(agent, episodes)
   error = np.sqrt(np.mean((outcome - gaussian.mean()).numpy() ** 2, (0, 1)))
-  change = outcome[0].numpy()
-  change[:, : agent.observation_size] -= _joined(episodes).observation
-  deviation = change.std(0)
+  deviation = outcome[0].numpy().std(0)
   return np.divide(error, deviation, out=np.zeros_like(error), where=deviation > 1e-6)
 
 
@@ -115,7 +115,7 @@ def calibration(agent: Maac, episodes) -> tuple[np.ndarray, np.ndarray]:
   """How much of what happened lies in the models' central intervals.
 
   Returns:
-    (probability of the interval [P], share of the next observations, and rewards, in it [P, O]).
+    (probability of the interval [P], share of the changes, and rewards, in it [P, O]).
   """
   outcome, gaussian = _predictions(agent, episodes)
   z = tf.abs((outcome - gaussian.mean()) / gaussian.stddev())

@@ -70,20 +70,21 @@ def random_member(predict, ensemble_size, observation, action, noise, permutatio
   step, each trajectory's member is uniform and independent of the steps before.
 
   Args:
-    predict: (observation, action, noise) of [E, N/E, ...] -> outcome [E, N/E, O].
+    predict: (observation, action, noise) of [E, N/E, ...] -> outcome [E, N/E, ...].
     ensemble_size: E, a divisor of N.
     observation, action, noise: [N, S], [N, A], [N, O].
     permutation: [N] int, a permutation of range(N).
 
   Returns:
-    outcome: [N, O].
+    outcome: [N, ...].
   """
 
   def deal(x):
     return tf.reshape(tf.gather(x, permutation), [ensemble_size, -1, x.shape[-1]])
 
   dealt = predict(deal(observation), deal(action), deal(noise))
-  return tf.gather(tf.reshape(dealt, tf.shape(noise)), tf.math.invert_permutation(permutation))
+  dealt = tf.reshape(dealt, [-1, dealt.shape[-1]])
+  return tf.gather(dealt, tf.math.invert_permutation(permutation))
 
 
 def to_members(x, members, ensemble_size):

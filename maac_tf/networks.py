@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from maac_tf.config import require, require_booleans, require_integers, require_tuples
+from maac_tf.coordinates import PLAIN, Coordinates
 from maac_tf.layers import NUMPY_ACTIVATIONS, EnsembleDense, mlp, normalizer, soft_clip
 
 tfb = tfp.bijectors
@@ -170,14 +171,17 @@ class Critic(keras.Model):
     return self.scale * tf.reshape(x, output_shape)
 
 
-@gin.configurable(denylist=["observation_size", "action_size", "predicts_reward", "seed", "dtype"])
+@gin.configurable(
+  denylist=["observation_size", "action_size", "predicts_reward", "coordinates", "seed", "dtype"]
+)
 class Dynamics(keras.Model):
   """The ensemble f: E Gaussians over the outcome of a step (section 4.3, model learning).
 
-  The outcome, of size O, is the next observation and, if `predicts_reward`, the reward after it. A
-  member predicts mean and variance of next_observation - observation (and of the reward). Inputs
-  and targets are normalised inside, with statistics that `set_normalizer` takes from the data; a
-  log-variance that depends on the input is softly bounded by learned limits (Chua et al. 2018).
+  The outcome of a step, of size O, is its change in `coordinates`, as they are
+  next_observation - observation, and, if `predicts_reward`, the reward after it; a member predicts
+  mean and variance of it. Inputs and outcomes are normalised inside, with statistics that
+  `set_normalizer` takes from the data; a log-variance that depends on the input is softly bounded
+  by learned limits (Chua et al. 2018).
   """
 
   def __init__(
@@ -185,6 +189,7 @@ class Dynamics(keras.Model):
     observation_size: int,
     action_size: int,
     predicts_reward: bool = False,
+    coordinates: Coordinates = PLAIN,
     ensemble_size: int = 8,
     hidden_units: Sequence[int] = (200, 200, 200, 200),
     activation: str = "swish",
@@ -198,6 +203,7 @@ class Dynamics(keras.Model):
 
     Args:
       predicts_reward: whether the reward is one of the outputs.
+      coordinates: what the members see of an observation, and predict of a step.
       ensemble_size: E.
       layer_norm: normalise what the inner layers take (no learned scale): errors then grow less
         from one imagined step to the next.
@@ -216,9 +222,11 @@ class Dynamics(keras.Model):
     require_booleans("Dynamics", layer_norm=layer_norm, constant_noise=constant_noise)
     super().__init__(dtype=dtype)
     self.ensemble_size, self.predicts_reward = ensemble_size, predicts_reward
-    self.observation_size = observation_size
-    inputs, outputs = observation_size + action_size, observation_size + predicts_reward
-    self.outcome_size = outputs
+    self.coordinates = coordinates
+    state = tf.zeros([1, observation_size], dtype)
+    inputs = coordinates.features(state).shape[-1] + action_size
+    self.change_size = coordinates.change(state, state).shape[-1]
+    self.outcome_size = outputs = self.change_size + predicts_reward
     sizes = (inputs, *hidden_units, outputs if constant_noise else 2 * outputs)
     self._mlp = mlp(ensemble_size, sizes, activation, seed, dtype, layer_norm)
 
@@ -243,19 +251,18 @@ class Dynamics(keras.Model):
 
   def outcome(self, transition):
     """What is predicted of a transition: [..., O]."""
+    change = self.coordinates.change(transition.observation, transition.next_observation)
     if not self.predicts_reward:
-      return transition.next_observation
-    return tf.concat([transition.next_observation, transition.reward[..., tf.newaxis]], -1)
+      return change
+    return tf.concat([change, transition.reward[..., tf.newaxis]], -1)
 
-  def _baseline(self, observation):
-    """What the target is counted from: the observation; a reward from zero."""
-    return tf.concat([observation, tf.zeros_like(observation[..., : self.predicts_reward])], -1)
+  def _inputs(self, observation, action):
+    return tf.concat([self.coordinates.features(observation), action], -1)
 
   def set_normalizer(self, transition):
     """Normalises with the mean and standard deviation of these [N, ...] transitions."""
-    observation = transition.observation
-    self.input_normalizer.fit(tf.concat([observation, transition.action], -1))
-    self.target_normalizer.fit(self.outcome(transition) - self._baseline(observation))
+    self.input_normalizer.fit(self._inputs(transition.observation, transition.action))
+    self.target_normalizer.fit(self.outcome(transition))
 
   def set_noise(self, transition):
     """Gives each output of each member the variance of its errors on [E, N, ...] transitions.
@@ -289,17 +296,23 @@ class Dynamics(keras.Model):
 
     The leading index *is* the member, so that no call depends on hidden state.
     """
-    output = self._mlp(self.input_normalizer(tf.concat([observation, action], -1)))
+    output = self._mlp(self.input_normalizer(self._inputs(observation, action)))
     if self.constant_noise:
       mean, log_var = output, self.log_var
     else:
       mean, log_var = tf.split(output, 2, axis=-1)
       log_var = soft_clip(log_var, self.min_log_var, self.max_log_var)
     scale = self.target_normalizer.scale
-    mean = self._baseline(observation) + self.target_normalizer.mean + scale * mean
+    mean = self.target_normalizer.mean + scale * mean
     return tfd.Independent(tfd.Normal(mean, scale * tf.exp(0.5 * log_var)), 1)
 
   def sample(self, observation, action, noise):
-    """The outcomes [E, N, O] that `noise` [E, N, O], as of `draw_noise`, selects."""
+    """What follows the outcomes that `noise` [E, N, O], as of `draw_noise`, selects.
+
+    Returns:
+      The next observation, and the reward if it is predicted, [E, N, S] or [E, N, S + 1].
+    """
     gaussian = self(observation, action)
-    return gaussian.mean() + gaussian.stddev() * noise
+    outcome = gaussian.mean() + gaussian.stddev() * noise
+    change, reward = outcome[..., : self.change_size], outcome[..., self.change_size :]
+    return tf.concat([self.coordinates.apply(observation, change), reward], -1)

@@ -225,11 +225,12 @@ class Trainer(tf.Module):
     return {"collect/return": float(np.mean(returns)) if returns else None}
 
   def _judge_of_imagined_steps(self):
-    """The task, without its reward function where that is learned; None without models."""
+    """The task, with what the models use of it alone; None without models."""
     if not self.agent.uses_model:
       return None
-    learned = self.agent.dynamics.predicts_reward
-    return dataclasses.replace(self.task, reward_fn=None) if learned else self.task
+    dynamics = self.agent.dynamics
+    reward_fn = None if dynamics.predicts_reward else self.task.reward_fn
+    return dataclasses.replace(self.task, reward_fn=reward_fn, coordinates=dynamics.coordinates)
 
   def _warn_of_disagreements(self):
     """Where a task's functions are not those of its environment, which no loss would show."""

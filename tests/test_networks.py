@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from maac_tf.coordinates import Coordinates
 from maac_tf.layers import NUMPY_ACTIVATIONS, EnsembleDense, soft_clip
 from maac_tf.networks import Critic, Dynamics, Policy
 from maac_tf.objectives import Transition
@@ -129,11 +130,12 @@ def test_dynamics_predicts_in_units_of_the_environment():
 
   gaussian = dynamics(tile(observation), tile(action))
   # An untrained network predicts about the mean change, up to a few of its standard deviations.
-  predicted = gaussian.mean().numpy() - observation
+  predicted = gaussian.mean().numpy()
   np.testing.assert_allclose(predicted.mean((0, 1)), [3.0, -1.0], atol=20)
   assert np.all(np.abs((predicted - change.mean(0)) / change.std(0)) < 5)
   one = dynamics.sample(tile(observation), tile(action), tf.ones([3, 64, 2]))
-  np.testing.assert_allclose(one, gaussian.mean() + gaussian.stddev(), rtol=1e-5)
+  want = observation + gaussian.mean() + gaussian.stddev()
+  np.testing.assert_allclose(one, want, rtol=1e-5)
 
 
 def test_constant_inputs_are_left_alone():
@@ -170,7 +172,7 @@ def test_constant_noise_is_of_the_errors_and_the_same_everywhere():
   dynamics.set_normalizer(Transition(*(x[0] for x in rows)))
   dynamics.set_noise(rows)
   gaussian = dynamics(rows.observation, rows.action)
-  error = gaussian.mean() - rows.next_observation
+  error = gaussian.mean() - (rows.next_observation - rows.observation)
   want = np.sqrt(np.mean(np.square(error), 1, keepdims=True)) * np.ones([3, 50, 2])
   np.testing.assert_allclose(gaussian.stddev(), want, rtol=1e-4)
 
@@ -193,7 +195,33 @@ def test_empirical_noise_is_of_the_errors_row_by_row():
   counts = np.bincount(distance.argmin(-1).ravel(), minlength=150)
   assert counts.min() > 10 and counts.max() < 80  # 40 of each
   imagined = dynamics.sample(rows.observation, rows.action, tf.reshape(errors, [3, 50, 3]))
-  np.testing.assert_allclose(imagined, dynamics.outcome(rows), rtol=1e-3, atol=1e-3)
+  came = tf.concat([rows.next_observation, rows.reward[..., tf.newaxis]], -1)
+  np.testing.assert_allclose(imagined, came, rtol=1e-3, atol=1e-3)
+
+
+def test_models_see_and_predict_in_their_coordinates():
+  """Of a state x they see its square and predict how log x changes."""
+  coordinates = Coordinates(
+    features=lambda x: tf.concat([x[..., :1] ** 2, x], -1),
+    change=lambda x, after: tf.math.log(after[..., 1:] / x[..., 1:]),
+    apply=lambda x, change: tf.concat([x[..., :1], x[..., 1:] * tf.exp(change)], -1),
+  )
+  rng = np.random.default_rng(0)
+  state, after = (rng.uniform(1, 3, (3, 50, 2)).astype(np.float32) for _ in range(2))
+  after[..., 0] = state[..., 0]
+  action, reward = np.ones([3, 50, 1], np.float32), rng.normal(size=(3, 50)).astype(np.float32)
+  rows = Transition(*map(tf.constant, (state, action, reward, after, 0 * reward)))
+  dynamics = Dynamics(2, 1, True, coordinates, ensemble_size=3, hidden_units=(8,))
+  assert dynamics.outcome_size == 2
+  dynamics.set_normalizer(Transition(*(x[0] for x in rows)))
+  want = [*np.mean([state[0, :, 0] ** 2, *state[0].T], 1), 1.0]
+  np.testing.assert_allclose(dynamics.input_normalizer.mean, want, rtol=1e-5)
+  want = np.mean(np.log(after[0, :, 1] / state[0, :, 1])), np.mean(reward[0])
+  np.testing.assert_allclose(dynamics.target_normalizer.mean, want, atol=1e-5)
+  gaussian = dynamics(state, action)
+  noise = (dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev()
+  came = np.concatenate([after, reward[..., np.newaxis]], -1)
+  np.testing.assert_allclose(dynamics.sample(state, action, noise), came, atol=1e-5)
 
 
 def test_without_empirical_errors_noise_is_normal():

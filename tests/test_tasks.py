@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maac_tf.coordinates import PLAIN
 from maac_tf.envs import TASKS, Environment, make_task
 from maac_tf.envs.double_integrator import DT
 
@@ -162,6 +163,23 @@ def test_a_function_that_cannot_be_traced_is_refused(function, error):
   task = dataclasses.replace(make_task("pendulum"), reward_fn=function)
   with pytest.raises(error):
     task.check_functions(observation_size=3, action_size=1)
+
+
+def test_coordinates_that_lead_elsewhere_are_refused():
+  wrong = PLAIN._replace(apply=lambda observation, change: change[..., :2])
+  task = dataclasses.replace(make_task("pendulum"), coordinates=wrong)
+  with pytest.raises(ValueError, match=r"lead from observations \[2, 5, 3\] to \[2, 5, 2\]"):
+    task.check_functions(observation_size=3, action_size=1)
+
+
+def test_coordinates_that_do_not_lead_back_are_a_disagreement():
+  wrong = PLAIN._replace(apply=lambda observation, change: observation + 0.5 * change)
+  task = dataclasses.replace(make_task("pendulum"), reward_fn=None, coordinates=wrong)
+  state, after = np.zeros([4, 3], np.float32), np.full([4, 3], 3.0, np.float32)
+  arguments = state, np.zeros([4, 1]), np.zeros(4), after, np.zeros(4)
+  (sentence,) = task.disagreements(*arguments)
+  assert "is off by up to 1.5" in sentence
+  assert dataclasses.replace(task, coordinates=PLAIN).disagreements(*arguments) == []
 
 
 def test_environment_refuses_other_spaces():

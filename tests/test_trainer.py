@@ -76,7 +76,8 @@ def test_baselines_build_what_they_use(name, uses_model, imagines, uses_steve, o
 )
 def test_variants_change_what_was_shipped(file):
   """Every value differs from the shipped one and has an effect."""
-  shipped = str(GIN / "gymnasium" / "hopper_v5.gin")
+  task = "half_cheetah_v5" if file.stem == "task_coordinates" else "hopper_v5"
+  shipped = str(GIN / "gymnasium" / f"{task}.gin")
   names = re.findall(r"(?m)^\S+(?= =)", file.read_text())
   config.load([shipped])
   shipped_config = gin.config_str()
@@ -85,7 +86,7 @@ def test_variants_change_what_was_shipped(file):
   for name in names:
     assert f"\n{name} = " in shipped_config or name == "Maac.critic_horizon"  # 2 if not bound
     assert f"\n{name} = {gin.query_parameter(name)!r}\n" not in shipped_config
-  agent = Trainer(make_task("hopper_v5")).agent
+  agent = Trainer(make_task(task)).agent
   assert names and config.without_effect(names, unused_parameters(agent)) == {}
 
 
@@ -107,6 +108,7 @@ PAPER_SETTING = {
   "Maac.models_per_target": "4",
   "Maac.critics_per_target": "None",
   "Maac.bound_values": "False",
+  "Maac.task_coordinates": "False",
   "Maac.polyak_decay": "0.995",
   "Maac.policy_decay": "0.0",
   "Maac.batch_size": "256",

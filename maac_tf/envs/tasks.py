@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from maac_tf.coordinates import PLAIN, Coordinates, sine_and_cosine, torso_frame
 from maac_tf.envs.double_integrator import DoubleIntegrator
 from maac_tf.envs.environment import Environment
 
@@ -42,12 +43,16 @@ class Task:
   make_gym_env: Callable[[], gym.Env]
   reward_fn: TensorFn | None  # None: no function of these three; the models learn the reward
   termination_fn: TensorFn = never_terminates
+  coordinates: Coordinates = PLAIN  # of the models' inputs and outputs
 
   def make_environment(self) -> Environment:
     return Environment(self.make_gym_env())
 
   def check_functions(self, observation_size: int, action_size: int):
-    """Raises ValueError unless the functions map [..., S], [..., A], [..., S] to [...]."""
+    """Raises ValueError unless reward and termination map [..., S], [..., A], [..., S] to [...].
+
+    And unless the coordinates lead from [..., S] to [..., S].
+    """
     shape = 2, observation_size + action_size + 1  # no other size equals it
     state, action = tf.zeros([*shape, observation_size]), tf.zeros([*shape, action_size])
     kinds = ("reward", self.reward_fn, tf.float32), ("termination", self.termination_fn, tf.bool)
@@ -63,6 +68,17 @@ class Task:
           f"[..., A] and [..., S], such as {list(shape)} of {list(state.shape)}, "
           f"{list(action.shape)} and {list(state.shape)}; it returned {what}."
         )
+
+    def there_and_back(state):
+      self.coordinates.features(state)
+      return self.coordinates.apply(state, self.coordinates.change(state, state))
+
+    after = tf.function(there_and_back, autograph=False)(state)
+    if after.shape != state.shape:
+      raise ValueError(
+        f"The coordinates of task {self.name!r} lead from observations {list(state.shape)} to "
+        f"{list(after.shape)}: apply(observation, change) must be an observation."
+      )
 
   def disagreements(self, observation, action, reward, next_observation, terminal) -> list[str]:
     """Where the functions say otherwise than the environment did, a sentence each.
@@ -81,6 +97,14 @@ class Task:
           f"its reward function differs from the environment's reward by {np.mean(errors):.3g} on "
           f"average (from {np.mean(reward):.3g} ± {np.std(reward):.3g})"
         )
+    observation, next_observation = map(tf.convert_to_tensor, (observation, next_observation))
+    change = self.coordinates.change(observation, next_observation)
+    error = np.abs(self.coordinates.apply(observation, change) - next_observation)
+    if not np.all(error <= 1e-3 * (1.0 + np.abs(next_observation))):
+      sentences.append(
+        "its coordinates do not lead back to the next observation: apply(observation, "
+        f"change(observation, next_observation)) is off by up to {np.max(error):.3g}"
+      )
     ends, terminal = np.asarray(self.termination_fn(*arguments)), np.asarray(terminal, bool)
     if np.any(ends != terminal):
       sentences.append(
@@ -131,7 +155,9 @@ class _LocomotionEnv(gym.Wrapper):
     return self._observation(), reward, terminated, truncated, info
 
 
-def _locomotion_task(name, gym_id, *, positions, skipped, z_index=None, height=None, **kwargs):
+def _locomotion_task(
+  name, gym_id, *, positions, skipped, z_index=None, height=None, coordinates=PLAIN, **kwargs
+):
   """A task of Wang et al.; `positions` is the length of MuJoCo's q."""
   x_velocity = positions - skipped  # v follows q[skipped:] in the observation
 
@@ -146,12 +172,12 @@ def _locomotion_task(name, gym_id, *, positions, skipped, z_index=None, height=N
   def make_gym_env():
     return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs)
 
-  return Task(name, make_gym_env, reward_fn)
+  return Task(name, make_gym_env, reward_fn, coordinates=coordinates)
 
 
-def _gymnasium_task(name, gym_id, termination_fn=never_terminates, **kwargs):
+def _gymnasium_task(name, gym_id, termination_fn=never_terminates, coordinates=PLAIN, **kwargs):
   """Gymnasium's own task, with its reward and termination."""
-  return Task(name, lambda: _make_mujoco_env(gym_id, **kwargs), None, termination_fn)
+  return Task(name, lambda: _make_mujoco_env(gym_id, **kwargs), None, termination_fn, coordinates)
 
 
 def _hopper_terminates(observation, action, next_observation):
@@ -193,10 +219,15 @@ def _make_double_integrator():
   return gym.wrappers.TimeLimit(DoubleIntegrator(), max_episode_steps=200)
 
 
+_PITCH_COORDINATES = sine_and_cosine(angle=1)
+_ANT_COORDINATES = torso_frame(orientation=1, velocity=13)
+
 TASKS = {
   task.name: task
   for task in (
-    _locomotion_task("half_cheetah", "HalfCheetah-v5", positions=9, skipped=1),
+    _locomotion_task(
+      "half_cheetah", "HalfCheetah-v5", positions=9, skipped=1, coordinates=_PITCH_COORDINATES
+    ),
     _locomotion_task(
       "hopper",
       "Hopper-v5",
@@ -204,6 +235,7 @@ TASKS = {
       skipped=1,
       z_index=1,
       height=1.3,
+      coordinates=_PITCH_COORDINATES,
       terminate_when_unhealthy=False,
     ),
     _locomotion_task(
@@ -213,6 +245,7 @@ TASKS = {
       skipped=1,
       z_index=1,
       height=1.3,
+      coordinates=_PITCH_COORDINATES,
       terminate_when_unhealthy=False,
       xml_file="walker2d.xml",  # the v5 file has other foot friction than the authors'
     ),
@@ -223,12 +256,19 @@ TASKS = {
       skipped=2,
       z_index=2,
       height=0.57,
+      coordinates=_ANT_COORDINATES,
       terminate_when_unhealthy=False,
     ),
-    _gymnasium_task("half_cheetah_v5", "HalfCheetah-v5"),
+    _gymnasium_task("half_cheetah_v5", "HalfCheetah-v5", coordinates=_PITCH_COORDINATES),
     _gymnasium_task("hopper_v5", "Hopper-v5", _hopper_terminates),
     _gymnasium_task("walker2d_v5", "Walker2d-v5", _walker2d_terminates),
-    _gymnasium_task("ant_v5", "Ant-v5", _ant_terminates, include_cfrc_ext_in_observation=False),
+    _gymnasium_task(
+      "ant_v5",
+      "Ant-v5",
+      _ant_terminates,
+      _ANT_COORDINATES,
+      include_cfrc_ext_in_observation=False,
+    ),
     Task("pendulum", lambda: gym.make("Pendulum-v1"), _pendulum_reward),
     Task("double_integrator", _make_double_integrator, _double_integrator_reward),
   )

@@ -1,0 +1,106 @@
+"""What the models see of a state and predict of a step: plain numbers, or some that say more."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Coordinates(NamedTuple):
+  """What the dynamics models see and predict, in the place of plain observations.
+
+  A robot moves the same way whichever way it faces; models that are told so need less data. As
+  `obs_preproc`, `targ_proc` and `obs_postproc` of Chua et al. (2018).
+  """
+
+  features: Callable  # observation [..., S] -> [..., F], what the models see
+  change: Callable  # (observation, next_observation) [..., S] -> [..., C], what they predict
+  apply: Callable  # (observation [..., S], change [..., C]) -> next_observation [..., S]
+
+
+PLAIN = Coordinates(
+  features=lambda observation: observation,
+  change=lambda observation, next_observation: next_observation - observation,
+  apply=lambda observation, change: observation + change,
+)
+
+
+def sine_and_cosine(angle: int) -> Coordinates:
+  """The models see sine and cosine of the angle at this index: the same after a whole turn."""
+
+  def features(observation):
+    x = observation[..., angle : angle + 1]
+    parts = observation[..., :angle], tf.sin(x), tf.cos(x), observation[..., angle + 1 :]
+    return tf.concat(parts, -1)
+
+  return PLAIN._replace(features=features)
+
+
+def torso_frame(orientation: int, velocity: int) -> Coordinates:
+  """Coordinates in the frame of a torso that moves freely, such as the ant's.
+
+  The observation is MuJoCo's, with a free joint: a quaternion, the linear velocity along the
+  world's axes, the angular one in the torso's own frame; `orientation` and `velocity` are where the
+  quaternion (4) and the linear velocity (3) begin. In the place of these the models see the world's
+  vertical and its x axis (6), and the linear velocity, in the torso's frame. They predict how the
+  torso turns in its own frame, 2 tan(angle / 2) around an axis (3), and the changes of the velocity
+  in it (3) and of all else. An imagined quaternion is of unit length.
+  """
+  before, between = slice(0, orientation), slice(orientation + 4, velocity)
+  after = slice(velocity + 3, None)
+
+  def split(observation):
+    # After a reset, Gymnasium's is not of unit length.
+    torso = tf.math.l2_normalize(observation[..., orientation : orientation + 4], -1)
+    return torso, _rotate(_inverse(torso), observation[..., velocity : velocity + 3])
+
+  def features(observation):
+    torso, own_velocity = split(observation)
+    axes = [_rotate(_inverse(torso), _like(axis, own_velocity)) for axis in ([0, 0, 1], [1, 0, 0])]
+    parts = observation[..., before], *axes, observation[..., between]
+    return tf.concat([*parts, own_velocity, observation[..., after]], -1)
+
+  def change(observation, next_observation):
+    torso, own_velocity = split(observation)
+    next_torso, next_own_velocity = split(next_observation)
+    turn = _product(_inverse(torso), next_torso)
+    turn = tf.where(turn[..., :1] < 0.0, -turn, turn)  # a quaternion and its negative are one turn
+    turn = 2.0 * turn[..., 1:] / tf.maximum(turn[..., :1], 0.1)
+    rest = next_observation - observation
+    parts = rest[..., before], turn, rest[..., between], next_own_velocity - own_velocity
+    return tf.concat([*parts, rest[..., after]], -1)
+
+  def apply(observation, change):
+    torso, own_velocity = split(observation)
+    sizes = [orientation, 3, velocity - orientation - 4, 3, -1]
+    first, turn, middle, acceleration, last = tf.split(change, sizes, -1)
+    turn = tf.concat([tf.ones_like(turn[..., :1]), 0.5 * turn], -1)
+    torso = _product(torso, tf.math.l2_normalize(turn, -1))
+    parts = observation[..., before] + first, torso, observation[..., between] + middle
+    own_velocity = _rotate(torso, own_velocity + acceleration)
+    return tf.concat([*parts, own_velocity, observation[..., after] + last], -1)
+
+  return Coordinates(features, change, apply)
+
+
+def _like(axis, vectors):
+  return tf.broadcast_to(tf.constant(axis, vectors.dtype), tf.shape(vectors))
+
+
+def _inverse(quaternion):
+  """Of unit length: the rotation back."""
+  return quaternion * tf.constant([1, -1, -1, -1], quaternion.dtype)
+
+
+def _product(a, b):
+  """Of two quaternions (w, x, y, z), [..., 4]: first b, then a."""
+  aw, ax, bw, bx = a[..., :1], a[..., 1:], b[..., :1], b[..., 1:]
+  real = aw * bw - tf.reduce_sum(ax * bx, -1, keepdims=True)
+  return tf.concat([real, aw * bx + bw * ax + tf.linalg.cross(ax, bx)], -1)
+
+
+def _rotate(quaternion, vector):
+  """`vector` [..., 3] turned by a unit quaternion [..., 4]."""
+  w, x = quaternion[..., :1], quaternion[..., 1:]
+  twice = 2.0 * tf.linalg.cross(x, vector)
+  return vector + w * twice + tf.linalg.cross(x, twice)

@@ -1,0 +1,115 @@
+"""Coordinates against SciPy's rotations, finite differences and the simulator's own steps."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.spatial.transform import Rotation
+
+from maac_tf.coordinates import PLAIN, sine_and_cosine, torso_frame
+from maac_tf.envs import make_task
+from maac_tf.envs.tasks import TASKS
+
+
+def _steps(name, count):
+  """(observation, next_observation) of random actions, over several episodes."""
+  environment, rng = make_task(name).make_environment(), np.random.default_rng(0)
+  rows, observation = [], environment.reset(0)
+  for t in range(count):
+    step = environment.step(rng.uniform(-1.0, 1.0, environment.action_size).astype(np.float32))
+    rows.append((observation, step.observation))
+    done = step.terminal or step.truncated
+    observation = environment.reset(t) if done else step.observation
+  return (tf.constant(np.array(column)) for column in zip(*rows, strict=True))
+
+
+@pytest.mark.parametrize("name", [n for n, task in TASKS.items() if task.coordinates != PLAIN])
+def test_the_predicted_change_leads_to_the_next_state(name):
+  observation, after = _steps(name, 1_500)
+  coordinates = make_task(name).coordinates
+  got = coordinates.apply(observation, coordinates.change(observation, after))
+  np.testing.assert_allclose(got, after, atol=1e-4, rtol=1e-5)
+
+
+def _rotation(observation):
+  return Rotation.from_quat(observation[:, 1:5], scalar_first=True)
+
+
+def test_the_frame_is_the_torsos():
+  """Velocity, the vertical and the x axis as SciPy turns them; the turn as a rotation vector."""
+  observation, after = _steps("ant_v5", 400)
+  coordinates = make_task("ant_v5").coordinates
+  features, change = (
+    coordinates.features(observation).numpy(),
+    coordinates.change(observation, after),
+  )
+  before, later = _rotation(observation.numpy()), _rotation(after.numpy())
+  np.testing.assert_allclose(features[:, 0], observation[:, 0])
+  np.testing.assert_allclose(features[:, 1:4], before.inv().apply([0, 0, 1]), atol=1e-5)
+  np.testing.assert_allclose(features[:, 4:7], before.inv().apply([1, 0, 0]), atol=1e-5)
+  np.testing.assert_allclose(features[:, 7:15], observation[:, 5:13])
+  own = [r.inv().apply(x.numpy()[:, 13:16]) for r, x in ((before, observation), (later, after))]
+  np.testing.assert_allclose(features[:, 15:18], own[0], atol=1e-4)
+  np.testing.assert_allclose(features[:, 18:], observation[:, 16:])
+  turn = (before.inv() * later).as_rotvec()
+  angle = np.linalg.norm(turn, axis=1, keepdims=True)
+  np.testing.assert_allclose(change[:, 1:4], turn * 2 * np.tan(angle / 2) / angle, atol=1e-4)
+  np.testing.assert_allclose(change[:, 12:15], own[1] - own[0], atol=1e-4)
+
+
+def test_which_way_the_torso_faces_changes_the_heading_alone():
+  observation, after = _steps("ant_v5", 200)
+  coordinates = make_task("ant_v5").coordinates
+  angles = np.random.default_rng(1).uniform(-3, 3, len(observation))
+  yaw = Rotation.from_rotvec(angles[:, np.newaxis] * [0, 0, 1])
+
+  def turned(x):
+    x = x.numpy().copy()
+    sign = -1.0  # the negative of a quaternion is the same rotation
+    x[:, 1:5] = sign * (yaw * _rotation(x)).as_quat(scalar_first=True)
+    x[:, 13:16] = yaw.apply(x[:, 13:16])
+    return tf.constant(x)
+
+  change = coordinates.change(observation, after)
+  np.testing.assert_allclose(
+    coordinates.change(turned(observation), turned(after)), change, atol=1e-4
+  )
+  features = [coordinates.features(x).numpy() for x in (observation, turned(observation))]
+  heading = slice(4, 7)
+  np.testing.assert_allclose(*(np.delete(x, heading, 1) for x in features), atol=1e-4)
+  assert np.abs(features[0] - features[1])[:, heading].max() > 0.5
+
+
+@pytest.mark.parametrize("coordinates", [torso_frame(1, 13), sine_and_cosine(2)])
+def test_gradients_are_those_of_finite_differences(coordinates):
+  rng = np.random.default_rng(0)
+  observation = tf.constant(rng.normal(size=[4, 27]))
+  change = 0.1 * coordinates.change(observation, tf.constant(rng.normal(size=[4, 27])))
+  weights = [tf.constant(rng.normal(size=[4, n])) for n in (27, 40)]
+
+  def value(observation, change):
+    features = coordinates.features(observation)
+    after = coordinates.apply(observation, change)
+    return sum(
+      tf.reduce_sum(w[:, : x.shape[-1]] * x)
+      for w, x in zip(weights, (after, features), strict=True)
+    )
+
+  with tf.GradientTape() as tape:
+    tape.watch([observation, change])
+    total = value(observation, change)
+  gradients = tape.gradient(total, [observation, change])
+  directions = [tf.constant(rng.normal(size=x.shape)) for x in (observation, change)]
+  step = 1e-6
+  ahead, behind = (
+    value(observation + sign * step * directions[0], change + sign * step * directions[1])
+    for sign in (1, -1)
+  )
+  slope = sum(tf.reduce_sum(g * d) for g, d in zip(gradients, directions, strict=True))
+  np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-6)
+
+
+def test_after_a_whole_turn_the_models_see_the_same():
+  features = sine_and_cosine(1).features
+  state = tf.constant([[0.5, 2.0, -1.0]], tf.float64)
+  np.testing.assert_allclose(features(state), [[0.5, np.sin(2.0), np.cos(2.0), -1.0]])
+  np.testing.assert_allclose(features(state + [[0.0, 2 * np.pi, 0.0]]), features(state))
