@@ -9,6 +9,9 @@ HalfCheetah, Hopper, Walker2d and Ant are those of Wang et al. 2019, which the p
 Gymnasium's physics, no termination, 1,000 steps, all of the velocities, unclipped. The tasks whose
 names end in v5 are Gymnasium's own; their rewards are of the distance travelled, which no
 observation holds, so that the models learn them.
+
+Where a robot turns over, the models see sine and cosine of its pitch, or are in the frame of its
+torso (`maac_tf.coordinates`). Gymnasium's hopper and walker fall before they do.
 """
 
 import dataclasses
