@@ -9,13 +9,36 @@ import tensorflow as tf
 class Coordinates(NamedTuple):
   """What the dynamics models see and predict, in the place of plain observations.
 
-  A robot moves the same way whichever way it faces; models that are told so need less data. As
-  `obs_preproc`, `targ_proc` and `obs_postproc` of Chua et al. (2018).
+  As `obs_preproc`, `targ_proc` and `obs_postproc` of Chua et al. (2018). S is the size of an
+  observation.
   """
 
   features: Callable  # observation [..., S] -> [..., F], what the models see
   change: Callable  # (observation, next_observation) [..., S] -> [..., C], what they predict
   apply: Callable  # (observation [..., S], change [..., C]) -> next_observation [..., S]
+
+  def sizes(self, observation_size: int) -> tuple[int, int]:
+    """(F, C) where observations have S numbers.
+
+    Raises:
+      ValueError: if one of the functions cannot be traced with these, or returns another shape.
+    """
+    shape = 2, observation_size + 1  # no other size equals it
+
+    def there_and_back(state):
+      change = self.change(state, state)
+      return self.features(state), change, self.apply(state, change)
+
+    state = tf.TensorSpec([*shape, observation_size])
+    graph = tf.function(there_and_back, autograph=False).get_concrete_function(state)
+    shapes = [x.shape.as_list() for x in graph.structured_outputs]
+    if any(len(x) != 3 or tuple(x[:2]) != shape for x in shapes) or shapes[2][2] != state.shape[2]:
+      raise ValueError(
+        f"The coordinates of the models must lead from observations {state.shape.as_list()} to "
+        "features and changes of the same number of rows, and by `apply` back to observations; "
+        "features, change and apply returned {}, {} and {}.".format(*shapes)
+      )
+    return shapes[0][2], shapes[1][2]
 
 
 PLAIN = Coordinates(
@@ -26,10 +49,19 @@ PLAIN = Coordinates(
 
 
 def sine_and_cosine(angle: int) -> Coordinates:
-  """The models see sine and cosine of the angle at this index: the same after a whole turn."""
+  """The models see sine and cosine of one angle, the same after a whole turn.
+
+  Args:
+    angle: its index, from 0.
+  """
 
   def features(observation):
     x = observation[..., angle : angle + 1]
+    if x.shape[-1] != 1:
+      raise ValueError(
+        f"sine_and_cosine(angle={angle}): observations have {observation.shape[-1]} numbers, and "
+        "the first is 0."
+      )
     parts = observation[..., :angle], tf.sin(x), tf.cos(x), observation[..., angle + 1 :]
     return tf.concat(parts, -1)
 
@@ -44,8 +76,14 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   quaternion (4) and the linear velocity (3) begin. In the place of these the models see the world's
   vertical and its x axis (6), and the linear velocity, in the torso's frame. They predict how the
   torso turns in its own frame, 2 tan(angle / 2) around an axis (3), and the changes of the velocity
-  in it (3) and of all else. An imagined quaternion is of unit length.
+  in it (3) and of all else. An imagined quaternion is of unit length. The x axis is there for the
+  reward's sake: that of an ant is along it, the motion is the same whichever way the torso faces.
   """
+  if not 0 <= orientation <= velocity - 4:
+    raise ValueError(
+      f"torso_frame(orientation={orientation}, velocity={velocity}): the four numbers of the "
+      "quaternion come before the velocity, and the first is 0."
+    )
   before, between = slice(0, orientation), slice(orientation + 4, velocity)
   after = slice(velocity + 3, None)
 
@@ -56,7 +94,8 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
 
   def features(observation):
     torso, own_velocity = split(observation)
-    axes = [_rotate(_inverse(torso), _like(axis, own_velocity)) for axis in ([0, 0, 1], [1, 0, 0])]
+    axes = [tf.zeros_like(own_velocity) + axis for axis in ([0.0, 0.0, 1.0], [1.0, 0.0, 0.0])]
+    axes = [_rotate(_inverse(torso), axis) for axis in axes]
     parts = observation[..., before], *axes, observation[..., between]
     return tf.concat([*parts, own_velocity, observation[..., after]], -1)
 
@@ -64,8 +103,8 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
     torso, own_velocity = split(observation)
     next_torso, next_own_velocity = split(next_observation)
     turn = _product(_inverse(torso), next_torso)
-    turn = tf.where(turn[..., :1] < 0.0, -turn, turn)  # a quaternion and its negative are one turn
-    turn = 2.0 * turn[..., 1:] / tf.maximum(turn[..., :1], 0.1)
+    w = turn[..., :1]  # no step turns by more than 169 degrees, where it is 0.1
+    turn = 2.0 * w * turn[..., 1:] / tf.maximum(w * w, 0.01)
     rest = next_observation - observation
     parts = rest[..., before], turn, rest[..., between], next_own_velocity - own_velocity
     return tf.concat([*parts, rest[..., after]], -1)
@@ -81,10 +120,6 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
     return tf.concat([*parts, own_velocity, observation[..., after] + last], -1)
 
   return Coordinates(features, change, apply)
-
-
-def _like(axis, vectors):
-  return tf.broadcast_to(tf.constant(axis, vectors.dtype), tf.shape(vectors))
 
 
 def _inverse(quaternion):

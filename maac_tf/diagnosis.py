@@ -95,19 +95,26 @@ def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256):
 
 
 def one_step_error(agent: Maac, episodes) -> np.ndarray:
-  """How much of each output's change the models do not know: 0 is nothing, 1 or more all of it.
+  """How much of each dimension's change the models do not know: 0 is nothing, 1 or more all.
 
   Their likelihood hides that: it is the mean over outputs of a *logarithm*, so that many joints
   known well outweigh a torso that is not known at all.
 
   Returns:
     Root mean square error of the mean predictions, over members and steps, in standard deviations
-    of that output, a change or the reward, in these episodes, [O]; 0 of one that is always the
-    same.
+    of what the dimension changed by in these episodes (the reward, if it is predicted: of the
+    reward), [S] or [S + 1]; 0 of one that never changed.
   """
-  outcome, gaussian = _predictions(agent, episodes)
-  error = np.sqrt(np.mean((outcome - gaussian.mean()).numpy() ** 2, (0, 1)))
-  deviation = outcome[0].numpy().std(0)
+  rows = _for_each_member(agent, episodes)
+  no_noise = tf.zeros([*rows.reward.shape, agent.dynamics.outcome_size])
+  after, reward, _ = agent.steps.own_member(rows.observation, rows.action, no_noise)
+  errors = [after - rows.next_observation]
+  changes = [rows.next_observation - rows.observation]
+  if agent.dynamics.predicts_reward:
+    errors.append((reward - rows.reward)[..., tf.newaxis])
+    changes.append(rows.reward[..., tf.newaxis])
+  errors, changes = (tf.concat(x, -1).numpy() for x in (errors, changes))
+  error, deviation = np.sqrt(np.mean(errors**2, (0, 1))), changes[0].std(0)
   return np.divide(error, deviation, out=np.zeros_like(error), where=deviation > 1e-6)
 
 
@@ -117,8 +124,9 @@ def calibration(agent: Maac, episodes) -> tuple[np.ndarray, np.ndarray]:
   Returns:
     (probability of the interval [P], share of the changes, and rewards, in it [P, O]).
   """
-  outcome, gaussian = _predictions(agent, episodes)
-  z = tf.abs((outcome - gaussian.mean()) / gaussian.stddev())
+  rows = _for_each_member(agent, episodes)
+  gaussian = agent.dynamics(rows.observation, rows.action)
+  z = tf.abs((agent.dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev())
   probability = np.linspace(0.0, 1.0, 51)[1:-1]
   bound = tfp.distributions.Normal(0.0, 1.0).quantile((1.0 + probability.astype(np.float32)) / 2)
   share = [tf.reduce_mean(tf.cast(z < b, tf.float32), [0, 1]) for b in bound]
@@ -209,15 +217,9 @@ def soft_returns(agent: Maac, episode: Episode, temperature: float) -> np.ndarra
   return returns
 
 
-def _predictions(agent, episodes):
-  """What came of every step [E, N, O], and each member's distribution of it."""
-  rows = tf.nest.map_structure(
-    lambda x: tf.repeat(x[tf.newaxis], agent.dynamics.ensemble_size, 0), _joined(episodes)
-  )
-  return agent.dynamics.outcome(rows), agent.dynamics(rows.observation, rows.action)
-
-
-def _joined(episodes):
+def _for_each_member(agent, episodes):
+  """All steps, once for each member: [E, N, ...]."""
   return tf.nest.map_structure(
-    lambda *x: tf.constant(np.concatenate(x)), *(e.transition for e in episodes)
+    lambda *x: tf.repeat(np.concatenate(x)[np.newaxis], agent.dynamics.ensemble_size, 0),
+    *(e.transition for e in episodes),
   )

@@ -79,8 +79,8 @@ class Learned(NamedTuple):
   def step(self, observation, action, noise):
     """f_U as in training."""
     predict, members = self.dynamics.sample, self.dynamics.ensemble_size
-    after = imagine.random_member(predict, members, observation, action, *noise)
-    return _judge(observation, action, after)
+    outcome = imagine.random_member(predict, members, observation, action, *noise)
+    return _judge(observation, action, self.dynamics.next_observation(observation, outcome))
 
   def q(self, observation, action):
     return tf.reduce_mean(self.critic(observation, action), 0)

@@ -70,21 +70,20 @@ def random_member(predict, ensemble_size, observation, action, noise, permutatio
   step, each trajectory's member is uniform and independent of the steps before.
 
   Args:
-    predict: (observation, action, noise) of [E, N/E, ...] -> outcome [E, N/E, ...].
+    predict: (observation, action, noise) of [E, N/E, ...] -> outcome [E, N/E, O].
     ensemble_size: E, a divisor of N.
     observation, action, noise: [N, S], [N, A], [N, O].
     permutation: [N] int, a permutation of range(N).
 
   Returns:
-    outcome: [N, ...].
+    outcome: [N, O].
   """
 
   def deal(x):
     return tf.reshape(tf.gather(x, permutation), [ensemble_size, -1, x.shape[-1]])
 
   dealt = predict(deal(observation), deal(action), deal(noise))
-  dealt = tf.reshape(dealt, [-1, dealt.shape[-1]])
-  return tf.gather(dealt, tf.math.invert_permutation(permutation))
+  return tf.gather(tf.reshape(dealt, tf.shape(noise)), tf.math.invert_permutation(permutation))
 
 
 def to_members(x, members, ensemble_size):
@@ -133,7 +132,7 @@ class ModelSteps:
 
   def _judge(self, observation, action, outcome):
     """(next_observation, reward, terminal) of the outcome that the models predicted."""
-    next_observation = outcome[..., : observation.shape[-1]]
+    next_observation = self._dynamics.next_observation(observation, outcome)
     arguments = observation, action * self._scale + self._shift, next_observation
     learned = self._dynamics.predicts_reward
     reward = outcome[..., -1] if learned else self._task.reward_fn(*arguments)

@@ -177,8 +177,8 @@ class Critic(keras.Model):
 class Dynamics(keras.Model):
   """The ensemble f: E Gaussians over the outcome of a step (section 4.3, model learning).
 
-  The outcome of a step, of size O, is its change in `coordinates`, as they are
-  next_observation - observation, and, if `predicts_reward`, the reward after it; a member predicts
+  The outcome of a step, of size O, is its change in `coordinates` (of plain ones:
+  next_observation - observation) and, if `predicts_reward`, the reward after it; a member predicts
   mean and variance of it. Inputs and outcomes are normalised inside, with statistics that
   `set_normalizer` takes from the data; a log-variance that depends on the input is softly bounded
   by learned limits (Chua et al. 2018).
@@ -223,10 +223,9 @@ class Dynamics(keras.Model):
     super().__init__(dtype=dtype)
     self.ensemble_size, self.predicts_reward = ensemble_size, predicts_reward
     self.coordinates = coordinates
-    state = tf.zeros([1, observation_size], dtype)
-    inputs = coordinates.features(state).shape[-1] + action_size
-    self.change_size = coordinates.change(state, state).shape[-1]
-    self.outcome_size = outputs = self.change_size + predicts_reward
+    num_features, self._change_size = coordinates.sizes(observation_size)
+    inputs = num_features + action_size
+    self.outcome_size = outputs = self._change_size + predicts_reward
     sizes = (inputs, *hidden_units, outputs if constant_noise else 2 * outputs)
     self._mlp = mlp(ensemble_size, sizes, activation, seed, dtype, layer_norm)
 
@@ -307,12 +306,10 @@ class Dynamics(keras.Model):
     return tfd.Independent(tfd.Normal(mean, scale * tf.exp(0.5 * log_var)), 1)
 
   def sample(self, observation, action, noise):
-    """What follows the outcomes that `noise` [E, N, O], as of `draw_noise`, selects.
-
-    Returns:
-      The next observation, and the reward if it is predicted, [E, N, S] or [E, N, S + 1].
-    """
+    """The outcomes [E, N, O] that `noise` [E, N, O], as of `draw_noise`, selects."""
     gaussian = self(observation, action)
-    outcome = gaussian.mean() + gaussian.stddev() * noise
-    change, reward = outcome[..., : self.change_size], outcome[..., self.change_size :]
-    return tf.concat([self.coordinates.apply(observation, change), reward], -1)
+    return gaussian.mean() + gaussian.stddev() * noise
+
+  def next_observation(self, observation, outcome):
+    """Where an outcome [..., O] leads from `observation` [..., S]."""
+    return self.coordinates.apply(observation, outcome[..., : self._change_size])

@@ -110,7 +110,7 @@ def plot_diagnosis(values, one_step, error, calibration, path: str):
     bars.bar(np.arange(len(one_step)), one_step, color=_colors(len(one_step)))
     bars.axhline(1.0, color="0.4", linewidth=1)
   bars.set(
-    title="One-step error of the models, by output",
+    title="One-step error of the models, by dimension",
     xlabel="dimension of the state (after them: the reward, if learned)",
     ylabel="RMSE [standard deviations of its change]",
   )

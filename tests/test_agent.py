@@ -34,9 +34,11 @@ SHIPPED = {
 
 def _agent(task=None, **kwargs):
   task = task or make_task("pendulum")
-  agent = Maac(task, task.make_environment(), seed=0, **kwargs)
+  environment = task.make_environment()
+  agent = Maac(task, environment, seed=0, **kwargs)
   rng = np.random.default_rng(0)
-  sizes = ((200, 3), (200, 1), (200,), (200, 3), (200,))
+  state, action = (200, environment.observation_size), (200, environment.action_size)
+  sizes = state, action, (200,), state, (200,)
   columns = [rng.normal(size=size) for size in sizes]
   columns[1], columns[4] = np.tanh(columns[1]), np.zeros(200)
   agent.env_buffer.add(Transition(*(tf.constant(c, tf.float32) for c in columns)))
@@ -52,13 +54,21 @@ def _values(variables):
 
 @pytest.mark.parametrize(
   "settings",
-  [{}, {"horizon": 0}, {"critic_horizon": 0}, SHIPPED, SHIPPED | {"horizon": 0}],
-  ids=["steve", "h0", "td", "shipped", "shipped_h0"],
+  [
+    {},
+    {"horizon": 0},
+    {"critic_horizon": 0},
+    SHIPPED,
+    SHIPPED | {"horizon": 0},
+    SHIPPED | {"task_coordinates": True},
+  ],
+  ids=["steve", "h0", "td", "shipped", "shipped_h0", "torso_frame"],
 )
 def test_xla_and_plain_updates_agree(tiny, settings):
   if "critics_per_target" in settings:
     gin.parse_config("Critic.num_critics = 3")
-  plain, xla = _agent(**settings), _agent(**settings, jit_compile=True)
+  task = make_task("ant" if "task_coordinates" in settings else "pendulum")
+  plain, xla = _agent(task, **settings), _agent(task, **settings, jit_compile=True)
   draws = [plain.draw(seed) for seed in tf.random.split(SEED, 2)]
   noise = tf.nest.map_structure(lambda *x: tf.stack(x), *draws)
   for _ in range(2):
@@ -184,7 +194,7 @@ def test_a_learned_reward_is_what_the_models_predict(tiny):
     *(tf.reshape(x, [4, 2, -1]) for x in (observation, action, noise[0]))
   )
   predicted = tf.reshape(predicted, [8, 4])
-  np.testing.assert_allclose(after, predicted[:, :3], rtol=1e-5)
+  np.testing.assert_allclose(after, observation + predicted[:, :3], rtol=1e-5)
   np.testing.assert_allclose(reward, predicted[:, 3], rtol=1e-5)
   agent.train(1, SEED)
 

@@ -62,18 +62,17 @@ def test_which_way_the_torso_faces_changes_the_heading_alone():
   angles = np.random.default_rng(1).uniform(-3, 3, len(observation))
   yaw = Rotation.from_rotvec(angles[:, np.newaxis] * [0, 0, 1])
 
-  def turned(x):
+  def turned(x, sign):  # the negative of a quaternion is the same rotation
     x = x.numpy().copy()
-    sign = -1.0  # the negative of a quaternion is the same rotation
     x[:, 1:5] = sign * (yaw * _rotation(x)).as_quat(scalar_first=True)
     x[:, 13:16] = yaw.apply(x[:, 13:16])
     return tf.constant(x)
 
   change = coordinates.change(observation, after)
-  np.testing.assert_allclose(
-    coordinates.change(turned(observation), turned(after)), change, atol=1e-4
-  )
-  features = [coordinates.features(x).numpy() for x in (observation, turned(observation))]
+  for signs in ((1, 1), (-1, -1), (1, -1)):
+    got = coordinates.change(turned(observation, signs[0]), turned(after, signs[1]))
+    np.testing.assert_allclose(got, change, atol=1e-4)
+  features = [coordinates.features(x).numpy() for x in (observation, turned(observation, -1))]
   heading = slice(4, 7)
   np.testing.assert_allclose(*(np.delete(x, heading, 1) for x in features), atol=1e-4)
   assert np.abs(features[0] - features[1])[:, heading].max() > 0.5
@@ -113,3 +112,34 @@ def test_after_a_whole_turn_the_models_see_the_same():
   state = tf.constant([[0.5, 2.0, -1.0]], tf.float64)
   np.testing.assert_allclose(features(state), [[0.5, np.sin(2.0), np.cos(2.0), -1.0]])
   np.testing.assert_allclose(features(state + [[0.0, 2 * np.pi, 0.0]]), features(state))
+
+
+def test_sizes_are_those_of_what_the_functions_return():
+  assert PLAIN.sizes(11) == (11, 11)
+  assert sine_and_cosine(0).sizes(17) == (18, 17)
+  assert torso_frame(1, 13).sizes(27) == (29, 26)
+
+
+@pytest.mark.parametrize(
+  ("coordinates", "message"),
+  [
+    (
+      PLAIN._replace(apply=lambda x, change: change[..., :2]),
+      r"returned \[2, 4, 3\].* \[2, 4, 2\]",
+    ),
+    (PLAIN._replace(features=lambda x: x[0]), r"returned \[4, 3\], \[2, 4, 3\]"),
+    (PLAIN._replace(change=lambda x, after: x[..., 7]), "slice index 7"),
+    (sine_and_cosine(3), "observations have 3 numbers, and the first is 0"),
+    (sine_and_cosine(-1), "observations have 3 numbers, and the first is 0"),
+  ],
+)
+def test_coordinates_that_lead_elsewhere_are_refused(coordinates, message):
+  with pytest.raises(ValueError, match=message):
+    coordinates.sizes(3)
+
+
+def test_a_torso_without_its_quaternion_is_refused():
+  with pytest.raises(ValueError, match="come before the velocity"):
+    torso_frame(13, 1)
+  with pytest.raises(ValueError):
+    torso_frame(1, 13).sizes(11)

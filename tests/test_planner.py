@@ -253,6 +253,17 @@ def test_exported_planner_plans_in_a_fresh_process(tiny, tmp_path):
   assert np.any(np.abs(policy - want.mean(0)) > 10.0 * error + 0.04) and np.any(got[0] != got[1])
 
 
+def test_a_planner_in_the_frame_of_a_torso_is_exported(tiny, tmp_path):
+  task = make_task("ant")
+  agent = Maac(task, task.make_environment(), horizon=1, task_coordinates=True)
+  planner = Planner(agent, horizon=2, num_candidates=8, num_elites=2, num_iterations=1)
+  save_planner(agent, planner, str(tmp_path / "planner"))
+  plan = tf.saved_model.load(str(tmp_path / "planner")).signatures["serving_default"]
+  observation = np.random.default_rng(0).normal(size=(3, 27)).astype(np.float32)
+  action = plan(observation=tf.constant(observation))["action"]
+  assert action.shape == (3, 8) and np.isfinite(action).all()
+
+
 def test_commands_evaluate_and_export_a_run(tmp_path):
   run = tmp_path / "run"
   gin.parse_config([*TINY, "train.task = 'pendulum'", "Planner.num_candidates = 16"])

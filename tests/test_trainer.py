@@ -171,9 +171,11 @@ def test_what_has_no_effect_is_found(tiny):
   assert config.without_effect({"Maac.horizon", "train.seed"}, unused) == {}
   agent = Maac(make_task("pendulum"), make_task("pendulum").make_environment(), shared_rollout=True)
   found = config.without_effect(
-    {"Maac.critic_horizon", "Maac.horizon", "paper_horizon"}, unused_parameters(agent)
+    {"Maac.critic_horizon", "Maac.horizon", "Maac.task_coordinates", "paper_horizon"},
+    unused_parameters(agent),
   )
   assert found == {
+    "Maac.task_coordinates": "the task has no coordinates of its own",
     "Maac.critic_horizon": "the critics learn from the policy's own rollouts (Maac.shared_rollout)",
     "paper_horizon": "no file that was given uses it",
   }

@@ -10,8 +10,8 @@ Gymnasium's physics, no termination, 1,000 steps, all of the velocities, unclipp
 names end in v5 are Gymnasium's own; their rewards are of the distance travelled, which no
 observation holds, so that the models learn them.
 
-Where a robot turns over, the models see sine and cosine of its pitch, or are in the frame of its
-torso (`maac_tf.coordinates`). Gymnasium's hopper and walker fall before they do.
+Where a robot can turn over, the task has coordinates for the models (`Maac.task_coordinates`): sine
+and cosine of its pitch, or the frame of its torso. Gymnasium's hopper and walker fall before.
 """
 
 import dataclasses
@@ -52,10 +52,7 @@ class Task:
     return Environment(self.make_gym_env())
 
   def check_functions(self, observation_size: int, action_size: int):
-    """Raises ValueError unless reward and termination map [..., S], [..., A], [..., S] to [...].
-
-    And unless the coordinates lead from [..., S] to [..., S].
-    """
+    """Raises ValueError unless reward and termination map [..., S], [..., A], [..., S] to [...]."""
     shape = 2, observation_size + action_size + 1  # no other size equals it
     state, action = tf.zeros([*shape, observation_size]), tf.zeros([*shape, action_size])
     kinds = ("reward", self.reward_fn, tf.float32), ("termination", self.termination_fn, tf.bool)
@@ -71,17 +68,6 @@ class Task:
           f"[..., A] and [..., S], such as {list(shape)} of {list(state.shape)}, "
           f"{list(action.shape)} and {list(state.shape)}; it returned {what}."
         )
-
-    def there_and_back(state):
-      self.coordinates.features(state)
-      return self.coordinates.apply(state, self.coordinates.change(state, state))
-
-    after = tf.function(there_and_back, autograph=False)(state)
-    if after.shape != state.shape:
-      raise ValueError(
-        f"The coordinates of task {self.name!r} lead from observations {list(state.shape)} to "
-        f"{list(after.shape)}: apply(observation, change) must be an observation."
-      )
 
   def disagreements(self, observation, action, reward, next_observation, terminal) -> list[str]:
     """Where the functions say otherwise than the environment did, a sentence each.
