@@ -41,7 +41,8 @@ def test_recovers_mean_and_noise_of_a_linear_system(weighting, network):
   gaussian = dynamics(
     tf.tile(test.observation[None], [4, 1, 1]), tf.tile(test.action[None], [4, 1, 1])
   )
-  error = np.sqrt(np.mean((gaussian.mean() - mean) ** 2, axis=(0, 1)))
+  change = mean - test.observation
+  error = np.sqrt(np.mean((gaussian.mean() - change) ** 2, axis=(0, 1)))
   assert np.all(error < 0.35 * NOISE), error
   std = gaussian.stddev().numpy().mean((0, 1))
   np.testing.assert_allclose(std, NOISE, rtol=0.15)
@@ -65,7 +66,7 @@ def test_gradient_of_the_mean_is_weighted_by_the_variance(weighting):
   gradient = tape.gradient(loss, bias)[:, 0, :2]
   gaussian = dynamics(batch.observation, batch.action)
   scale = dynamics.target_normalizer.scale.numpy()
-  error = (gaussian.mean() - batch.next_observation).numpy() / scale
+  error = (gaussian.mean() - (batch.next_observation - batch.observation)).numpy() / scale
   variance = (gaussian.stddev().numpy() / scale) ** 2
   want = np.mean(error * variance ** (weighting - 1), axis=1) / 2
   np.testing.assert_allclose(gradient, want, rtol=1e-4, atol=1e-6)
@@ -209,7 +210,8 @@ def test_the_errors_kept_are_those_of_the_newest_validation_rows():
   for member, validation in enumerate(fit._is_validation.numpy()):
     rows = buffer.gather(tf.constant([slot for slot in slots if validation[slot]][:30]))
     gaussian = dynamics(*(tf.stack([x] * 4) for x in (rows.observation, rows.action)))
-    want = ((rows.next_observation - gaussian.mean()) / gaussian.stddev())[member]
+    change = rows.next_observation - rows.observation
+    want = ((change - gaussian.mean()) / gaussian.stddev())[member]
     np.testing.assert_allclose(errors[member], want, rtol=1e-4, atol=1e-4)
   few = _fit(100, network, max_epochs=1, validation_fraction=0.05)
   few[2].fit(tf.constant([1, 2]))
@@ -253,7 +255,7 @@ def test_validation_fraction_must_leave_something():
 
 
 def test_the_reward_is_one_more_output():
-  """Mean and noise of a reward of known function; the next observation's columns stay first."""
+  """Mean and noise of a reward of known function; the change's columns stay first."""
   dynamics, buffer, _ = _fit(network={"predicts_reward": True})
   rows = buffer.gather(tf.range(3_000))
   noise = np.random.default_rng(1).normal(size=3_000)
@@ -265,7 +267,7 @@ def test_the_reward_is_one_more_output():
   test, mean = _data(500, 9)
   gaussian = dynamics(*(tf.stack([x] * 4) for x in (test.observation, test.action)))
   want = np.concatenate(
-    [mean, (3.0 * test.observation[:, :1] - test.action + 7.0).numpy()], axis=-1
+    [mean - test.observation, (3.0 * test.observation[:, :1] - test.action + 7.0).numpy()], axis=-1
   )
   error = np.sqrt(np.mean((gaussian.mean() - want) ** 2, axis=(0, 1)))
   noises = np.array([*NOISE, 0.2])
