@@ -88,20 +88,21 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   after = slice(velocity + 3, None)
 
   def split(observation):
+    """The quaternion, the world's axes in the torso's frame, and the velocity in it."""
     # After a reset, Gymnasium's is not of unit length.
     torso = tf.math.l2_normalize(observation[..., orientation : orientation + 4], -1)
-    return torso, _rotate(_inverse(torso), observation[..., velocity : velocity + 3])
+    axes = _world_axes(torso)
+    speeds = tf.split(observation[..., velocity : velocity + 3], 3, -1)
+    return torso, axes, sum(speed * axis for speed, axis in zip(speeds, axes, strict=True))
 
   def features(observation):
-    torso, own_velocity = split(observation)
-    axes = [tf.zeros_like(own_velocity) + axis for axis in ([0.0, 0.0, 1.0], [1.0, 0.0, 0.0])]
-    axes = [_rotate(_inverse(torso), axis) for axis in axes]
-    parts = observation[..., before], *axes, observation[..., between]
-    return tf.concat([*parts, own_velocity, observation[..., after]], -1)
+    _, (x, _, z), own_velocity = split(observation)
+    parts = observation[..., before], z, x, observation[..., between], own_velocity
+    return tf.concat([*parts, observation[..., after]], -1)
 
   def change(observation, next_observation):
-    torso, own_velocity = split(observation)
-    next_torso, next_own_velocity = split(next_observation)
+    torso, _, own_velocity = split(observation)
+    next_torso, _, next_own_velocity = split(next_observation)
     turn = _product(_inverse(torso), next_torso)
     w = turn[..., :1]  # no step turns by more than 169 degrees, where it is 0.1
     turn = 2.0 * w * turn[..., 1:] / tf.maximum(w * w, 0.01)
@@ -110,14 +111,15 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
     return tf.concat([*parts, rest[..., after]], -1)
 
   def apply(observation, change):
-    torso, own_velocity = split(observation)
+    torso, _, own_velocity = split(observation)
     sizes = [orientation, 3, velocity - orientation - 4, 3, -1]
     first, turn, middle, acceleration, last = tf.split(change, sizes, -1)
     turn = tf.concat([tf.ones_like(turn[..., :1]), 0.5 * turn], -1)
     torso = _product(torso, tf.math.l2_normalize(turn, -1))
     parts = observation[..., before] + first, torso, observation[..., between] + middle
-    own_velocity = _rotate(torso, own_velocity + acceleration)
-    return tf.concat([*parts, own_velocity, observation[..., after] + last], -1)
+    own_velocity += acceleration
+    speeds = [tf.reduce_sum(axis * own_velocity, -1, keepdims=True) for axis in _world_axes(torso)]
+    return tf.concat([*parts, *speeds, observation[..., after] + last], -1)
 
   return Coordinates(features, change, apply)
 
@@ -129,13 +131,22 @@ def _inverse(quaternion):
 
 def _product(a, b):
   """Of two quaternions (w, x, y, z), [..., 4]: first b, then a."""
-  aw, ax, bw, bx = a[..., :1], a[..., 1:], b[..., :1], b[..., 1:]
-  real = aw * bw - tf.reduce_sum(ax * bx, -1, keepdims=True)
-  return tf.concat([real, aw * bx + bw * ax + tf.linalg.cross(ax, bx)], -1)
+  (aw, ax, ay, az), (bw, bx, by, bz) = (tf.unstack(q, axis=-1) for q in (a, b))
+  parts = (
+    aw * bw - ax * bx - ay * by - az * bz,
+    aw * bx + ax * bw + ay * bz - az * by,
+    aw * by - ax * bz + ay * bw + az * bx,
+    aw * bz + ax * by - ay * bx + az * bw,
+  )
+  return tf.stack(parts, -1)
 
 
-def _rotate(quaternion, vector):
-  """`vector` [..., 3] turned by a unit quaternion [..., 4]."""
-  w, x = quaternion[..., :1], quaternion[..., 1:]
-  twice = 2.0 * tf.linalg.cross(x, vector)
-  return vector + w * twice + tf.linalg.cross(x, twice)
+def _world_axes(quaternion):
+  """The world's x, y and z axis, [..., 3] each, in the frame that a unit quaternion turns to."""
+  w, x, y, z = tf.unstack(quaternion, axis=-1)
+  axes = (
+    (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+    (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+    (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+  )
+  return [tf.stack(axis, -1) for axis in axes]

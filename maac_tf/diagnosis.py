@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from maac_tf import evaluation, objectives
 from maac_tf.agent import Maac
 from maac_tf.envs import Task
+from maac_tf.layers import normalizer
 from maac_tf.noise import policy_noise
 
 # A return cut off by a time limit is used where what follows it has this weight or less.
@@ -86,9 +87,9 @@ def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256):
     observation, _, _ = agent.steps.own_member(observation, action, no_noise)
     predicted.append(observation)
   error = tf.stack(predicted) - real.next_observation[:, tf.newaxis]
-  stored = agent.env_buffer.newest(int(agent.env_buffer.size)).observation
-  deviation = tf.math.reduce_std(stored, 0)
-  error = (error / tf.where(deviation < 1e-6, 1.0, deviation)).numpy()
+  unit = normalizer(agent.observation_size, error.dtype)
+  unit.fit(agent.env_buffer.newest(int(agent.env_buffer.size)).observation)
+  error = (error / unit.scale).numpy()
   squares = np.where(lasts[:, np.newaxis, :, np.newaxis], error**2, 0.0)
   counts = lasts.sum(1)
   return np.sqrt(squares.sum((1, 2)) / (members * counts[:, np.newaxis])), counts

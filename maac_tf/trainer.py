@@ -225,7 +225,7 @@ class Trainer(tf.Module):
     return {"collect/return": float(np.mean(returns)) if returns else None}
 
   def _judge_of_imagined_steps(self):
-    """The task, with no more of it than models use: else None, or plain; None without models."""
+    """The task as its models use it: with their coordinates, without a reward that they learn."""
     if not self.agent.uses_model:
       return None
     dynamics = self.agent.dynamics

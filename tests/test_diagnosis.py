@@ -88,13 +88,18 @@ def test_open_loop_error_of_models_that_predict_no_change(tiny):
     assert np.all(counts > 0) and np.all(np.isfinite(error))
 
 
-def test_one_step_error_of_models_that_predict_no_change(tiny):
-  agent, episodes = _measured("hopper_v5")
+@pytest.mark.parametrize("name", ["hopper_v5", "ant_v5"])
+def test_one_step_error_of_models_that_predict_no_change(tiny, name):
+  """Of the state, also where models predict in other coordinates, fewer than it has numbers."""
+  agent, episodes = _measured(name, episodes=2, task_coordinates=True)
   _still(agent)
   joined = [np.concatenate(x) for x in zip(*(e.transition for e in episodes), strict=True)]
   observation, _, reward, after, _ = joined
+  coordinates, n = agent.dynamics.coordinates, agent.dynamics.outcome_size - 1
+  predicted = coordinates.apply(observation, tf.zeros([len(reward), n]))  # a unit quaternion's
+  error = np.concatenate([after - predicted, reward[:, np.newaxis]], -1)
   moved = np.concatenate([after - observation, reward[:, np.newaxis]], -1)
-  want = np.sqrt(np.mean(moved**2, 0)) / moved.std(0)
+  want = np.sqrt(np.mean(error**2, 0)) / moved.std(0)
   np.testing.assert_allclose(diagnosis.one_step_error(agent, episodes), want, rtol=1e-4)
   constant = [e._replace(transition=e.transition._replace(reward=0 * e.log_prob)) for e in episodes]
   np.testing.assert_allclose(diagnosis.one_step_error(agent, constant), [*want[:-1], 0], rtol=1e-4)

@@ -75,7 +75,7 @@ class Task:
     Args:
       observation, action, reward, next_observation, terminal: [N, S], [N, A], [N], [N, S], [N],
         real steps in the environment's units. Rewards within a hundredth of their standard
-        deviation, or float32's rounding, are equal.
+        deviation, or float32's rounding, are equal; numbers of a state x within 0.001 (1 + |x|).
     """
     arguments, sentences = (observation, action, next_observation), []
     if self.reward_fn is not None:
