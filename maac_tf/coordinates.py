@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -62,8 +63,9 @@ def sine_and_cosine(angle: int) -> Coordinates:
         f"sine_and_cosine(angle={angle}): observations have {observation.shape[-1]} numbers, and "
         "the first is 0."
       )
-    parts = observation[..., :angle], tf.sin(x), tf.cos(x), observation[..., angle + 1 :]
-    return tf.concat(parts, -1)
+    xp = _library(observation)
+    parts = observation[..., :angle], xp.sin(x), xp.cos(x), observation[..., angle + 1 :]
+    return xp.concat(parts, -1)
 
   return PLAIN._replace(features=features)
 
@@ -90,15 +92,16 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   def split(observation):
     """The quaternion, the world's axes in the torso's frame, and the velocity in it."""
     # After a reset, Gymnasium's is not of unit length.
-    torso = tf.math.l2_normalize(observation[..., orientation : orientation + 4], -1)
+    torso = observation[..., orientation : orientation + 4]
+    torso /= _library(torso).sqrt(sum(torso[..., i : i + 1] ** 2 for i in range(4)))
     axes = _world_axes(torso)
-    speeds = tf.split(observation[..., velocity : velocity + 3], 3, -1)
+    speeds = (observation[..., i : i + 1] for i in range(velocity, velocity + 3))
     return torso, axes, sum(speed * axis for speed, axis in zip(speeds, axes, strict=True))
 
   def features(observation):
     _, (x, _, z), own_velocity = split(observation)
     parts = observation[..., before], z, x, observation[..., between], own_velocity
-    return tf.concat([*parts, observation[..., after]], -1)
+    return _library(observation).concat([*parts, observation[..., after]], -1)
 
   def change(observation, next_observation):
     torso, _, own_velocity = split(observation)
@@ -124,6 +127,11 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   return Coordinates(features, change, apply)
 
 
+def _library(x):
+  """What has the functions for `x`: NumPy, where it is an array of it, or TensorFlow."""
+  return np if isinstance(x, np.ndarray) else tf
+
+
 def _inverse(quaternion):
   """Of unit length: the rotation back."""
   return quaternion * tf.constant([1, -1, -1, -1], quaternion.dtype)
@@ -143,10 +151,11 @@ def _product(a, b):
 
 def _world_axes(quaternion):
   """The world's x, y and z axis, [..., 3] each, in the frame that a unit quaternion turns to."""
-  w, x, y, z = tf.unstack(quaternion, axis=-1)
+  xp = _library(quaternion)
+  w, x, y, z = xp.unstack(quaternion, axis=-1)
   axes = (
     (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
     (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
     (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
   )
-  return [tf.stack(axis, -1) for axis in axes]
+  return [xp.stack(axis, -1) for axis in axes]
