@@ -107,12 +107,13 @@ class Maac(tf.Module):
       bound_values: scale the critics' outputs to the values that are possible at the rewards seen,
         so that weights of the usual size can say them, and clip the target critics to these, so
         that an overestimate cannot feed on itself.
-      normalize_observations: policy and critics see observations normalised over D_env: some
-        velocities are ten times as large as any angle.
+      normalize_observations: what policy and critics see is normalised over D_env: some velocities
+        are ten times as large as any angle.
       learn_reward: the models predict the reward too, in place of the task's function; always so
         where the task has none.
-      task_coordinates: the models see and predict in the coordinates of the task, where it has some
-        (an ant's: in the frame of its torso), not in the plain numbers of an observation.
+      task_coordinates: policy, critics and models see, and models predict, in the coordinates of
+        the task, where it has some (an ant's: in the frame of its torso), not in the plain numbers
+        of an observation. After a whole turn a robot is what it was before.
       batch_size: B, transitions an update.
       real_fraction: the share of a batch from D_env; the rest is from D_model. With long imagined
         rollouts (`Trainer.rollout_schedule`) and 0 updates start where the policy goes *now*, and

@@ -1,5 +1,6 @@
-"""What the models see of a state and predict of a step: plain numbers, or some that say more."""
+"""What networks see of a state, and models predict: plain numbers, or some that say more."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,16 +9,18 @@ import tensorflow as tf
 
 
 class Coordinates(NamedTuple):
-  """What the dynamics models see and predict, in the place of plain observations.
+  """What policy, critics and models see, and models predict, in the place of plain observations.
 
   As `obs_preproc`, `targ_proc` and `obs_postproc` of Chua et al. (2018). S is the size of an
-  observation.
+  observation. Where the policy acts, `features` gets a NumPy array, which TensorFlow's functions
+  take as well; one that then uses NumPy's is faster.
   """
 
-  features: Callable  # observation [..., S] -> [..., F], what the models see
-  change: Callable  # (observation, next_observation) [..., S] -> [..., C], what they predict
+  features: Callable  # observation [..., S] -> [..., F], what they see
+  change: Callable  # (observation, next_observation) [..., S] -> [..., C], what models predict
   apply: Callable  # (observation [..., S], change [..., C]) -> next_observation [..., S]
 
+  @functools.cache  # noqa: B019
   def sizes(self, observation_size: int) -> tuple[int, int]:
     """(F, C) where observations have S numbers.
 
@@ -35,7 +38,7 @@ class Coordinates(NamedTuple):
     shapes = [x.shape.as_list() for x in graph.structured_outputs]
     if any(len(x) != 3 or tuple(x[:2]) != shape for x in shapes) or shapes[2][2] != state.shape[2]:
       raise ValueError(
-        f"The coordinates of the models must lead from observations {state.shape.as_list()} to "
+        f"The coordinates of a task must lead from observations {state.shape.as_list()} to "
         "features and changes of the same number of rows, and by `apply` back to observations; "
         "features, change and apply returned {}, {} and {}.".format(*shapes)
       )
@@ -50,7 +53,7 @@ PLAIN = Coordinates(
 
 
 def sine_and_cosine(angle: int) -> Coordinates:
-  """The models see sine and cosine of one angle, the same after a whole turn.
+  """Sine and cosine of one angle are seen, the same after a whole turn.
 
   Args:
     angle: its index, from 0.
@@ -75,8 +78,8 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
 
   The observation is MuJoCo's, with a free joint: a quaternion, the linear velocity along the
   world's axes, the angular one in the torso's own frame; `orientation` and `velocity` are where the
-  quaternion (4) and the linear velocity (3) begin. In the place of these the models see the world's
-  vertical and its x axis (6), and the linear velocity, in the torso's frame. They predict how the
+  quaternion (4) and the linear velocity (3) begin. Seen in the place of these are the world's
+  vertical and its x axis (6), and the linear velocity, in the torso's frame. Models predict how the
   torso turns in its own frame, 2 tan(angle / 2) around an axis (3), and the changes of the velocity
   in it (3) and of all else. An imagined quaternion is of unit length. The x axis is there for the
   reward's sake: that of an ant is along it, the motion is the same whichever way the torso faces.

@@ -26,7 +26,10 @@ LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 
 @gin.configurable(denylist=["observation_size", "action_size", "coordinates", "seed", "dtype"])
 class Policy(keras.Model):
-  """The policy π: a Gaussian squashed by tanh, over actions in [-1, 1] (Haarnoja et al. 2018)."""
+  """The policy π: a Gaussian squashed by tanh, over actions in [-1, 1] (Haarnoja et al. 2018).
+
+  It sees the features of its `coordinates`, normalised.
+  """
 
   def __init__(
     self,
@@ -150,6 +153,7 @@ class Critic(keras.Model):
         critics can be, and so what a policy gains from actions that no data supports.
       zero_last_layer: start from values of zero, not from a random function that the first policies
         would climb. Not for STEVE, which needs the critics to disagree.
+      coordinates: the critics see their features of an observation, normalised.
     """
     require_integers("Critic", 1, num_critics=num_critics)
     require_tuples("Critic", 1, hidden_units=hidden_units)
