@@ -17,7 +17,7 @@ setup(
     "mujoco>=3.3",
     "gin-config>=0.5",
     "absl-py>=2",
-    "numpy>=1.26",
+    "numpy>=2.1",
     "filelock>=3.12",  # one process a run directory
     "matplotlib>=3.8",  # curves
     "scipy>=1.15",  # intervals over seeds

@@ -107,12 +107,13 @@ class Maac(tf.Module):
       bound_values: scale the critics' outputs to the values that are possible at the rewards seen,
         so that weights of the usual size can say them, and clip the target critics to these, so
         that an overestimate cannot feed on itself.
-      normalize_observations: policy and critics see observations normalised over D_env: some
-        velocities are ten times as large as any angle.
+      normalize_observations: what policy and critics see is normalised over D_env: some velocities
+        are ten times as large as any angle.
       learn_reward: the models predict the reward too, in place of the task's function; always so
         where the task has none.
-      task_coordinates: the models see and predict in the coordinates of the task, where it has some
-        (an ant's: in the frame of its torso), not in the plain numbers of an observation.
+      task_coordinates: policy, critics and models see, and models predict, in the coordinates of
+        the task, where it has some (an ant's: in the frame of its torso), not in the plain numbers
+        of an observation. After a whole turn a robot is what it was before.
       batch_size: B, transitions an update.
       real_fraction: the share of a batch from D_env; the rest is from D_model. With long imagined
         rollouts (`Trainer.rollout_schedule`) and 0 updates start where the policy goes *now*, and
@@ -194,10 +195,11 @@ class Maac(tf.Module):
     self.discount, self.polyak_decay, self.policy_decay = discount, polyak_decay, policy_decay
     self.target_entropy = -float(sizes[1]) if target_entropy is None else target_entropy
 
-    self.policy = Policy(*sizes, seed=seeds[0])
-    self.average_policy = Policy(*sizes, seed=seeds[0])
-    self.critic = Critic(*sizes, seed=seeds[1])
-    self.target_critic = Critic(*sizes, seed=seeds[1])
+    coordinates = task.coordinates if task_coordinates else PLAIN
+    self.policy = Policy(*sizes, coordinates=coordinates, seed=seeds[0])
+    self.average_policy = Policy(*sizes, coordinates=coordinates, seed=seeds[0])
+    self.critic = Critic(*sizes, coordinates=coordinates, seed=seeds[1])
+    self.target_critic = Critic(*sizes, coordinates=coordinates, seed=seeds[1])
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
     self.dynamics = self.dynamics_fit = self.model_buffer = None
     self.value_range = ValueRange(discount) if bound_values else None
@@ -206,7 +208,6 @@ class Maac(tf.Module):
     require_integers("Maac", 1, critics_per_target=critics_per_target)
     self.critics_per_target = critics_per_target
     if self.uses_model:
-      coordinates = task.coordinates if task_coordinates else PLAIN
       learn_reward = learn_reward or task.reward_fn is None
       self.dynamics = Dynamics(*sizes, learn_reward, coordinates, seed=seeds[2])
       self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, seeds[3], jit_compile)
@@ -274,7 +275,7 @@ class Maac(tf.Module):
     everything = self.env_buffer.gather(tf.range(size))
     if self.normalize_observations:
       for network in (self.policy, self.average_policy, self.critic, self.target_critic):
-        network.normalizer.fit(everything.observation)
+        network.normalizer.fit(network.coordinates.features(everything.observation))
     if self.reset_optimizers:
       _reset(self._policy_optimizer)
       _reset(self._critic_optimizer)

@@ -70,6 +70,5 @@ def unused_parameters(agent) -> dict[str, str]:
     unused["DynamicsFit.recent_transitions"] = reason
   if not agent.uses_model:
     reason = "nothing uses the model"
-    names = "Dynamics", "DynamicsFit", "Maac.learn_reward", "Maac.task_coordinates"
-    unused |= dict.fromkeys(names, reason)
+    unused |= dict.fromkeys(("Dynamics", "DynamicsFit", "Maac.learn_reward"), reason)
   return unused

@@ -1,22 +1,26 @@
-"""What the models see of a state and predict of a step: plain numbers, or some that say more."""
+"""What networks see of a state, and models predict: plain numbers, or some that say more."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 
 class Coordinates(NamedTuple):
-  """What the dynamics models see and predict, in the place of plain observations.
+  """What policy, critics and models see, and models predict, in the place of plain observations.
 
   As `obs_preproc`, `targ_proc` and `obs_postproc` of Chua et al. (2018). S is the size of an
-  observation.
+  observation. Where the policy acts, `features` gets a NumPy array, which TensorFlow's functions
+  take as well; one that then uses NumPy's is faster.
   """
 
-  features: Callable  # observation [..., S] -> [..., F], what the models see
-  change: Callable  # (observation, next_observation) [..., S] -> [..., C], what they predict
+  features: Callable  # observation [..., S] -> [..., F], what they see
+  change: Callable  # (observation, next_observation) [..., S] -> [..., C], what models predict
   apply: Callable  # (observation [..., S], change [..., C]) -> next_observation [..., S]
 
+  @functools.cache  # noqa: B019
   def sizes(self, observation_size: int) -> tuple[int, int]:
     """(F, C) where observations have S numbers.
 
@@ -34,7 +38,7 @@ class Coordinates(NamedTuple):
     shapes = [x.shape.as_list() for x in graph.structured_outputs]
     if any(len(x) != 3 or tuple(x[:2]) != shape for x in shapes) or shapes[2][2] != state.shape[2]:
       raise ValueError(
-        f"The coordinates of the models must lead from observations {state.shape.as_list()} to "
+        f"The coordinates of a task must lead from observations {state.shape.as_list()} to "
         "features and changes of the same number of rows, and by `apply` back to observations; "
         "features, change and apply returned {}, {} and {}.".format(*shapes)
       )
@@ -49,7 +53,7 @@ PLAIN = Coordinates(
 
 
 def sine_and_cosine(angle: int) -> Coordinates:
-  """The models see sine and cosine of one angle, the same after a whole turn.
+  """Sine and cosine of one angle are seen, the same after a whole turn.
 
   Args:
     angle: its index, from 0.
@@ -62,8 +66,9 @@ def sine_and_cosine(angle: int) -> Coordinates:
         f"sine_and_cosine(angle={angle}): observations have {observation.shape[-1]} numbers, and "
         "the first is 0."
       )
-    parts = observation[..., :angle], tf.sin(x), tf.cos(x), observation[..., angle + 1 :]
-    return tf.concat(parts, -1)
+    xp = _library(observation)
+    parts = observation[..., :angle], xp.sin(x), xp.cos(x), observation[..., angle + 1 :]
+    return xp.concat(parts, -1)
 
   return PLAIN._replace(features=features)
 
@@ -73,8 +78,8 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
 
   The observation is MuJoCo's, with a free joint: a quaternion, the linear velocity along the
   world's axes, the angular one in the torso's own frame; `orientation` and `velocity` are where the
-  quaternion (4) and the linear velocity (3) begin. In the place of these the models see the world's
-  vertical and its x axis (6), and the linear velocity, in the torso's frame. They predict how the
+  quaternion (4) and the linear velocity (3) begin. Seen in the place of these are the world's
+  vertical and its x axis (6), and the linear velocity, in the torso's frame. Models predict how the
   torso turns in its own frame, 2 tan(angle / 2) around an axis (3), and the changes of the velocity
   in it (3) and of all else. An imagined quaternion is of unit length. The x axis is there for the
   reward's sake: that of an ant is along it, the motion is the same whichever way the torso faces.
@@ -90,15 +95,16 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   def split(observation):
     """The quaternion, the world's axes in the torso's frame, and the velocity in it."""
     # After a reset, Gymnasium's is not of unit length.
-    torso = tf.math.l2_normalize(observation[..., orientation : orientation + 4], -1)
+    torso = observation[..., orientation : orientation + 4]
+    torso /= _library(torso).sqrt(sum(torso[..., i : i + 1] ** 2 for i in range(4)))
     axes = _world_axes(torso)
-    speeds = tf.split(observation[..., velocity : velocity + 3], 3, -1)
+    speeds = (observation[..., i : i + 1] for i in range(velocity, velocity + 3))
     return torso, axes, sum(speed * axis for speed, axis in zip(speeds, axes, strict=True))
 
   def features(observation):
     _, (x, _, z), own_velocity = split(observation)
     parts = observation[..., before], z, x, observation[..., between], own_velocity
-    return tf.concat([*parts, observation[..., after]], -1)
+    return _library(observation).concat([*parts, observation[..., after]], -1)
 
   def change(observation, next_observation):
     torso, _, own_velocity = split(observation)
@@ -124,6 +130,11 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   return Coordinates(features, change, apply)
 
 
+def _library(x):
+  """What has the functions for `x`: NumPy, where it is an array of it, or TensorFlow."""
+  return np if isinstance(x, np.ndarray) else tf
+
+
 def _inverse(quaternion):
   """Of unit length: the rotation back."""
   return quaternion * tf.constant([1, -1, -1, -1], quaternion.dtype)
@@ -143,10 +154,11 @@ def _product(a, b):
 
 def _world_axes(quaternion):
   """The world's x, y and z axis, [..., 3] each, in the frame that a unit quaternion turns to."""
-  w, x, y, z = tf.unstack(quaternion, axis=-1)
+  xp = _library(quaternion)
+  w, x, y, z = xp.unstack(quaternion, axis=-1)
   axes = (
     (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
     (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
     (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
   )
-  return [tf.stack(axis, -1) for axis in axes]
+  return [xp.stack(axis, -1) for axis in axes]

@@ -24,9 +24,12 @@ tfd = tfp.distributions
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 
 
-@gin.configurable(denylist=["observation_size", "action_size", "seed", "dtype"])
+@gin.configurable(denylist=["observation_size", "action_size", "coordinates", "seed", "dtype"])
 class Policy(keras.Model):
-  """The policy π: a Gaussian squashed by tanh, over actions in [-1, 1] (Haarnoja et al. 2018)."""
+  """The policy π: a Gaussian squashed by tanh, over actions in [-1, 1] (Haarnoja et al. 2018).
+
+  It sees the features of its `coordinates`, normalised.
+  """
 
   def __init__(
     self,
@@ -34,6 +37,7 @@ class Policy(keras.Model):
     action_size: int,
     hidden_units: Sequence[int] = (256, 256),
     activation: str = "relu",
+    coordinates: Coordinates = PLAIN,
     seed: int = 0,
     dtype: str = "float32",
   ):
@@ -44,18 +48,19 @@ class Policy(keras.Model):
     )
     require_tuples("Policy", 1, hidden_units=hidden_units)
     super().__init__(dtype=dtype)
-    sizes = (observation_size, *hidden_units, 2 * action_size)
+    self.coordinates = coordinates
+    num_features, _ = coordinates.sizes(observation_size)
+    sizes = (num_features, *hidden_units, 2 * action_size)
     self._mlp = mlp(1, sizes, activation, seed, dtype)
     self._numpy_activation = NUMPY_ACTIVATIONS[name]
-    self.normalizer = normalizer(observation_size, dtype)
+    self.normalizer = normalizer(num_features, dtype)
     self.built = True
 
   def call(self, observation) -> tfd.Distribution:
     """Observations [..., S] to a distribution over actions [..., A]."""
-    observation = self.normalizer(tf.convert_to_tensor(observation))
-    flat = tf.reshape(observation, [1, -1, observation.shape[-1]])
-    output = self._mlp(flat)
-    output = tf.reshape(output, tf.concat([tf.shape(observation)[:-1], [output.shape[-1]]], 0))
+    x = self.normalizer(self.coordinates.features(tf.convert_to_tensor(observation)))
+    output = self._mlp(tf.reshape(x, [1, -1, x.shape[-1]]))
+    output = tf.reshape(output, tf.concat([tf.shape(x)[:-1], [output.shape[-1]]], 0))
     mean, log_std = tf.split(output, 2, axis=-1)
     std = tf.exp(soft_clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
     return tfd.TransformedDistribution(
@@ -107,8 +112,10 @@ class Policy(keras.Model):
     smallest = np.full(action_size, math.exp(LOG_STD_MIN), np.float32)
     least = np.full(action_size, -LOG_STD_MAX, np.float32)
 
+    features = self.coordinates.features
+
     def act(observation, noise):
-      x = observation
+      x = np.asarray(features(observation))
       for kernel, bias in hidden_layers:
         x = activation(x.dot(kernel) + bias)  # a fifth less time than x @ kernel
       x = x.dot(last_kernel) + last_bias
@@ -120,7 +127,7 @@ class Policy(keras.Model):
     return act
 
 
-@gin.configurable(denylist=["observation_size", "action_size", "seed", "dtype"])
+@gin.configurable(denylist=["observation_size", "action_size", "coordinates", "seed", "dtype"])
 class Critic(keras.Model):
   """Q independent estimates of the soft action value, in one batched network."""
 
@@ -133,6 +140,7 @@ class Critic(keras.Model):
     activation: str = "relu",
     layer_norm: bool = False,
     zero_last_layer: bool = False,
+    coordinates: Coordinates = PLAIN,
     seed: int = 0,
     dtype: str = "float32",
   ):
@@ -145,15 +153,18 @@ class Critic(keras.Model):
         critics can be, and so what a policy gains from actions that no data supports.
       zero_last_layer: start from values of zero, not from a random function that the first policies
         would climb. Not for STEVE, which needs the critics to disagree.
+      coordinates: the critics see their features of an observation, normalised.
     """
     require_integers("Critic", 1, num_critics=num_critics)
     require_tuples("Critic", 1, hidden_units=hidden_units)
     require_booleans("Critic", layer_norm=layer_norm, zero_last_layer=zero_last_layer)
     super().__init__(dtype=dtype)
     self.num_critics, self.zero_last_layer = num_critics, zero_last_layer
-    sizes = (observation_size + action_size, *hidden_units, 1)
+    self.coordinates = coordinates
+    num_features, _ = coordinates.sizes(observation_size)
+    sizes = (num_features + action_size, *hidden_units, 1)
     self._mlp = mlp(num_critics, sizes, activation, seed, dtype, layer_norm, zero_last_layer)
-    self.normalizer = normalizer(observation_size, dtype)
+    self.normalizer = normalizer(num_features, dtype)
     self.scale = self.add_weight(shape=(), initializer="ones", trainable=False)  # of the output
     self.built = True
 
@@ -162,7 +173,7 @@ class Critic(keras.Model):
 
     With `which`, [n] int, the values [n, ...] of these critics; the others are not computed.
     """
-    x = tf.concat([self.normalizer(observation), action], -1)
+    x = tf.concat([self.normalizer(self.coordinates.features(observation)), action], -1)
     num_critics = self.num_critics if which is None else which.shape[0]
     output_shape = tf.concat([[num_critics], tf.shape(x)[:-1]], 0)
     x = tf.repeat(tf.reshape(x, [1, -1, x.shape[-1]]), num_critics, 0)

@@ -200,10 +200,12 @@ def test_a_learned_reward_is_what_the_models_predict(tiny):
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_models_have_the_coordinates_of_the_task_if_asked(tiny, own):
+def test_networks_have_the_coordinates_of_the_task_if_asked(tiny, own):
   task = dataclasses.replace(make_task("pendulum"), coordinates=sine_and_cosine(2))
   agent = _agent(task, task_coordinates=own)
-  assert agent.dynamics.coordinates == (task.coordinates if own else PLAIN)
+  policies, critics = [agent.policy, agent.average_policy], [agent.critic, agent.target_critic]
+  for network in (agent.dynamics, *policies, *critics):
+    assert network.coordinates == (task.coordinates if own else PLAIN)
   agent.train(1, SEED)
   stored = agent.model_buffer.newest(400)
   assert stored.next_observation.shape == (400, 3) and np.isfinite(stored.next_observation).all()

@@ -107,7 +107,18 @@ def test_gradients_are_those_of_finite_differences(coordinates):
   np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-6)
 
 
-def test_after_a_whole_turn_the_models_see_the_same():
+@pytest.mark.parametrize("name", [n for n, task in TASKS.items() if task.coordinates != PLAIN])
+def test_features_of_numpy_arrays_are_numpys(name):
+  """What the policy acts on, one state at a time."""
+  observation, _ = _steps(name, 50)
+  features = make_task(name).coordinates.features
+  want, got = features(observation), features(observation.numpy())
+  assert isinstance(got, np.ndarray) and got.dtype == np.float32
+  np.testing.assert_allclose(got, want, atol=1e-6, rtol=1e-5)
+  np.testing.assert_allclose(features(observation[7].numpy()), got[7], atol=1e-6, rtol=1e-5)
+
+
+def test_after_a_whole_turn_the_networks_see_the_same():
   features = sine_and_cosine(1).features
   state = tf.constant([[0.5, 2.0, -1.0]], tf.float64)
   np.testing.assert_allclose(features(state), [[0.5, np.sin(2.0), np.cos(2.0), -1.0]])

@@ -5,10 +5,13 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maac_tf.coordinates import Coordinates
+from maac_tf.coordinates import PLAIN, Coordinates, sine_and_cosine, torso_frame
 from maac_tf.layers import NUMPY_ACTIVATIONS, EnsembleDense, soft_clip
 from maac_tf.networks import Critic, Dynamics, Policy
 from maac_tf.objectives import Transition
+
+# Of one's own, in TensorFlow: a state x is seen with its first number's square.
+SQUARE = PLAIN._replace(features=lambda x: tf.concat([x[..., :1] ** 2, x], -1))
 
 
 def test_soft_clip_is_bounded_and_nearly_the_identity_inside():
@@ -64,6 +67,33 @@ def test_policy_in_numpy_is_the_policy(activation):
   one = policy.in_numpy()(observation[0].numpy(), noise[0].numpy())
   assert one.dtype == np.float32
   np.testing.assert_allclose(one, action[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("seen", [sine_and_cosine(1), torso_frame(0, 4), SQUARE], ids="sts")
+def test_policy_and_critics_see_the_features_of_their_coordinates(seen):
+  """As a network of plain observations does, of these features."""
+  observation = tf.random.stateless_normal([50, 8], [0, 1])
+  features = seen.features(observation)
+  normals = tf.random.stateless_normal([50, 2], [0, 2])
+
+  def networks(size, coordinates):
+    kwargs = {"hidden_units": (16,), "coordinates": coordinates, "seed": 3}
+    policy, critic = Policy(size, 2, **kwargs), Critic(size, 2, **kwargs)
+    for network in (policy, critic):
+      network.normalizer.fit(2.0 * features + 1.0)
+    return policy, critic
+
+  policy, critic = networks(8, seen)
+  plain_policy, plain_critic = networks(features.shape[1], PLAIN)
+  want, _ = plain_policy.act(features, normals)
+  np.testing.assert_allclose(policy.act(observation, normals)[0], want, atol=1e-6)
+  np.testing.assert_allclose(
+    policy.in_numpy()(observation.numpy(), normals.numpy()), want, atol=1e-5
+  )
+  one = policy.in_numpy()(observation[0].numpy(), normals[0].numpy())
+  np.testing.assert_allclose(one, want[0], atol=1e-5)
+  values = plain_critic(features, normals)
+  np.testing.assert_allclose(critic(observation, normals), values, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -202,7 +232,7 @@ def test_empirical_noise_is_of_the_errors_row_by_row():
 def test_models_see_and_predict_in_their_coordinates():
   """Of a state x they see its square and predict how log x changes."""
   coordinates = Coordinates(
-    features=lambda x: tf.concat([x[..., :1] ** 2, x], -1),
+    features=SQUARE.features,
     change=lambda x, after: tf.math.log(after[..., 1:] / x[..., 1:]),
     apply=lambda x, change: tf.concat([x[..., :1], x[..., 1:] * tf.exp(change)], -1),
   )

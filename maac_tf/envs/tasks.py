@@ -10,8 +10,8 @@ Gymnasium's physics, no termination, 1,000 steps, all of the velocities, unclipp
 names end in v5 are Gymnasium's own; their rewards are of the distance travelled, which no
 observation holds, so that the models learn them.
 
-Where a robot can turn over, the task has coordinates for the models (`Maac.task_coordinates`): sine
-and cosine of its pitch, or the frame of its torso. Gymnasium's hopper and walker fall before.
+Where a robot can turn over, the task has coordinates (`Maac.task_coordinates`): sine and cosine of
+its pitch, or the frame of its torso. Gymnasium's hopper and walker fall before.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Task:
   make_gym_env: Callable[[], gym.Env]
   reward_fn: TensorFn | None  # None: no function of these three; the models learn the reward
   termination_fn: TensorFn = never_terminates
-  coordinates: Coordinates = PLAIN  # of the models' inputs and outputs
+  coordinates: Coordinates = PLAIN  # what networks see of a state, and models predict
 
   def make_environment(self) -> Environment:
     return Environment(self.make_gym_env())
