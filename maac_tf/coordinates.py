@@ -12,8 +12,8 @@ class Coordinates(NamedTuple):
   """What policy, critics and models see, and models predict, in the place of plain observations.
 
   As `obs_preproc`, `targ_proc` and `obs_postproc` of Chua et al. (2018). S is the size of an
-  observation. Where the policy acts, `features` gets a NumPy array, which TensorFlow's functions
-  take as well; one that then uses NumPy's is faster.
+  observation. Where the policy acts, `features` gets a float32 NumPy array, often of one state,
+  [S], which TensorFlow's functions take as well; one that then uses NumPy's is faster.
   """
 
   features: Callable  # observation [..., S] -> [..., F], what they see
@@ -25,7 +25,8 @@ class Coordinates(NamedTuple):
     """(F, C) where observations have S numbers.
 
     Raises:
-      ValueError: if one of the functions cannot be traced with these, or returns another shape.
+      ValueError: if one of the functions cannot be traced with these, or returns another shape, or
+        `features` of a NumPy array are others than float32.
     """
     shape = 2, observation_size + 1  # no other size equals it
 
@@ -41,6 +42,23 @@ class Coordinates(NamedTuple):
         f"The coordinates of a task must lead from observations {state.shape.as_list()} to "
         "features and changes of the same number of rows, and by `apply` back to observations; "
         "features, change and apply returned {}, {} and {}.".format(*shapes)
+      )
+    # As an exported policy sees states, and as one that acts does, which must not change them.
+    rows = tf.TensorSpec([None, observation_size])
+    tf.function(self.features, autograph=False).get_concrete_function(rows)
+    state = np.ones(observation_size, np.float32)
+    state.setflags(write=False)
+    try:
+      seen = np.asarray(self.features(state))
+      problem = f"they are {seen.dtype.name} {list(seen.shape)}"
+      good = seen.dtype == np.float32 and list(seen.shape) == shapes[0][2:]
+    except Exception as error:  # whatever a user's function raises
+      good, problem = False, str(error)
+    if not good:
+      raise ValueError(
+        "The features of the coordinates of a task must also take a float32 NumPy array "
+        f"[{observation_size}], of one state, leave it as it is, and be float32 "
+        f"{shapes[0][2:]}: {problem}."
       )
     return shapes[0][2], shapes[1][2]
 
@@ -95,8 +113,9 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   def split(observation):
     """The quaternion, the world's axes in the torso's frame, and the velocity in it."""
     # After a reset, Gymnasium's is not of unit length.
-    torso = observation[..., orientation : orientation + 4]
-    torso /= _library(torso).sqrt(sum(torso[..., i : i + 1] ** 2 for i in range(4)))
+    torso, xp = observation[..., orientation : orientation + 4], _library(observation)
+    square = sum(torso[..., i : i + 1] ** 2 for i in range(4))
+    torso = torso / xp.sqrt(xp.maximum(square, 1e-12))
     axes = _world_axes(torso)
     speeds = (observation[..., i : i + 1] for i in range(velocity, velocity + 3))
     return torso, axes, sum(speed * axis for speed, axis in zip(speeds, axes, strict=True))

@@ -211,6 +211,15 @@ def test_networks_have_the_coordinates_of_the_task_if_asked(tiny, own):
   assert stored.next_observation.shape == (400, 3) and np.isfinite(stored.next_observation).all()
 
 
+def test_normalisers_have_the_statistics_of_the_features(tiny):
+  task = dataclasses.replace(make_task("pendulum"), coordinates=sine_and_cosine(2))
+  agent = _agent(task, **SHIPPED, task_coordinates=True)
+  features = task.coordinates.features(agent.env_buffer.gather(tf.range(200)).observation).numpy()
+  for network in (agent.policy, agent.average_policy, agent.critic, agent.target_critic):
+    np.testing.assert_allclose(network.normalizer.mean, features.mean(0), atol=1e-5)
+    np.testing.assert_allclose(network.normalizer.scale, features.std(0), rtol=1e-4)
+
+
 def test_without_a_reward_function_the_reward_is_learned(tiny):
   task = dataclasses.replace(make_task("pendulum"), reward_fn=None)
   assert _agent(task).dynamics.predicts_reward

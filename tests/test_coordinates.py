@@ -112,7 +112,9 @@ def test_features_of_numpy_arrays_are_numpys(name):
   """What the policy acts on, one state at a time."""
   observation, _ = _steps(name, 50)
   features = make_task(name).coordinates.features
-  want, got = features(observation), features(observation.numpy())
+  array = observation.numpy().copy()
+  array.setflags(write=False)  # D_env holds it, too
+  want, got = features(observation), features(array)
   assert isinstance(got, np.ndarray) and got.dtype == np.float32
   np.testing.assert_allclose(got, want, atol=1e-6, rtol=1e-5)
   np.testing.assert_allclose(features(observation[7].numpy()), got[7], atol=1e-6, rtol=1e-5)
@@ -147,6 +149,27 @@ def test_sizes_are_those_of_what_the_functions_return():
 def test_coordinates_that_lead_elsewhere_are_refused(coordinates, message):
   with pytest.raises(ValueError, match=message):
     coordinates.sizes(3)
+
+
+@pytest.mark.parametrize(
+  ("features", "message"),
+  [
+    (lambda x: x - np.ones(3), r"they are float64 \[3\]"),
+    (lambda x: tf.linalg.matmul(x, tf.eye(3)), r"NumPy array \[3\], of one state"),
+    (lambda x: np.negative(x, out=x) if isinstance(x, np.ndarray) else -x, "read-only"),
+    (lambda x: x[..., :2] if isinstance(x, np.ndarray) else x, r"float32 \[2\]"),
+  ],
+)
+def test_features_that_the_acting_policy_cannot_use_are_refused(features, message):
+  with pytest.raises(ValueError, match=message):
+    PLAIN._replace(features=features).sizes(3)
+
+
+def test_a_state_of_zeros_has_a_frame():
+  """No rotation, but what a benchmark or a first call of an exported policy gives."""
+  coordinates = torso_frame(1, 13)
+  for zeros in (np.zeros([1, 27], np.float32), tf.zeros([1, 27])):
+    assert np.isfinite(coordinates.features(zeros)).all()
 
 
 def test_a_torso_without_its_quaternion_is_refused():

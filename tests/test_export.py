@@ -33,6 +33,16 @@ print(json.dumps(out))
 """
 
 
+def test_an_exported_policy_has_the_coordinates_of_its_task(tiny, tmp_path):
+  task = make_task("ant_v5")
+  agent = Maac(task, task.make_environment(), seed=4, task_coordinates=True)
+  save_policy(agent, str(tmp_path / "policy"))
+  observation = np.random.default_rng(0).normal(size=(5, 27)).astype(np.float32)
+  loaded = tf.saved_model.load(tmp_path / "policy")
+  got = loaded.deterministic(tf.constant(observation))["action"]
+  np.testing.assert_allclose(got, agent.average_policy.in_numpy()(observation, 0.0), atol=1e-5)
+
+
 def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path):
   task = make_task("pendulum")  # torques in [-2, 2]
   agent = Maac(task, task.make_environment(), seed=4)

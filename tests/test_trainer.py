@@ -190,6 +190,28 @@ def test_what_has_no_effect_is_found(tiny):
     {"Dynamics.ensemble_size", "Maac.model_capacity", "Maac.batch_size"}, unused_parameters(sac)
   )
   assert set(found) == {"Dynamics.ensemble_size", "Maac.model_capacity"}
+  sac.task = make_task("ant")  # whose coordinates policy and critics see, too
+  assert "Maac.task_coordinates" not in unused_parameters(sac)
+
+
+def test_the_buffer_holds_what_the_environment_returned(tiny, monkeypatch):
+  """Of an ant, whose policy normalises quaternions, which after a reset have another length."""
+  gin.parse_config(["Maac.task_coordinates = True", "Trainer.episode_steps = 5"])
+  trainer, seen = Trainer(make_task("ant_v5")), []
+  reset = type(trainer.environment).reset
+
+  def recorded(self, seed):
+    seen.append(reset(self, seed).copy())
+    return seen[-1].copy()
+
+  monkeypatch.setattr(type(trainer.environment), "reset", recorded)
+  trainer.collect(20, random=True)
+  trainer.agent.begin_iteration()
+  trainer.collect(20)
+  starts = trainer.agent.env_buffer.newest(20).observation.numpy()[::5]
+  assert np.abs(np.linalg.norm(starts[:, 1:5], axis=1) - 1).max() > 1e-3
+  for start in starts:
+    assert np.min(np.abs(np.array(seen) - start).max(1)) == 0.0
 
 
 def test_the_best_networks_are_kept_and_evaluated_on_other_seeds(tiny, monkeypatch):
