@@ -69,7 +69,9 @@ def test_policy_in_numpy_is_the_policy(activation):
   np.testing.assert_allclose(one, action[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("seen", [sine_and_cosine(1), torso_frame(0, 4), SQUARE], ids="sts")
+@pytest.mark.parametrize(
+  "seen", [sine_and_cosine(1), torso_frame(0, 4), SQUARE], ids=["sine", "torso", "own"]
+)
 def test_policy_and_critics_see_the_features_of_their_coordinates(seen):
   """As a network of plain observations does, of these features."""
   observation = tf.random.stateless_normal([50, 8], [0, 1])
