@@ -1,6 +1,7 @@
 """Draws learning curves: `python -m maac_tf.plot runs/hopper runs/half_cheetah --out=curves`."""
 
 import collections
+import functools
 import os
 import re
 import sys
@@ -10,7 +11,10 @@ from absl import app, flags
 from maac_tf import curves, plotting
 
 _OUT = flags.DEFINE_string(
-  "out", "curves", "Writes OUT.png and OUT.svg, and the same against hours: OUT_hours.png, .svg."
+  "out",
+  "curves",
+  "Writes OUT.png and OUT.svg, the same against hours, OUT_hours.png and .svg, and each method's "
+  "mean return, OUT_means.png and .svg.",
 )
 
 
@@ -59,9 +63,14 @@ def main(argv):
   except OSError as error:
     print(f"Error: --out: {error}", file=sys.stderr)
     return 1
-  for axis, suffix in (("steps", ""), ("hours", "_hours")):
+  views = {
+    "": functools.partial(plotting.plot_curves, groups, "steps"),
+    "_hours": functools.partial(plotting.plot_curves, groups, "hours"),
+    "_means": functools.partial(plotting.plot_means, groups),
+  }
+  for suffix, draw in views.items():
     paths = [f"{out}{suffix}.{extension}" for extension in ("png", "svg")]
-    plotting.plot_curves(groups, axis, paths)
+    draw(paths)
     print(f"Wrote {' and '.join(paths)}")
   return 0
 

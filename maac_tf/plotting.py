@@ -51,12 +51,10 @@ def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, path
   plt = _pyplot()
   from matplotlib import ticker
 
-  tasks, methods = (list(dict.fromkeys(names)) for names in zip(*groups, strict=True))
+  tasks, color = list(dict.fromkeys(task for task, _ in groups)), _method_colors(groups)
   figure, panels = plt.subplots(
     1, len(tasks), figsize=(5 * len(tasks) + 2, 4), squeeze=False, layout="constrained"
   )
-  colors = plt.get_cmap("tab10" if len(methods) <= 10 else "tab20").colors
-  color = {method: colors[i % len(colors)] for i, method in enumerate(methods)}
   for (task, method), runs in groups.items():
     axes = panels[0, tasks.index(task)]
     lines = [(getattr(run, axis), run.returns) for run in runs]
@@ -73,11 +71,62 @@ def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, path
     axes.set_xlabel({"steps": "environment steps", "hours": "wall-clock [hours]"}[axis])
     axes.grid(alpha=0.3)
   panels[0, 0].set_ylabel("return\n(interquartile mean over seeds, 95 % interval)")
-  handles = [plt.Line2D([], [], color=color[method], label=method) for method in methods]
+  handles = [plt.Line2D([], [], color=c, label=method) for method, c in color.items()]
   figure.legend(handles=handles, loc="outside right upper", frameon=False)
   for path in paths:
     figure.savefig(path, dpi=120)
   plt.close(figure)
+
+
+def plot_means(groups: dict[tuple[str, str], list[curves.Run]], paths: list[str]):
+  """Draws each run's mean return over the steps that all of its task have, the best method on top.
+
+  A point is a seed; a bar and a line are of `curves.band`: interquartile mean and 95 % interval.
+  """
+  plt = _pyplot()
+  tasks, color = list(dict.fromkeys(task for task, _ in groups)), _method_colors(groups)
+  figure, panels = plt.subplots(
+    1,
+    len(tasks),
+    figsize=(6 * len(tasks), 1.2 + 0.3 * len(color)),
+    squeeze=False,
+    layout="constrained",
+  )
+  for task, axes in zip(tasks, panels[0], strict=True):
+    methods = {method: runs for (t, method), runs in groups.items() if t == task}
+    steps = curves.common_steps([run for runs in methods.values() for run in runs])
+    axes.set_title(f"{task}: " + ("no steps in common" if steps is None else _range(*steps)))
+    axes.set_xlabel("mean return of the evaluations")
+    axes.grid(alpha=0.3)
+    if steps is None:
+      continue
+    means = {method: curves.mean_returns(runs, *steps) for method, runs in methods.items()}
+    bands = {
+      method: curves.band([(np.zeros(1), value[None]) for value in values])
+      for method, values in means.items()
+    }
+    order = sorted(bands, key=lambda method: bands[method].mean[0])
+    for row, method in enumerate(order):
+      band = bands[method]
+      axes.plot([band.low, band.high], [row, row], color=color[method], alpha=0.3, linewidth=5)
+      axes.plot(band.mean, [row], "|", color=color[method], markersize=14, markeredgewidth=3)
+      axes.plot(means[method], np.full(len(means[method]), row), "o", color="0.2", markersize=4)
+    axes.set_yticks(np.arange(len(order)), order)
+    axes.set_ylim(-0.6, len(order) - 0.4)
+  for path in paths:
+    figure.savefig(path, dpi=120)
+  plt.close(figure)
+
+
+def _range(first, last):
+  return f"{first:,.0f} to {last:,.0f} steps"
+
+
+def _method_colors(groups):
+  """A colour for each method, the same in every panel."""
+  methods = list(dict.fromkeys(method for _, method in groups))
+  colors = _pyplot().get_cmap("tab10" if len(methods) <= 10 else "tab20").colors
+  return {method: colors[i % len(colors)] for i, method in enumerate(methods)}
 
 
 def _colors(count):

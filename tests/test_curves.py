@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maac_tf import curves
+from maac_tf import curves, plotting
 from tests import commands
 
 
@@ -74,6 +74,37 @@ def test_band_of_one_seed_has_no_width_and_of_disjoint_ones_is_none():
   assert curves.band([one, (np.array([3.0]), np.array([1.0]))]) is None
 
 
+def _run(steps, returns):
+  return curves.Run("ant", "maac", "0", np.array(steps), np.array(steps), np.array(returns, float))
+
+
+def test_mean_returns_are_of_the_steps_that_all_runs_have():
+  runs = [_run([1, 2, 3, 4], [9, 1, 3, 9]), _run([2, 3], [5, 6]), _run([0, 2.5, 9], [7, 8, 7])]
+  assert curves.common_steps(runs) == (2, 3)
+  np.testing.assert_array_equal(curves.mean_returns(runs, 2, 3), [2, 5.5, 8])
+  np.testing.assert_array_equal(curves.mean_returns(runs[1:], 4, 8), [np.nan, np.nan])
+  assert curves.common_steps([*runs, _run([10], [0])]) is None
+
+
+def test_means_are_drawn_best_on_top(tmp_path, monkeypatch):
+  from matplotlib import pyplot as plt
+
+  monkeypatch.setattr(plt, "close", lambda figure: None)
+  groups = {
+    ("ant", "good"): [_run([1, 2], [8, 10]), _run([1, 2], [10, 12])],
+    ("ant", "bad"): [_run([1, 2, 3], [1, 3, 99])],
+    ("hopper", "bad"): [_run([1], [0]), _run([2], [0])],
+  }
+  plotting.plot_means(groups, [str(tmp_path / "means.png")])
+  ant, hopper = plt.gcf().axes
+  assert [label.get_text() for label in ant.get_yticklabels()] == ["bad", "good"]
+  points = {line.get_ydata()[0]: line.get_xdata() for line in ant.lines if line.get_marker() == "o"}
+  np.testing.assert_array_equal(points[0], [2])
+  np.testing.assert_array_equal(points[1], [9, 11])
+  assert ant.get_title() == "ant: 1 to 2 steps"
+  assert hopper.get_title() == "hopper: no steps in common"
+
+
 def test_command_draws_every_run_below_its_folders(tmp_path):
   for seed, length in ((0, 3), (1, 2)):
     _write(tmp_path / "runs" / "ant" / f"sac-{seed}", [(i, i) for i in range(length)])
@@ -85,7 +116,7 @@ def test_command_draws_every_run_below_its_folders(tmp_path):
   assert code == 0, err
   assert "ant: sac: 2 runs (seed 0, 1); the mean ends with the shortest, at 1 of 2" in out
   assert "Left out: runs/hopper/begun-0: no evaluation yet." in out
-  for name in ("new/figure", "new/figure_hours"):
+  for name in ("new/figure", "new/figure_hours", "new/figure_means"):
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / f"{name}.svg").read_text()
   code, _, err = commands.run("plot", "runs", "rums", cwd=tmp_path)
