@@ -62,16 +62,16 @@ def read_run(path: str) -> Run:
   return Run(os.path.basename(folder), method, seed, steps, seconds / 3_600, returns)
 
 
-def common_steps(runs: Sequence[Run]) -> tuple[float, float] | None:
-  """(first, last) of the environment steps that all runs have; None if there are none."""
+def common_steps(runs: Sequence[Run]) -> np.ndarray:
+  """The environment steps of all evaluations, [N], where every run has begun and none has ended."""
   first, last = max(run.steps[0] for run in runs), min(run.steps[-1] for run in runs)
-  return (first, last) if first <= last else None
+  steps = np.unique(np.concatenate([run.steps for run in runs]))
+  return steps[(steps >= first) & (steps <= last)]
 
 
-def mean_returns(runs: Sequence[Run], first: float, last: float) -> np.ndarray:
-  """Each run's mean over its evaluations from `first` to `last` environment steps; NaN of none."""
-  inside = [run.returns[(run.steps >= first) & (run.steps <= last)] for run in runs]
-  return np.array([returns.mean() if returns.size else np.nan for returns in inside])
+def mean_return(run: Run, at: np.ndarray) -> float:
+  """The mean over the environment steps `at`; between its evaluations a curve is linear."""
+  return np.interp(at, run.steps, run.returns).mean()
 
 
 def band(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Band | None:

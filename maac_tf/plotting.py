@@ -95,31 +95,25 @@ def plot_means(groups: dict[tuple[str, str], list[curves.Run]], paths: list[str]
   for task, axes in zip(tasks, panels[0], strict=True):
     methods = {method: runs for (t, method), runs in groups.items() if t == task}
     steps = curves.common_steps([run for runs in methods.values() for run in runs])
-    axes.set_title(f"{task}: " + ("no steps in common" if steps is None else _range(*steps)))
     axes.set_xlabel("mean return of the evaluations")
     axes.grid(alpha=0.3)
-    if steps is None:
+    if not steps.size:
+      axes.set_title(f"{task}: no steps in common")
       continue
-    means = {method: curves.mean_returns(runs, *steps) for method, runs in methods.items()}
-    bands = {
-      method: curves.band([(np.zeros(1), value[None]) for value in values])
-      for method, values in means.items()
-    }
+    axes.set_title(f"{task}: {steps[0]:,.0f} to {steps[-1]:,.0f} steps")
+    means = {m: [curves.mean_return(run, steps) for run in runs] for m, runs in methods.items()}
+    bands = {m: curves.band([([0.0], [value]) for value in values]) for m, values in means.items()}
     order = sorted(bands, key=lambda method: bands[method].mean[0])
     for row, method in enumerate(order):
       band = bands[method]
       axes.plot([band.low, band.high], [row, row], color=color[method], alpha=0.3, linewidth=5)
       axes.plot(band.mean, [row], "|", color=color[method], markersize=14, markeredgewidth=3)
-      axes.plot(means[method], np.full(len(means[method]), row), "o", color="0.2", markersize=4)
+      axes.plot(means[method], [row] * len(means[method]), "o", color="0.2", markersize=4)
     axes.set_yticks(np.arange(len(order)), order)
     axes.set_ylim(-0.6, len(order) - 0.4)
   for path in paths:
     figure.savefig(path, dpi=120)
   plt.close(figure)
-
-
-def _range(first, last):
-  return f"{first:,.0f} to {last:,.0f} steps"
 
 
 def _method_colors(groups):

@@ -78,12 +78,13 @@ def _run(steps, returns):
   return curves.Run("ant", "maac", "0", np.array(steps), np.array(steps), np.array(returns, float))
 
 
-def test_mean_returns_are_of_the_steps_that_all_runs_have():
-  runs = [_run([1, 2, 3, 4], [9, 1, 3, 9]), _run([2, 3], [5, 6]), _run([0, 2.5, 9], [7, 8, 7])]
-  assert curves.common_steps(runs) == (2, 3)
-  np.testing.assert_array_equal(curves.mean_returns(runs, 2, 3), [2, 5.5, 8])
-  np.testing.assert_array_equal(curves.mean_returns(runs[1:], 4, 8), [np.nan, np.nan])
-  assert curves.common_steps([*runs, _run([10], [0])]) is None
+def test_mean_return_is_of_the_steps_that_all_runs_have():
+  runs = [_run([1, 2, 3, 4], [9, 1, 3, 9]), _run([2, 3], [5, 6]), _run([0, 2.5, 9], [7, 8, 8])]
+  steps = curves.common_steps(runs)
+  np.testing.assert_array_equal(steps, [2, 2.5, 3])
+  means = [curves.mean_return(run, steps) for run in runs]
+  np.testing.assert_allclose(means, [2, 5.5, (7.8 + 8 + 8) / 3])
+  assert not curves.common_steps([*runs, _run([10], [0])]).size
 
 
 def test_means_are_drawn_best_on_top(tmp_path, monkeypatch):
