@@ -81,7 +81,7 @@ def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, path
 def plot_means(groups: dict[tuple[str, str], list[curves.Run]], paths: list[str]):
   """Draws each run's mean return over the steps that all of its task have, the best method on top.
 
-  A point is a seed; a bar and a line are of `curves.band`: interquartile mean and 95 % interval.
+  A point is a seed, a tick their interquartile mean, a bar its 95 % interval (`curves.band`).
   """
   plt = _pyplot()
   tasks, color = list(dict.fromkeys(task for task, _ in groups)), _method_colors(groups)
@@ -95,7 +95,9 @@ def plot_means(groups: dict[tuple[str, str], list[curves.Run]], paths: list[str]
   for task, axes in zip(tasks, panels[0], strict=True):
     methods = {method: runs for (t, method), runs in groups.items() if t == task}
     steps = curves.common_steps([run for runs in methods.values() for run in runs])
-    axes.set_xlabel("mean return of the evaluations")
+    axes.set_xlabel(
+      "mean return of the evaluations\n(points: seeds; interquartile mean, 95 % interval)"
+    )
     axes.grid(alpha=0.3)
     if not steps.size:
       axes.set_title(f"{task}: no steps in common")

@@ -99,9 +99,12 @@ def test_means_are_drawn_best_on_top(tmp_path, monkeypatch):
   plotting.plot_means(groups, [str(tmp_path / "means.png")])
   ant, hopper = plt.gcf().axes
   assert [label.get_text() for label in ant.get_yticklabels()] == ["bad", "good"]
-  points = {line.get_ydata()[0]: line.get_xdata() for line in ant.lines if line.get_marker() == "o"}
-  np.testing.assert_array_equal(points[0], [2])
-  np.testing.assert_array_equal(points[1], [9, 11])
+
+  def drawn(marker):
+    return [list(line.get_xdata()) for line in ant.lines if line.get_marker() == marker]
+
+  assert drawn("o") == [[2], [9, 11]]  # seeds
+  assert drawn("|") == [[2], [10]]  # their mean
   assert ant.get_title() == "ant: 1 to 2 steps"
   assert hopper.get_title() == "hopper: no steps in common"
 
