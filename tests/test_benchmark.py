@@ -5,9 +5,9 @@ import csv
 import pytest
 import tensorflow as tf
 
-from maac_tf import benchmark, config, matrix_products
-from maac_tf.benchmark import Row
+from maac_tf import benchmark, config, matrix_products, timing
 from maac_tf.envs import make_task
+from maac_tf.timing import Row
 from maac_tf.trainer import Trainer
 from tests import commands
 from tests.commands import ROOT
@@ -20,7 +20,7 @@ def test_products_of_a_sac_update_are_those_of_its_layers():
   trainer = Trainer(make_task("half_cheetah"))
   trainer.collect(300, random=True)
   agent = trainer.agent
-  counted = matrix_products.products_of(agent.update, agent.draw(benchmark.SEED))
+  counted = matrix_products.products_of(agent.update, agent.draw(timing.SEED))
 
   def network(sizes, to_input):
     """Of one batch: (forward, gradient to the input, gradient to the weights)."""
@@ -45,9 +45,11 @@ def test_a_floor_is_the_time_of_one_pass(monkeypatch):
     return lambda count: passes.append(int(count)) or [tf.zeros([])]
 
   monkeypatch.setattr(matrix_products, "floor", floor)
-  monkeypatch.setattr(benchmark, "_seconds", lambda *functions: [f() or 1 for f in functions])
+  setting = timing.Setting.__new__(timing.Setting)  # no run is needed
+  setting.name, setting.jit_compile = "s", None
+  setting._seconds = lambda *functions: [f() or 1 for f in functions]
   product = matrix_products.Product(("a", "b"), ((5, 4), (4, 3)), (False, False), tf.float32)
-  row = benchmark._against_floor("s", "update", lambda: 4, [product], None)
+  row = setting._against_floor("update", lambda: 4, [product])
   assert row.floor == 1e3 * passes[0] and row.value == 4e3
   assert row.gflop == pytest.approx(120e-9)
 
@@ -62,7 +64,7 @@ def test_the_command_measures_every_part(tmp_path):
   assert code == 0, error
   with open(out, newline="") as csv_file:
     rows = {row["part"]: row for row in csv.DictReader(csv_file)}
-  parts = ["start to first updates", "peak memory", *benchmark.PARTS, "product of 2048"]
+  parts = ["start to first updates", "peak memory", *timing.PARTS, "product of 2048"]
   parts.insert(parts.index("fitting step") + 1, "fit")
   assert list(rows) == parts
   assert all(float(row["value"]) > 0 for row in rows.values())
