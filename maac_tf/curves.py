@@ -18,6 +18,7 @@ class Run(NamedTuple):
   steps: np.ndarray  # environment steps
   hours: np.ndarray  # wall-clock
   returns: np.ndarray  # mean over the episodes of an evaluation: a seed is the unit of replication
+  left_out: int = 0  # evaluations whose row is cut short, or whose return is not a finite number
 
 
 class Band(NamedTuple):
@@ -46,6 +47,9 @@ def read_run(path: str) -> Run:
 
   The folder's name is METHOD-3, METHOD_seed3, or the seed alone, of the method "maac"; a date and
   time after it are left out. Any other name is that of a method, without a seed.
+
+  Raises:
+    ValueError: for a column that is not there, or a value that is no number.
   """
   folder, name = os.path.split(os.path.abspath(path))
   name = re.sub(r"-\d{8}-\d{6}$", "", name)
@@ -53,13 +57,25 @@ def read_run(path: str) -> Run:
   groups = re.fullmatch(pattern, name).groupdict()
   method = groups["a"] or groups["b"] or groups["c"] or "maac"
   seed = groups["x"] or groups["y"] or ""
-  with open(os.path.join(path, "metrics.csv"), newline="") as file:
-    rows = [row for row in csv.DictReader(file) if row.get("eval/return")]
-  if rows and None in rows[-1].values():  # cut short by a kill in mid-write
-    rows.pop()
   columns = ("env_steps", "seconds/total", "eval/return")
-  steps, seconds, returns = (np.array([float(row[c]) for row in rows]) for c in columns)
-  return Run(os.path.basename(folder), method, seed, steps, seconds / 3_600, returns)
+  with open(os.path.join(path, "metrics.csv"), newline="") as file:
+    reader = csv.DictReader(file)
+    missing = [c for c in columns if c not in (reader.fieldnames or columns)]
+    if missing:
+      raise ValueError(f"it has no column {', '.join(missing)}")
+    rows = [row for row in reader if row["eval/return"]]
+  whole = [row for row in rows if None not in row.values()]  # a kill in mid-write cuts the last
+  values = np.array([[float(row[c]) for c in columns] for row in whole]).reshape(-1, 3)
+  values = values[np.isfinite(values).all(1)]
+  steps, seconds, returns = values.T
+  left_out = len(rows) - len(values)
+  return Run(os.path.basename(folder), method, seed, steps, seconds / 3_600, returns, left_out)
+
+
+def until(run: Run, env_steps: int) -> Run:
+  """The run's evaluations up to so many environment steps."""
+  kept = run.steps <= env_steps
+  return run._replace(steps=run.steps[kept], hours=run.hours[kept], returns=run.returns[kept])
 
 
 def common_steps(runs: Sequence[Run]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Draws learning curves: `python -m maac_tf.plot runs/hopper runs/half_cheetah --out=curves`."""
+"""Draws learning curves: `python -m maac_tf.plot MAAC=runs/hopper/maac-{0,1} runs/hopper/sac-0`."""
 
 import collections
 import functools
@@ -16,43 +16,76 @@ _OUT = flags.DEFINE_string(
   "Writes OUT.png and OUT.svg, the same against hours, OUT_hours.png and .svg, and each method's "
   "mean return, OUT_means.png and .svg.",
 )
+_ENV_STEPS = flags.DEFINE_integer(
+  "env_steps", None, "Draws evaluations up to so many environment steps alone.", lower_bound=1
+)
+
+
+def _read(arguments):
+  """The runs in and below PATH or METHOD=PATH, grouped by (task, method); None: an error."""
+  methods, without = {}, []
+  for argument in arguments:
+    method, equals, path = argument.partition("=")
+    if not equals or os.path.exists(argument):  # a folder may have a = in its name
+      method, path = None, argument
+    folders = curves.find_runs([path])
+    without += [path] if not folders else []
+    methods |= {folder: method or methods.get(folder) for folder in folders}
+  if without or not arguments:
+    where = f": there is none in {' '.join(without)}" if without else ""
+    print(f"Error: give folders of runs (with a metrics.csv){where}.", file=sys.stderr)
+    return None
+  groups, cut = collections.defaultdict(list), 0
+  for folder, method in methods.items():
+    try:
+      run = curves.read_run(folder)
+    except ValueError as error:
+      print(f"Left out: {folder}: its metrics.csv is not that of a run: {error}.")
+      continue
+    if run.left_out:
+      print(
+        f"Left out: {folder}: {run.left_out} of its evaluations, whose row is cut short or whose "
+        "return is not a finite number."
+      )
+    evaluations = run.steps.size
+    if _ENV_STEPS.value:
+      run = curves.until(run, _ENV_STEPS.value)
+      cut += run.steps.size < evaluations
+    if run.steps.size:
+      groups[run.task, method or run.method].append(run)
+    else:
+      print(f"Left out: {folder}: no evaluation {'so early' if evaluations else 'yet'}.")
+  if cut:
+    print(f"Left out: what comes after {_ENV_STEPS.value:,} steps, of {cut} runs.")
+  if not groups:
+    print("Error: no run has an evaluation.", file=sys.stderr)
+    return None
+  return groups
+
+
+def _describe(task, method, runs):
+  """Prints what is drawn of a method, and where its means end."""
+  seeds = [run.seed for run in runs]
+  if len({*seeds}) < len(seeds):
+    print(f"Note: several runs of {task}: {method} have the same seed, or none.")
+  seeds = ", ".join(seeds)
+  note = f"{task}: {method}: {len(runs)} run{'s'[: len(runs) > 1]} (seed {seeds})"
+  for axis, digits in (("steps", 0), ("hours", 2)):
+    first, last = ([getattr(run, axis)[i] for run in runs] for i in (0, -1))
+    if max(first) > min(last):
+      note += f"; no mean: they have no {axis} in common"
+    elif min(last) < max(last):
+      end, longest = f"{min(last):,.{digits}f}", f"{max(last):,.{digits}f}"
+      note += f"; the mean ends with the shortest, at {end} of {longest} {axis}"
+  print(note)
 
 
 def main(argv):
-  without = [path for path in argv[1:] if not curves.find_runs([path])]
-  if without or not argv[1:]:
-    where = f": there is none in {' '.join(without)}" if without else ""
-    print(f"Error: give folders of runs (with a metrics.csv){where}.", file=sys.stderr)
+  groups = _read(argv[1:])
+  if groups is None:
     return 1
-  paths, runs = curves.find_runs(argv[1:]), []
-  for path in paths:
-    try:
-      run = curves.read_run(path)
-    except (KeyError, ValueError) as error:
-      print(f"Left out: {path}: its metrics.csv is not that of a run ({error!r}).")
-      continue
-    if run.steps.size:
-      runs.append(run)
-    else:
-      print(f"Left out: {path}: no evaluation yet.")
-  if not runs:
-    print("Error: no run has an evaluation.", file=sys.stderr)
-    return 1
-  groups = collections.defaultdict(list)
-  for run in runs:
-    groups[run.task, run.method].append(run)
-  for (task, method), group in groups.items():
-    seeds = [run.seed for run in group]
-    if len({*seeds}) < len(seeds):
-      print(f"Note: several runs of {task}: {method} have the same seed, or none.")
-    seeds = ", ".join(seeds)
-    first, last = ([run.steps[i] for run in group] for i in (0, -1))
-    note = f"{task}: {method}: {len(group)} run{'s'[: len(group) > 1]} (seed {seeds})"
-    if max(first) > min(last):
-      note += "; no mean: they have no steps in common"
-    elif min(last) < max(last):
-      note += f"; the mean ends with the shortest, at {min(last):,.0f} of {max(last):,.0f} steps"
-    print(note)
+  for (task, method), runs in groups.items():
+    _describe(task, method, runs)
   if min(map(len, groups.values())) < 4:
     print("Of fewer than four seeds, the interquartile mean is their mean.")
   out = re.sub(r"\.(png|svg)$", "", _OUT.value)

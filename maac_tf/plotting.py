@@ -70,8 +70,18 @@ def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, path
       axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))  # 10k
     axes.set_xlabel({"steps": "environment steps", "hours": "wall-clock [hours]"}[axis])
     axes.grid(alpha=0.3)
-  panels[0, 0].set_ylabel("return\n(interquartile mean over seeds, 95 % interval)")
-  handles = [plt.Line2D([], [], color=c, label=method) for method, c in color.items()]
+  seeds = {
+    method: {len(runs) for (_, m), runs in groups.items() if m == method} for method in color
+  }
+  if max(map(max, seeds.values())) > 1:
+    panels[0, 0].set_ylabel("return\n(interquartile mean over seeds, 95 % interval)")
+  else:
+    panels[0, 0].set_ylabel("return")
+  labels = {
+    method: f"{method} (n = {' to '.join(str(n) for n in sorted({min(ns), max(ns)}))})"
+    for method, ns in seeds.items()
+  }
+  handles = [plt.Line2D([], [], color=c, label=labels[method]) for method, c in color.items()]
   figure.legend(handles=handles, loc="outside right upper", frameon=False)
   for path in paths:
     figure.savefig(path, dpi=120)
@@ -190,7 +200,7 @@ def plot_diagnosis(values, one_step, error, calibration, path: str):
 
 
 def plot_gradient_error(studies, path: str):
-  """Draws the errors of `gradient_study.Study`s against H, with the spread over seeds."""
+  """Draws the errors of `gradient_study.Study`s against H: each seed's, their mean and median."""
   plt = _pyplot()
   figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
   panels = (
@@ -202,14 +212,20 @@ def plot_gradient_error(studies, path: str):
   )
   for axes, field, label in panels:
     values = np.array([getattr(study, field) for study in studies])
-    h, mean, std = np.arange(values.shape[1]), values.mean(0), values.std(0)
+    h, mean, median = np.arange(values.shape[1]), values.mean(0), np.median(values, 0)
     (line,) = axes.plot(h, mean, linewidth=2, label=label)
-    if axes is left:
-      axes.fill_between(h, mean - std, mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.plot(h, values.T, color=line.get_color(), alpha=0.3, linewidth=0.6)
+    axes.plot(h, median, "--", color=line.get_color(), linewidth=1.2)
+    least = mean.argmin()
+    axes.plot(least, mean[least], "v", color=line.get_color(), markersize=8)
+  highest = 1.15 * max(study.true_dynamics.max() for study in studies)
   left.set(title="Against the gradient of the expected return", ylabel="relative L1 error")
+  left.set_ylim(0.0, highest)
   right.set(title="Against true dynamics and Q, same H", ylabel="L2 error", yscale="log")
-  right.set_ylim(top=1e4 * max(study.to_lemma_reference.max() for study in studies))
+  errors = np.array([study.to_lemma_reference for study in studies])
+  right.set_ylim(0.3 * errors[errors > 0].min(), 1e4 * errors.max())
+  for style, label in (("-", "mean over seeds"), ("--", "median"), ("v", "least mean")):
+    left.plot([], [], style, color="0.4", label=label)
   for axes in (left, right):
     axes.set_xlabel("H")
     axes.legend(frameon=False)

@@ -40,6 +40,20 @@ def test_rows_without_an_evaluation_are_no_points(tmp_path):
   np.testing.assert_array_equal(run.steps, [200, 400])
   np.testing.assert_array_equal(run.hours, [2, 4])
   np.testing.assert_array_equal(run.returns, [-5.5, 7])
+  assert run.left_out == 1
+
+
+def test_evaluations_that_are_no_number_are_left_out_and_counted(tmp_path):
+  _write(tmp_path / "a" / "b-0", [(100, 1), (200, "nan"), (300, 3), (400, "inf")])
+  run = curves.read_run(str(tmp_path / "a" / "b-0"))
+  np.testing.assert_array_equal(run.steps, [100, 300])
+  np.testing.assert_array_equal(run.returns, [1, 3])
+  assert run.left_out == 2
+
+
+def test_runs_are_cut_off_by_environment_steps():
+  run = curves.until(_run([1, 2, 3], [4, 5, 6]), 2)
+  np.testing.assert_array_equal([run.steps, run.hours, run.returns], [[1, 2], [1, 2], [4, 5]])
 
 
 def test_band_is_the_interquartile_mean_where_all_have_values():
@@ -118,10 +132,28 @@ def test_command_draws_every_run_below_its_folders(tmp_path):
   (tmp_path / "runs" / "other" / "metrics.csv").write_text("a,b\n1,2\n")
   code, out, err = commands.run("plot", "runs", "--out=new/figure", cwd=tmp_path)
   assert code == 0, err
-  assert "ant: sac: 2 runs (seed 0, 1); the mean ends with the shortest, at 1 of 2" in out
+  ends = "the mean ends with the shortest, at"
+  assert f"ant: sac: 2 runs (seed 0, 1); {ends} 1 of 2 steps; {ends} 0.01 of 0.02 hours" in out
   assert "Left out: runs/hopper/begun-0: no evaluation yet." in out
+  assert "Left out: runs/other: its metrics.csv is not that of a run: it has no column env" in out
   for name in ("new/figure", "new/figure_hours", "new/figure_means"):
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / f"{name}.svg").read_text()
   code, _, err = commands.run("plot", "runs", "rums", cwd=tmp_path)
   assert code == 1 and "there is none in rums." in err
+
+
+def test_command_draws_named_methods_up_to_some_steps(tmp_path):
+  for name, steps in (("a-0", (100, 200, 300)), ("b=c-0", (100, 200)), ("late-0", (400,))):
+    _write(tmp_path / "ant" / name, [(i, i) for i in steps])
+  code, out, err = commands.run(
+    "plot", "MAAC=ant/a-0", "ant/b=c-0", "ant/late-0", "--env_steps=200", cwd=tmp_path
+  )
+  assert code == 0, err
+  assert "ant: MAAC: 1 run (seed 0)\nant: b=c: 1 run (seed 0)\n" in out
+  assert "Left out: ant/late-0: no evaluation so early." in out
+  assert "Left out: what comes after 200 steps, of 2 runs." in out
+  figure = (tmp_path / "curves.svg").read_text()
+  assert "MAAC (n = 1)" in figure and "b=c (n = 1)" in figure
+  code, _, err = commands.run("plot", "MAAC=ant/x", cwd=tmp_path)
+  assert code == 1 and "there is none in ant/x." in err
