@@ -95,10 +95,11 @@ def plot_means(groups: dict[tuple[str, str], list[curves.Run]], paths: list[str]
   """
   plt = _pyplot()
   tasks, color = list(dict.fromkeys(task for task, _ in groups)), _method_colors(groups)
+  width = 4.5 + 0.09 * max(map(len, color))  # inches: a panel, and the names beside it
   figure, panels = plt.subplots(
     1,
     len(tasks),
-    figsize=(6 * len(tasks), 1.2 + 0.3 * len(color)),
+    figsize=(width * len(tasks), 1.2 + 0.3 * len(color)),
     squeeze=False,
     layout="constrained",
   )

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Draws the figures of results/ again, from its CSV files: all but each run's own (curve.png and
+# diagnosis.png) and gradient_error/. `results/figures.sh figure2`: those that have this in their name.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash launch/setup.sh
+python=${MAAC_VENV:-.venv}/bin/python
+only=${1:-}
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+
+draw() { # FIGURE VIEW ARGUMENTS...; the view of maac_tf.plot: "" (steps), _hours or _means
+  [[ $1 == *$only* ]] || return 0
+  "$python" -m maac_tf.plot "${@:3}" --out="$folder/figure" >/dev/null
+  cp "$folder/figure$2.png" "results/$1.png"
+  echo "results/$1.png"
+}
+
+cheetah=results/half_cheetah_v5
+hopper=results/hopper_v5
+walker=results/walker2d_v5
+ant=results/ant_v5
+theirs=results/half_cheetah # the paper's
+
+draw shipped "" MAAC={$cheetah/task_coordinates,$hopper/random_2000,$walker/without_soft_returns}-{0,1,2} \
+  --env_steps=20000
+
+# Which ingredient matters
+draw compare/half_cheetah_v5 _means results/compare/half_cheetah_v5
+draw hopper_v5/ingredients "" shipped=$hopper/random_2000-0 \
+  $hopper/without_{initial_updates,observation_normalization,path_starts}-0 \
+  $hopper/without_{layer_norm,shared_rollout,bounded_values}-0
+draw hopper_v5/observation_normalization_pairs "" shipped=$hopper/random_2000-{0,1,2} \
+  $hopper/without_observation_normalization-{0,1,2} --env_steps=20000
+draw half_cheetah_v5/critics_pairs "" "five critics"=$cheetah/task_coordinates-{0,1,2} \
+  "two critics"=$cheetah/without_critic_ensemble-{0,1,2}
+draw half_cheetah_v5/horizons "" $cheetah/horizon_{0,1,3}-0 horizon_5=$cheetah/without_soft_returns-0 \
+  $cheetah/horizon_8-0 --env_steps=12000
+draw hopper_v5/horizons "" $hopper/horizon_{0,1,3}-0 horizon_5=$hopper/random_2000-0 $hopper/horizon_8-0
+draw half_cheetah_v5/task_coordinates "" "in everything"=$cheetah/task_coordinates-{0,1,2} \
+  "in the models"=$cheetah/pitch-{0,1,2} "in nothing"=$cheetah/without_soft_returns-{0,1} \
+  "in nothing"=results/compare/half_cheetah_v5/without_soft_returns-2
+draw coordinates "" "in the models"={$cheetah/pitch-{0,1,2},$ant/torso_frame-0} \
+  "in nothing"=$cheetah/without_soft_returns-{0,1} \
+  "in nothing"=results/compare/half_cheetah_v5/without_soft_returns-2 \
+  "in nothing"=$ant/{maac-{0,1},without_soft_returns-0}
+draw hopper_v5/random_2000_pairs "" "2,000 random steps"=$hopper/random_2000-{0,1,2} \
+  "5,000"=$hopper/without_soft_returns-{0,1,2} --env_steps=20000
+draw hopper_v5/soft_returns_pairs "" "without soft returns"=$hopper/without_soft_returns-{0,1,2} \
+  "with"=$hopper/episodes_of_500-{0,1,2}
+draw walker2d_v5/plain_values_pairs "" $walker/plain_values-{0,1,2} \
+  "soft values"=$walker/without_soft_returns-{0,1,2} --env_steps=20000
+
+# Task by task
+draw walker2d_v5/pairs "" "five critics"=$walker/maac-{0,1,2} \
+  "two critics"=$walker/without_critic_ensemble-{0,1,2} --env_steps=20000
+draw walker2d_v5/equal_weights_pair "" $walker/equal_weights-0 "without them"=$walker/random_2000-0
+draw walker2d_v5/weight_decay_pairs "" $walker/weight_decay_1-{1,2} \
+  weight_decay_0.1=$walker/without_soft_returns-{1,2}
+for view in "" _means; do
+  draw ant_v5/episodes$view "$view" "250 steps"=$ant/episodes_of_250-{0,1,2} \
+    "whole"=$ant/{task_coordinates-0,whole_episodes-{1,2}}
+done
+draw paper_tasks "" "shipped then"=results/{half_cheetah,hopper}/shipped-0 \
+  paper.gin=results/{half_cheetah,hopper}/paper-0
+
+# The paper's experiments
+draw figure2_half_cheetah "" {MAAC=$theirs/shipped,MBPO=$theirs/shipped_mbpo}-0 \
+  {STEVE=$theirs/shipped_steve,SAC=$theirs/shipped_sac}-0 --env_steps=20000
+draw figure2_half_cheetah_paper "" {MAAC=$theirs/paper,MBPO=$theirs/paper_mbpo}-0 \
+  {STEVE=$theirs/paper_steve,SAC=$theirs/paper_sac}-0 --env_steps=20000
+for view in "" _hours; do
+  draw figure2_hopper_v5$view "$view" MAAC=$hopper/random_2000-{0,1,2} \
+    {MBPO=$hopper/shipped_mbpo,STEVE=$hopper/shipped_steve,SAC=$hopper/shipped_sac}-0 --env_steps=20000
+done
+draw figure4_half_cheetah "" MAAC=$theirs/paper-0 "without STEVE"=$theirs/paper_no_steve-0 \
+  "single sample"=$theirs/paper_single_sample-0 horizon_0=$theirs/paper_h0-0 --env_steps=15000
+draw sac/curves "" results/sac
