@@ -31,7 +31,7 @@ draw ingredients _means shipped=$cheetah/task_coordinates-{0,1,2} shipped=$hoppe
   {$cheetah,$hopper}/updates_2-0 $hopper/updates_{2-1,2-2,4-0} {$cheetah,$hopper}/without_layer_norm-0 \
   $cheetah/without_{layer_norm-{1,2},critic_ensemble-{0,1,2},observation_normalization-0} \
   $hopper/without_observation_normalization-{0,1,2} $hopper/horizon_{0,1,3,8}-0 \
-  --env_steps=20000
+  horizon_3=$cheetah/coordinates_horizon_3-0 horizon_8=$cheetah/coordinates_horizon_8-0 --env_steps=20000
 draw hopper_v5/updates_pairs "" "one update (shipped)"=$hopper/random_2000-{0,1,2} \
   "two updates"=$hopper/updates_2-{0,1,2} "four updates"=$hopper/updates_4-0 --env_steps=20000
 draw compare/half_cheetah_v5 _means results/compare/half_cheetah_v5
