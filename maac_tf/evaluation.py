@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maac_tf.config import ConfigError
 from maac_tf.envs import Task, TimeStep
+
+LONGEST_EPISODE = 100_000  # environment steps; one that is longer will not end
 
 
 class Episodes(NamedTuple):
@@ -28,12 +31,20 @@ def run_episodes(
     act: observations [N, S] -> actions [N, A] in [-1, 1].
     seeds: of the environments' resets.
     record: called after each step with the episode's number, observation, action and outcome.
+
+  Raises:
+    ConfigError: for an episode that does not end.
   """
   environments = [task.make_environment() for _ in seeds]
   observations = np.stack([e.reset(s) for e, s in zip(environments, seeds, strict=True)])
   returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), int)
   running = np.ones(len(seeds), bool)
   while running.any():
+    if lengths[running].max() >= LONGEST_EPISODE:
+      raise ConfigError(
+        f"An episode of {task.name!r} was not over after {LONGEST_EPISODE:,} steps: give its "
+        "environment a time limit, such as gymnasium.wrappers.TimeLimit."
+      )
     actions = act(observations)
     for i in np.flatnonzero(running):
       step = environments[i].step(actions[i])

@@ -30,7 +30,12 @@ def _read(arguments):
       method, path = None, argument
     folders = curves.find_runs([path])
     without += [path] if not folders else []
-    methods |= {folder: method or methods.get(folder) for folder in folders}
+    for folder in folders:
+      known = methods.get(folder)
+      if method and known and method != known:
+        print(f"Error: {folder} is given as {known} and as {method}.", file=sys.stderr)
+        return None
+      methods[folder] = method or known
   if without or not arguments:
     where = f": there is none in {' '.join(without)}" if without else ""
     print(f"Error: give folders of runs (with a metrics.csv){where}.", file=sys.stderr)

@@ -157,3 +157,5 @@ def test_command_draws_named_methods_up_to_some_steps(tmp_path):
   assert "MAAC (n = 1)" in figure and "b=c (n = 1)" in figure
   code, _, err = commands.run("plot", "MAAC=ant/x", cwd=tmp_path)
   assert code == 1 and "there is none in ant/x." in err
+  code, _, err = commands.run("plot", "MAAC=ant", "SAC=ant/a-0", cwd=tmp_path)
+  assert code == 1 and "ant/a-0 is given as MAAC and as SAC." in err

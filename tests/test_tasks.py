@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from maac_tf import evaluation
+from maac_tf.config import ConfigError
 from maac_tf.coordinates import PLAIN
-from maac_tf.envs import TASKS, Environment, make_task
+from maac_tf.envs import TASKS, Environment, Task, make_task
 from maac_tf.envs.double_integrator import DT
 
 
@@ -176,8 +179,6 @@ def test_coordinates_that_do_not_lead_back_are_a_disagreement():
 
 
 def test_environment_refuses_other_spaces():
-  import gymnasium as gym
-
   with pytest.raises(ValueError, match="action space must be a one-dimensional Box"):
     Environment(gym.make("CartPole-v1"))
   half_open = gym.make("Pendulum-v1")
@@ -189,8 +190,6 @@ def test_environment_refuses_other_spaces():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("part", ["observation", "reward"])
 def test_a_simulator_that_breaks_is_reported_with_its_action(part, value):
-  import gymnasium as gym
-
   class Broken(gym.Wrapper):
     def step(self, action):
       observation, reward, *others = super().step(action)
@@ -204,3 +203,15 @@ def test_a_simulator_that_breaks_is_reported_with_its_action(part, value):
   with pytest.raises(FloatingPointError, match=broken) as error:
     environment.step(np.array([0.5], np.float32))
   assert str(value) in str(error.value)
+
+
+def test_an_episode_that_nothing_ends_is_refused_in_an_evaluation(monkeypatch):
+  monkeypatch.setattr(evaluation, "LONGEST_EPISODE", 200)
+
+  def longest(make_gym_env):
+    task = Task("swing", make_gym_env, None)
+    return evaluation.run_episodes(task, lambda s: np.zeros([len(s), 1]), [0, 1]).lengths
+
+  assert longest(lambda: gym.make("Pendulum-v1", max_episode_steps=200)).tolist() == [200, 200]
+  with pytest.raises(ConfigError, match="'swing' was not over after 200 steps: .*TimeLimit"):
+    longest(lambda: gym.make("Pendulum-v1").unwrapped)
