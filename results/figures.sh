@@ -30,14 +30,15 @@ draw ingredients _means shipped=$cheetah/task_coordinates-{0,1,2} shipped=$hoppe
   {$cheetah,$hopper}/without_{path_starts,shared_rollout,initial_updates,bounded_values}-0 \
   {$cheetah,$hopper}/updates_2-0 $hopper/updates_{2-1,2-2,4-0} {$cheetah,$hopper}/without_layer_norm-0 \
   $cheetah/without_{layer_norm-{1,2},critic_ensemble-{0,1,2},observation_normalization-0} \
-  $hopper/without_observation_normalization-{0,1,2} $hopper/horizon_{0,1,3,8}-0 \
+  $hopper/without_{observation_normalization-{0,1,2},critic_ensemble-0} $cheetah/updates_4-0 \
+  $hopper/horizon_{0,1,3,8}-0 \
   horizon_3=$cheetah/coordinates_horizon_3-0 horizon_8=$cheetah/coordinates_horizon_8-0 --env_steps=20000
 draw hopper_v5/updates_pairs "" "one update (shipped)"=$hopper/random_2000-{0,1,2} \
   "two updates"=$hopper/updates_2-{0,1,2} "four updates"=$hopper/updates_4-0 --env_steps=20000
 draw compare/half_cheetah_v5 _means results/compare/half_cheetah_v5
 draw hopper_v5/ingredients "" shipped=$hopper/random_2000-0 \
   $hopper/without_{initial_updates,observation_normalization,path_starts}-0 \
-  $hopper/without_{layer_norm,shared_rollout,bounded_values}-0
+  $hopper/without_{layer_norm,shared_rollout,bounded_values,critic_ensemble}-0
 draw hopper_v5/observation_normalization_pairs "" shipped=$hopper/random_2000-{0,1,2} \
   $hopper/without_observation_normalization-{0,1,2} --env_steps=20000
 draw half_cheetah_v5/critics_pairs "" "five critics"=$cheetah/task_coordinates-{0,1,2} \
