@@ -32,7 +32,8 @@ draw ingredients _means shipped=$cheetah/task_coordinates-{0,1,2} shipped=$hoppe
   $cheetah/without_{layer_norm-{1,2},critic_ensemble-{0,1,2},observation_normalization-0} \
   $hopper/without_{observation_normalization-{0,1,2},critic_ensemble-0} $cheetah/updates_4-0 \
   $hopper/horizon_{0,1,3,8}-0 \
-  horizon_3=$cheetah/coordinates_horizon_3-0 horizon_8=$cheetah/coordinates_horizon_8-0 --env_steps=20000
+  {horizon_0=$cheetah/coordinates_horizon_0,horizon_1=$cheetah/coordinates_horizon_1}-0 \
+  {horizon_3=$cheetah/coordinates_horizon_3,horizon_8=$cheetah/coordinates_horizon_8}-0 --env_steps=20000
 draw hopper_v5/updates_pairs "" "one update (shipped)"=$hopper/random_2000-{0,1,2} \
   "two updates"=$hopper/updates_2-{0,1,2} "four updates"=$hopper/updates_4-0 --env_steps=20000
 draw compare/half_cheetah_v5 _means results/compare/half_cheetah_v5
@@ -43,8 +44,11 @@ draw hopper_v5/observation_normalization_pairs "" shipped=$hopper/random_2000-{0
   $hopper/without_observation_normalization-{0,1,2} --env_steps=20000
 draw half_cheetah_v5/critics_pairs "" "five critics"=$cheetah/task_coordinates-{0,1,2} \
   "two critics"=$cheetah/without_critic_ensemble-{0,1,2}
-draw half_cheetah_v5/horizons "" $cheetah/horizon_{0,1,3}-0 horizon_5=$cheetah/without_soft_returns-0 \
-  $cheetah/horizon_8-0 --env_steps=12000
+draw half_cheetah_v5/horizons "" {horizon_0=$cheetah/coordinates_horizon_0,horizon_1=$cheetah/coordinates_horizon_1}-0 \
+  {horizon_3=$cheetah/coordinates_horizon_3,horizon_5=$cheetah/task_coordinates,horizon_8=$cheetah/coordinates_horizon_8}-0 \
+  --env_steps=12000
+draw half_cheetah_v5/horizons_plain_coordinates "" $cheetah/horizon_{0,1,3}-0 \
+  horizon_5=$cheetah/without_soft_returns-0 $cheetah/horizon_8-0 --env_steps=12000
 draw hopper_v5/horizons "" $hopper/horizon_{0,1,3}-0 horizon_5=$hopper/random_2000-0 $hopper/horizon_8-0
 draw half_cheetah_v5/task_coordinates "" "in everything"=$cheetah/task_coordinates-{0,1,2} \
   "in the models"=$cheetah/pitch-{0,1,2} "in nothing"=$cheetah/without_soft_returns-{0,1} \
