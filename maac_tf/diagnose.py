@@ -26,12 +26,12 @@ def main(argv):
     with config.user_errors():
       for path in files:
         open(path, "a").close()  # now, not when all is measured
+    agent = trainer.agent
+    seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
+    episodes = diagnosis.run_episodes(trainer.task, agent, seeds)
   except config.ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
-  agent = trainer.agent
-  seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-  episodes = diagnosis.run_episodes(trainer.task, agent, seeds)
   lengths = [len(e.log_prob) for e in episodes]
   terminated = sum(bool(e.transition.terminal[-1]) for e in episodes)
   print(
