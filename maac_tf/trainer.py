@@ -36,7 +36,7 @@ class Trainer(tf.Module):
     seed: int = 0,
     *,
     random_steps: int = 5_000,
-    episode_steps: int | tuple[int, ...] | None = None,
+    episode_steps: int | None = None,
     initial_updates: int = 0,
     steps_per_iteration: int = 1_000,
     updates_per_step: float = 4,
@@ -53,9 +53,8 @@ class Trainer(tf.Module):
       seed: of everything random.
       random_steps: uniformly random actions before the first fit.
       episode_steps: where an episode of training is cut off, the random ones too, as by a time
-        limit; of several numbers one is drawn for each episode; None: at that of the task. A policy
-        that is updated 1,000 times between two starts forgets how to start; one that never sees
-        what comes after some step fails there.
+        limit; None: at that of the task. A policy that is updated 1,000 times between two starts
+        forgets how to start; one that never sees what comes after some step fails there.
       initial_updates: gradient updates on these, before the policy acts for the first time: the
         models know enough by then for its first steps to be better than random. Rounded up to
         whole iterations, each with its fit and its rounds.
@@ -87,9 +86,7 @@ class Trainer(tf.Module):
       eval_every=eval_every,
       eval_episodes=eval_episodes,
     )
-    if isinstance(episode_steps, (tuple, list)) and episode_steps:
-      config.require_tuples("Trainer", 1, episode_steps=episode_steps)
-    elif episode_steps is not None:
+    if episode_steps is not None:
       config.require_integers("Trainer", 1, episode_steps=episode_steps)
     config.require_integers("Trainer", 0, initial_updates=initial_updates)
     config.require_numbers("Trainer", 0, 1e6, updates_per_step=updates_per_step)
@@ -138,9 +135,7 @@ class Trainer(tf.Module):
     # Of the episode under way: the seed of its reset (-1: none yet) and its steps so far.
     self._episode = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
     self._running_episode = None
-    lengths = episode_steps or math.inf
-    self.episode_steps = lengths if isinstance(lengths, (tuple, list)) else (lengths,)
-    self.random_steps = random_steps
+    self.random_steps, self.episode_steps = random_steps, episode_steps or math.inf
     self.steps_per_iteration = steps_per_iteration
     self.initial_updates, self.rounds = initial_updates, rounds
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
@@ -219,7 +214,7 @@ class Trainer(tf.Module):
       action = act(observation, noise[t])
       step = episode.step(action)
       rows.append((observation, action, step.reward, step.observation, step.terminal))
-      if step.terminal or step.truncated or episode.steps >= episode.limit:
+      if step.terminal or step.truncated or episode.steps >= self.episode_steps:
         returns.append(episode.total_reward)
         episode = self._new_episode()
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
@@ -246,11 +241,7 @@ class Trainer(tf.Module):
 
   def _new_episode(self):
     seed = tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32)
-    return self._episode_of(int(seed))
-
-  def _episode_of(self, seed):
-    limit = self.episode_steps[seed % len(self.episode_steps)]  # drawn: the seed is random
-    return _Episode(self.environment, seed, limit)
+    return _Episode(self.environment, int(seed))
 
   def _restored_episode(self):
     """No checkpoint holds a simulator: the episode under way is played again from D_env."""
@@ -258,7 +249,7 @@ class Trainer(tf.Module):
     buffer = self.agent.env_buffer
     if seed < 0 or steps > buffer.capacity:  # at the start of a run; or its first steps are lost
       return self._new_episode()
-    episode = self._episode_of(seed)
+    episode = _Episode(self.environment, seed)
     for action in buffer.newest(steps).action.numpy():
       episode.step(action)
     return episode
@@ -350,10 +341,10 @@ class Trainer(tf.Module):
 
 
 class _Episode:
-  """An episode under way: where it is, where it is cut off, and what it has come to."""
+  """An episode under way: where it is, and what it has come to."""
 
-  def __init__(self, environment, seed, limit):
-    self._environment, self.seed, self.limit = environment, seed, limit
+  def __init__(self, environment, seed):
+    self._environment, self.seed = environment, seed
     self.observation, self.steps, self.total_reward = environment.reset(seed), 0, 0.0
 
   def step(self, action):

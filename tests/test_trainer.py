@@ -340,23 +340,10 @@ def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
   assert trainer.evaluate()["eval/length"] == 200
 
 
-def test_of_several_lengths_each_training_episode_draws_one(tiny):
-  trainer = Trainer(make_task("pendulum"), episode_steps=(10, 10, 10, 30))
-  trainer.collect(1_500, random=True)
-  stored = _collected(trainer, 1_500)
-  ends = np.flatnonzero(np.any(stored.next_observation[:-1] != stored.observation[1:], axis=-1))
-  lengths = np.diff(ends).tolist()
-  assert set(lengths) == {10, 30}
-  assert 0.1 < lengths.count(30) / len(lengths) < 0.4  # of about 100; 0.25 but for chance
-
-
 @pytest.mark.parametrize(
   ("task", "episode_steps"),
-  [  # 130 is 2 * 65
-    ("pendulum", None), ("pendulum", 65), ("pendulum", 50), ("pendulum", (20, 90)),
-    ("hopper_v5", None),
-  ],
-)  # fmt: skip
+  [("pendulum", None), ("pendulum", 65), ("pendulum", 50), ("hopper_v5", None)],  # 130 is 2 * 65
+)
 def test_a_restored_run_goes_on_with_its_episode(tiny, tmp_path, task, episode_steps):
   trainer, restored = (Trainer(make_task(task), i, episode_steps=episode_steps) for i in (0, 1))
   trainer.collect(130, random=True)
@@ -403,8 +390,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
     ({"rollout_schedule": (1, 2)}, "rollout_schedule must be .from, to, first, last."),
     ({"rollout_schedule": (1.5, 2, 0, 1)}, "rollout_schedule must be a tuple of integers"),
     ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, not 0"),
-    ({"episode_steps": ()}, r"episode_steps must be an integer of 1 or more, not \(\)"),
-    ({"episode_steps": (9, 0)}, r"episode_steps must be a tuple of integers of 1 or more, not \(9"),
     ({"updates_per_step": 0}, "makes 0 updates an iteration"),
     ({"updates_per_step": 0.52}, "must divide into whole ones"),
     ({"random_steps": 5_000}, r"env_capacity \(2000\) must hold"),
