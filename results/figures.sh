@@ -25,7 +25,7 @@ theirs=results/half_cheetah # the paper's
 draw shipped "" MAAC={$cheetah/task_coordinates,$hopper/random_2000,$walker/without_soft_returns}-{0,1,2} \
   --env_steps=20000
 draw shipped_longer "" MAAC=$walker/shipped-{0,1,2} MAAC=$ant/{episodes_of_250-0,shipped-1} \
-  --env_steps=37500
+  --env_steps=50000
 
 # Which ingredient matters
 draw ingredients _means shipped=$cheetah/task_coordinates-{0,1,2} shipped=$hopper/random_2000-{0,1,2} \
