@@ -65,6 +65,7 @@ class Maac(tf.Module):
     normalize_observations: bool = False,
     learn_reward: bool = False,
     task_coordinates: bool = False,
+    task_symmetries: bool = False,
     batch_size: int = 256,
     real_fraction: float = 0.1,
     discount: float = 0.99,
@@ -114,6 +115,8 @@ class Maac(tf.Module):
       task_coordinates: policy, critics and models see, and models predict, in the coordinates of
         the task, where it has some (an ant's: in the frame of its torso), not in the plain numbers
         of an observation. After a whole turn a robot is what it was before.
+      task_symmetries: the models learn the images of transitions, too, by the symmetries of the
+        task, where it has some (a walker's: left and right).
       batch_size: B, transitions an update.
       real_fraction: the share of a batch from D_env; the rest is from D_model. With long imagined
         rollouts (`Trainer.rollout_schedule`) and 0 updates start where the policy goes *now*, and
@@ -156,6 +159,7 @@ class Maac(tf.Module):
       normalize_observations=normalize_observations,
       learn_reward=learn_reward,
       task_coordinates=task_coordinates,
+      task_symmetries=task_symmetries,
       reset_optimizers=reset_optimizers,
       jit_compile=jit_compile,
     )
@@ -210,7 +214,13 @@ class Maac(tf.Module):
     if self.uses_model:
       learn_reward = learn_reward or task.reward_fn is None
       self.dynamics = Dynamics(*sizes, learn_reward, coordinates, seed=seeds[2])
-      self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, seeds[3], jit_compile)
+      self.dynamics_fit = DynamicsFit(
+        self.dynamics,
+        self.env_buffer,
+        seeds[3],
+        jit_compile,
+        symmetries=task.symmetries if task_symmetries else (),
+      )
     self.steps = imagine.ModelSteps(self.dynamics, task, environment)
     if self.imagines:
       self.model_buffer = ReplayBuffer(model_capacity, *sizes)

@@ -128,7 +128,7 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   def change(observation, next_observation):
     torso, _, own_velocity = split(observation)
     next_torso, _, next_own_velocity = split(next_observation)
-    turn = _product(_inverse(torso), next_torso)
+    turn = quaternion_product(_inverse(torso), next_torso)
     w = turn[..., :1]  # no step turns by more than 169 degrees, where it is 0.1
     turn = 2.0 * w * turn[..., 1:] / tf.maximum(w * w, 0.01)
     rest = next_observation - observation
@@ -140,7 +140,7 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
     sizes = [orientation, 3, velocity - orientation - 4, 3, -1]
     first, turn, middle, acceleration, last = tf.split(change, sizes, -1)
     turn = tf.concat([tf.ones_like(turn[..., :1]), 0.5 * turn], -1)
-    torso = _product(torso, tf.math.l2_normalize(turn, -1))
+    torso = quaternion_product(torso, tf.math.l2_normalize(turn, -1))
     parts = observation[..., before] + first, torso, observation[..., between] + middle
     own_velocity += acceleration
     speeds = [tf.reduce_sum(axis * own_velocity, -1, keepdims=True) for axis in _world_axes(torso)]
@@ -159,7 +159,7 @@ def _inverse(quaternion):
   return quaternion * tf.constant([1, -1, -1, -1], quaternion.dtype)
 
 
-def _product(a, b):
+def quaternion_product(a, b):
   """Of two quaternions (w, x, y, z), [..., 4]: first b, then a."""
   (aw, ax, ay, az), (bw, bx, by, bz) = (tf.unstack(q, axis=-1) for q in (a, b))
   parts = (

@@ -1,12 +1,15 @@
 """Maximum-likelihood fit of the ensemble (section 4.3, model learning)."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import gin
 import keras
 import tensorflow as tf
 
 from maac_tf.config import require, require_integers, require_numbers
+from maac_tf.envs import Symmetry
 from maac_tf.networks import Dynamics
 from maac_tf.replay import ReplayBuffer
 
@@ -18,7 +21,7 @@ GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 MAX_VALIDATION_ROWS = 4096
 
 
-@gin.configurable(denylist=["dynamics", "buffer", "seed", "jit_compile"])
+@gin.configurable(denylist=["dynamics", "buffer", "seed", "jit_compile", "symmetries"])
 class DynamicsFit(tf.Module):
   """Fits the members of an ensemble to bootstraps of D_env.
 
@@ -32,6 +35,7 @@ class DynamicsFit(tf.Module):
     buffer: ReplayBuffer,
     seed: int,
     jit_compile: bool = False,
+    symmetries: Sequence[Symmetry] = (),
     learning_rate: float = 1e-3,
     batch_size: int = 256,
     max_epochs: int = 200,
@@ -51,6 +55,8 @@ class DynamicsFit(tf.Module):
       buffer: D_env.
       seed: of the roles.
       jit_compile: compile a training step with XLA.
+      symmetries: of the task. Each has the images of an equal share of a batch fitted in the place
+        of the transitions themselves, of which one more share is left.
       learning_rate: of Adam.
       batch_size: transitions for each member.
       max_epochs: of one fit.
@@ -94,7 +100,7 @@ class DynamicsFit(tf.Module):
       "DynamicsFit.validation_fraction must be above 0: with Dynamics.constant_noise and with "
       "Dynamics.empirical_errors the models' noise is of their errors on validation data.",
     )
-    self._variance_weighting = variance_weighting
+    self._variance_weighting, self._symmetries = variance_weighting, symmetries
     self._dynamics, self._buffer = dynamics, buffer
     self.batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience
     self.recent_fraction, self._recent_transitions = recent_fraction, recent_transitions
@@ -245,6 +251,7 @@ class DynamicsFit(tf.Module):
   def train_step(self, batch):
     """One step on a batch of [E, N, ...] transitions; returns its mean NLL."""
     variables = self._dynamics.trainable_variables
+    batch = self._with_images(batch)
     with tf.GradientTape() as tape:
       loss, likelihood = self.loss(batch)
     self._optimizer.apply(tape.gradient(loss, variables), variables)
@@ -254,6 +261,16 @@ class DynamicsFit(tf.Module):
       for average, variable in zip(self._swapped, variables, strict=True):
         average.assign(decay * average + (1.0 - decay) * variable)
     return likelihood
+
+  def _with_images(self, batch):
+    """A batch of which each symmetry has replaced an equal share by its images."""
+    shares, rows = len(self._symmetries) + 1, batch.reward.shape[1]
+    bounds = [i * rows // shares for i in range(shares + 1)]
+    parts = [
+      tf.nest.map_structure(lambda x, a=a, b=b: x[:, a:b], batch) for a, b in pairwise(bounds)
+    ]
+    parts[1:] = [s.image(part) for s, part in zip(self._symmetries, parts[1:], strict=True)]
+    return tf.nest.map_structure(lambda *x: tf.concat(x, 1), *parts)
 
   def loss(self, batch):
     """What a step descends on a batch of [E, N, ...] transitions, and its mean NLL, scalars."""

@@ -28,6 +28,7 @@ from absl import logging
 from maac_tf.coordinates import PLAIN, Coordinates, sine_and_cosine, torso_frame
 from maac_tf.envs.double_integrator import DoubleIntegrator
 from maac_tf.envs.environment import Environment
+from maac_tf.envs.symmetries import Symmetry, ant_symmetries, walker_symmetries
 
 TensorFn = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -47,6 +48,7 @@ class Task:
   reward_fn: TensorFn | None  # None: no function of these three; the models learn the reward
   termination_fn: TensorFn = never_terminates
   coordinates: Coordinates = PLAIN  # what networks see of a state, and models predict
+  symmetries: tuple[Symmetry, ...] = ()  # what is true of a transition is true of its images, too
 
   def make_environment(self) -> Environment:
     return Environment(self.make_gym_env())
@@ -145,7 +147,16 @@ class _LocomotionEnv(gym.Wrapper):
 
 
 def _locomotion_task(
-  name, gym_id, *, positions, skipped, z_index=None, height=None, coordinates=PLAIN, **kwargs
+  name,
+  gym_id,
+  *,
+  positions,
+  skipped,
+  z_index=None,
+  height=None,
+  coordinates=PLAIN,
+  symmetries=(),
+  **kwargs,
 ):
   """A task of Wang et al.; `positions` is the length of MuJoCo's q."""
   x_velocity = positions - skipped  # v follows q[skipped:] in the observation
@@ -161,12 +172,16 @@ def _locomotion_task(
   def make_gym_env():
     return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs)
 
-  return Task(name, make_gym_env, reward_fn, coordinates=coordinates)
+  return Task(name, make_gym_env, reward_fn, coordinates=coordinates, symmetries=symmetries)
 
 
-def _gymnasium_task(name, gym_id, termination_fn=never_terminates, coordinates=PLAIN, **kwargs):
+def _gymnasium_task(
+  name, gym_id, termination_fn=never_terminates, coordinates=PLAIN, symmetries=(), **kwargs
+):
   """Gymnasium's own task, with its reward and termination."""
-  return Task(name, lambda: _make_mujoco_env(gym_id, **kwargs), None, termination_fn, coordinates)
+  return Task(
+    name, lambda: _make_mujoco_env(gym_id, **kwargs), None, termination_fn, coordinates, symmetries
+  )
 
 
 def _hopper_terminates(observation, action, next_observation):
@@ -246,16 +261,20 @@ TASKS = {
       z_index=2,
       height=0.57,
       coordinates=_ANT_COORDINATES,
+      symmetries=ant_symmetries(),
       terminate_when_unhealthy=False,
     ),
     _gymnasium_task("half_cheetah_v5", "HalfCheetah-v5", coordinates=_PITCH_COORDINATES),
     _gymnasium_task("hopper_v5", "Hopper-v5", _hopper_terminates),
-    _gymnasium_task("walker2d_v5", "Walker2d-v5", _walker2d_terminates),
+    _gymnasium_task(
+      "walker2d_v5", "Walker2d-v5", _walker2d_terminates, symmetries=walker_symmetries()
+    ),
     _gymnasium_task(
       "ant_v5",
       "Ant-v5",
       _ant_terminates,
       _ANT_COORDINATES,
+      ant_symmetries(),
       include_cfrc_ext_in_observation=False,
     ),
     Task("pendulum", lambda: gym.make("Pendulum-v1"), _pendulum_reward),
