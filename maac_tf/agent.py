@@ -200,6 +200,7 @@ class Maac(tf.Module):
     self.target_entropy = -float(sizes[1]) if target_entropy is None else target_entropy
 
     coordinates = task.coordinates if task_coordinates else PLAIN
+    symmetries = task.symmetries if task_symmetries else ()
     self.policy = Policy(*sizes, coordinates=coordinates, seed=seeds[0])
     self.average_policy = Policy(*sizes, coordinates=coordinates, seed=seeds[0])
     self.critic = Critic(*sizes, coordinates=coordinates, seed=seeds[1])
@@ -219,7 +220,7 @@ class Maac(tf.Module):
         self.env_buffer,
         seeds[3],
         jit_compile,
-        symmetries=task.symmetries if task_symmetries else (),
+        [s.scaled(self.action_scale, self.action_shift) for s in symmetries],
       )
     self.steps = imagine.ModelSteps(self.dynamics, task, environment)
     if self.imagines:

@@ -59,6 +59,8 @@ def unused_parameters(agent) -> dict[str, str]:
     unused["Maac.learn_reward"] = "the task has no reward function: the reward is learned"
   if agent.task.coordinates == PLAIN:
     unused["Maac.task_coordinates"] = "the task has no coordinates of its own"
+  if not agent.task.symmetries:
+    unused["Maac.task_symmetries"] = "the task has no symmetries"
   if not agent.horizon:
     unused["Maac.soft_returns"] = "there is one entropy bonus only (Maac.horizon = 0)"
   if not agent.imagines:
@@ -70,5 +72,7 @@ def unused_parameters(agent) -> dict[str, str]:
     unused["DynamicsFit.recent_transitions"] = reason
   if not agent.uses_model:
     reason = "nothing uses the model"
-    unused |= dict.fromkeys(("Dynamics", "DynamicsFit", "Maac.learn_reward"), reason)
+    unused |= dict.fromkeys(
+      ("Dynamics", "DynamicsFit", "Maac.learn_reward", "Maac.task_symmetries"), reason
+    )
   return unused

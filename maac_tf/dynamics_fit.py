@@ -100,7 +100,7 @@ class DynamicsFit(tf.Module):
       "DynamicsFit.validation_fraction must be above 0: with Dynamics.constant_noise and with "
       "Dynamics.empirical_errors the models' noise is of their errors on validation data.",
     )
-    self._variance_weighting, self._symmetries = variance_weighting, symmetries
+    self._variance_weighting, self.symmetries = variance_weighting, symmetries
     self._dynamics, self._buffer = dynamics, buffer
     self.batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience
     self.recent_fraction, self._recent_transitions = recent_fraction, recent_transitions
@@ -264,12 +264,12 @@ class DynamicsFit(tf.Module):
 
   def _with_images(self, batch):
     """A batch of which each symmetry has replaced an equal share by its images."""
-    shares, rows = len(self._symmetries) + 1, batch.reward.shape[1]
+    shares, rows = len(self.symmetries) + 1, batch.reward.shape[1]
     bounds = [i * rows // shares for i in range(shares + 1)]
     parts = [
       tf.nest.map_structure(lambda x, a=a, b=b: x[:, a:b], batch) for a, b in pairwise(bounds)
     ]
-    parts[1:] = [s.image(part) for s, part in zip(self._symmetries, parts[1:], strict=True)]
+    parts[1:] = [s.image(part) for s, part in zip(self.symmetries, parts[1:], strict=True)]
     return tf.nest.map_structure(lambda *x: tf.concat(x, 1), *parts)
 
   def loss(self, batch):

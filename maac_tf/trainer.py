@@ -225,12 +225,17 @@ class Trainer(tf.Module):
     return {"collect/return": float(np.mean(returns)) if returns else None}
 
   def _judge_of_imagined_steps(self):
-    """The task as its models use it: with their coordinates, without a reward that they learn."""
+    """The task as its models use it, with their coordinates and without what they do not."""
     if not self.agent.uses_model:
       return None
     dynamics = self.agent.dynamics
     reward_fn = None if dynamics.predicts_reward else self.task.reward_fn
-    return dataclasses.replace(self.task, reward_fn=reward_fn, coordinates=dynamics.coordinates)
+    return dataclasses.replace(
+      self.task,
+      reward_fn=reward_fn,
+      coordinates=dynamics.coordinates,
+      symmetries=self.task.symmetries if self.agent.dynamics_fit.symmetries else (),
+    )
 
   def _warn_of_disagreements(self):
     """Where a task's functions are not those of its environment, which no loss would show."""

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from maac_tf.dynamics_fit import DynamicsFit
+from maac_tf.envs import Symmetry
 from maac_tf.networks import Dynamics
 from maac_tf.objectives import Transition
 from maac_tf.replay import ReplayBuffer
@@ -293,3 +294,35 @@ def test_weight_decay_is_of_the_kernels_only():
 def test_a_fit_ends_after_max_batches():
   _, _, fit = _fit(2_900, max_batches=25)  # ten batches an epoch
   assert fit.fit(tf.constant([1, 2]))["epochs"] == 3
+
+
+ODD = Symmetry(tf.negative, tf.negative)  # of the linear system
+
+
+def test_each_symmetry_has_an_equal_share_of_a_batch():
+  thrice = Symmetry(lambda x: 3.0 * x, lambda x: 3.0 * x)
+  fit = _fit(100, symmetries=[ODD, thrice])[2]
+  batch = Transition(*(tf.stack([x] * 4) for x in _data(32, 1)[0]))
+  got = fit._with_images(batch)
+  factors = np.repeat([1.0, -1.0, 3.0], [10, 11, 11])[:, np.newaxis]
+  for field in ("observation", "action", "next_observation"):
+    np.testing.assert_allclose(getattr(got, field), getattr(batch, field) * factors, rtol=1e-6)
+  np.testing.assert_array_equal(got.reward, batch.reward)
+  np.testing.assert_array_equal(got.terminal, batch.terminal)
+
+
+def test_what_was_seen_on_one_side_is_known_on_the_other():
+  errors = []
+  for symmetries in ((), (ODD,)):
+    dynamics, buffer, _ = _fit()
+    rows, _ = _data(9_000, 0)
+    right = tf.boolean_mask(tf.range(9_000), rows.observation[:, 0] > 0.5)[:2_000]
+    seen = ReplayBuffer(2_000, 2, 1)
+    seen.add(Transition(*(tf.gather(x, right) for x in rows)))
+    DynamicsFit(dynamics, seen, seed=3, symmetries=symmetries).fit(tf.constant([1, 2]))
+    test, mean = _data(2_000, 9)
+    left = test.observation[:, 0] < -1.0
+    test = Transition(*(tf.boolean_mask(x, left) for x in test))
+    got = dynamics(*(tf.stack([x] * 4) for x in (test.observation, test.action))).mean()
+    errors.append(np.sqrt(np.mean((got + test.observation - mean[left]) ** 2)))
+  assert errors[1] < 0.5 * errors[0] and errors[1] < 0.1, errors

@@ -10,8 +10,9 @@ import tensorflow as tf
 from maac_tf import evaluation
 from maac_tf.config import ConfigError
 from maac_tf.coordinates import PLAIN
-from maac_tf.envs import TASKS, Environment, Task, make_task
+from maac_tf.envs import TASKS, Environment, Symmetry, Task, make_task
 from maac_tf.envs.double_integrator import DT
+from maac_tf.envs.symmetries import signed_permutation
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -215,3 +216,28 @@ def test_an_episode_that_nothing_ends_is_refused_in_an_evaluation(monkeypatch):
   assert longest(lambda: gym.make("Pendulum-v1", max_episode_steps=200)).tolist() == [200, 200]
   with pytest.raises(ConfigError, match="'swing' was not over after 200 steps: .*TimeLimit"):
     longest(lambda: gym.make("Pendulum-v1").unwrapped)
+
+
+def test_symmetries_that_change_reward_or_end_are_disagreements():
+  state, after = np.zeros([4, 3], np.float32), np.array([[1.0, 0, 0]] * 4, np.float32)
+  arguments = state, np.zeros([4, 1]), np.zeros(4), after, np.ones(4)
+  other = Symmetry(tf.negative, tf.negative)
+  same = Symmetry(signed_permutation([0, 2, 1]), tf.negative)
+  task = dataclasses.replace(
+    make_task("pendulum"),
+    reward_fn=lambda s, a, n: n[..., 0] - 1.0,
+    termination_fn=lambda s, a, n: n[..., 0] > 0.5,
+    symmetries=(same, other),
+  )
+  reward, end = task.disagreements(*arguments)
+  assert reward == "the reward of images by its symmetry 1 is not that of the steps"
+  assert end == "the end of images by its symmetry 1 is not that of the steps"
+  assert dataclasses.replace(task, symmetries=(same,)).disagreements(*arguments) == []
+
+
+def test_a_symmetry_that_changes_the_size_is_refused():
+  wrong = Symmetry(lambda x: x[..., :2], tf.negative)
+  task = dataclasses.replace(make_task("pendulum"), symmetries=(wrong,))
+  message = r"image of an observation by symmetry 0 of task 'pendulum' .* float32 \[2, 5, 2\]"
+  with pytest.raises(ValueError, match=message):
+    task.check_functions(observation_size=3, action_size=1)

@@ -76,7 +76,7 @@ def test_baselines_build_what_they_use(name, uses_model, imagines, uses_steve, o
 )
 def test_variants_change_what_was_shipped(file):
   """Every value differs from the shipped one and has an effect."""
-  task = "half_cheetah_v5" if file.stem == "task_coordinates" else "hopper_v5"
+  task = "ant_v5" if file.stem.startswith("task_") else "hopper_v5"
   shipped = str(GIN / "gymnasium" / f"{task}.gin")
   names = re.findall(r"(?m)^\S+(?= =)", file.read_text())
   config.load([shipped])
@@ -109,6 +109,7 @@ PAPER_SETTING = {
   "Maac.critics_per_target": "None",
   "Maac.bound_values": "False",
   "Maac.task_coordinates": "False",
+  "Maac.task_symmetries": "False",
   "Maac.polyak_decay": "0.995",
   "Maac.policy_decay": "0.0",
   "Maac.batch_size": "256",
@@ -171,11 +172,18 @@ def test_what_has_no_effect_is_found(tiny):
   assert config.without_effect({"Maac.horizon", "train.seed"}, unused) == {}
   agent = Maac(make_task("pendulum"), make_task("pendulum").make_environment(), shared_rollout=True)
   found = config.without_effect(
-    {"Maac.critic_horizon", "Maac.horizon", "Maac.task_coordinates", "paper_horizon"},
+    {
+      "Maac.critic_horizon",
+      "Maac.horizon",
+      "Maac.task_coordinates",
+      "Maac.task_symmetries",
+      "paper_horizon",
+    },
     unused_parameters(agent),
   )
   assert found == {
     "Maac.task_coordinates": "the task has no coordinates of its own",
+    "Maac.task_symmetries": "the task has no symmetries",
     "Maac.critic_horizon": "the critics learn from the policy's own rollouts (Maac.shared_rollout)",
     "paper_horizon": "no file that was given uses it",
   }
@@ -192,6 +200,7 @@ def test_what_has_no_effect_is_found(tiny):
   assert set(found) == {"Dynamics.ensemble_size", "Maac.model_capacity"}
   sac.task = make_task("ant")  # whose coordinates policy and critics see, too
   assert "Maac.task_coordinates" not in unused_parameters(sac)
+  assert unused_parameters(sac)["Maac.task_symmetries"] == "nothing uses the model"
 
 
 def test_the_buffer_holds_what_the_environment_returned(tiny, monkeypatch):

@@ -21,7 +21,7 @@ class Symmetry(NamedTuple):
   """
 
   observation: Callable  # [..., S] -> [..., S]
-  action: Callable  # [..., A] -> [..., A], in [-1, 1]
+  action: Callable  # [..., A] -> [..., A], in the environment's units
 
   def image(self, transition):
     """Of [..., S] and [..., A] transitions."""
@@ -30,6 +30,10 @@ class Symmetry(NamedTuple):
       action=self.action(transition.action),
       next_observation=self.observation(transition.next_observation),
     )
+
+  def scaled(self, scale, shift) -> "Symmetry":
+    """For actions `a` that are `a * scale + shift` in the environment's units."""
+    return self._replace(action=lambda a: (self.action(a * scale + shift) - shift) / scale)
 
   def then(self, other: "Symmetry") -> "Symmetry":
     """The image of the image."""

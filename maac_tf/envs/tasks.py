@@ -54,7 +54,11 @@ class Task:
     return Environment(self.make_gym_env())
 
   def check_functions(self, observation_size: int, action_size: int):
-    """Raises ValueError unless reward and termination map [..., S], [..., A], [..., S] to [...]."""
+    """Raises ValueError where one of the functions does not return what it must.
+
+    Of reward and termination of [..., S], [..., A] and [..., S] that is [...]; of a symmetry of
+    [..., S] and of [..., A] the same.
+    """
     shape = 2, observation_size + action_size + 1  # no other size equals it
     state, action = tf.zeros([*shape, observation_size]), tf.zeros([*shape, action_size])
     kinds = ("reward", self.reward_fn, tf.float32), ("termination", self.termination_fn, tf.bool)
@@ -70,6 +74,14 @@ class Task:
           f"[..., A] and [..., S], such as {list(shape)} of {list(state.shape)}, "
           f"{list(action.shape)} and {list(state.shape)}; it returned {what}."
         )
+    for i, symmetry in enumerate(self.symmetries):
+      for kind, function, x in zip(symmetry._fields, symmetry, (state, action), strict=True):
+        image = tf.function(function, autograph=False)(x)
+        if image.shape != x.shape or image.dtype != x.dtype:
+          raise ValueError(
+            f"The image of an {kind} by symmetry {i} of task {self.name!r} must be float32 and of "
+            f"the same size, {list(x.shape)}; it is {image.dtype.name} {list(image.shape)}."
+          )
 
   def disagreements(self, observation, action, reward, next_observation, terminal) -> list[str]:
     """Where the functions say otherwise than the environment did, a sentence each.
@@ -79,7 +91,10 @@ class Task:
         real steps in the environment's units. Rewards within a hundredth of their standard
         deviation, or float32's rounding, are equal; numbers of a state x within 0.001 (1 + |x|).
     """
-    arguments, sentences = (observation, action, next_observation), []
+    observation, action, next_observation = arguments = [
+      tf.cast(x, tf.float32) for x in (observation, action, next_observation)
+    ]
+    sentences = []
     if self.reward_fn is not None:
       errors = np.abs(np.asarray(self.reward_fn(*arguments)) - reward)
       rounding = 1e-5 * np.max(np.abs(reward))
@@ -88,7 +103,6 @@ class Task:
           f"its reward function differs from the environment's reward by {np.mean(errors):.3g} on "
           f"average (from {np.mean(reward):.3g} ± {np.std(reward):.3g})"
         )
-    observation, next_observation = map(tf.convert_to_tensor, (observation, next_observation))
     change = self.coordinates.change(observation, next_observation)
     error = np.abs(self.coordinates.apply(observation, change) - next_observation)
     if not np.all(error <= 1e-3 * (1.0 + np.abs(next_observation))):
@@ -102,6 +116,12 @@ class Task:
         f"its termination function ends {np.sum(ends)} steps and the environment "
         f"{np.sum(terminal)}, {np.sum(ends & terminal)} of them the same"
       )
+    for i, symmetry in enumerate(self.symmetries):
+      see, act = symmetry
+      images = see(observation), act(action), see(next_observation)
+      for kind, function in (("reward", self.reward_fn), ("end", self.termination_fn)):
+        if function and not np.allclose(function(*images), function(*arguments), 1e-3, 1e-3):
+          sentences.append(f"the {kind} of images by its symmetry {i} is not that of the steps")
     return sentences
 
 
