@@ -30,7 +30,9 @@ def test_the_simulator_does_the_same_from_the_image(name):
   places, observations, actions, afters, rewards, ends = map(np.array, zip(*rows, strict=True))
   assert any(ends) == name.endswith("v5")  # Gymnasium's own fall
   for symmetry in task.symmetries:
-    images = (f(tf.constant(x)).numpy() for f, x in zip(symmetry, (observations, actions)))
+    images = (
+      f(tf.constant(x)).numpy() for f, x in zip(symmetry, (observations, actions), strict=True)
+    )
     seen = zip(*(step_from(*row) for row in zip(places, *images, strict=True)), strict=True)
     want = symmetry.observation(tf.constant(afters)), rewards, ends
     for got, wanted in zip(seen, want, strict=True):
