@@ -70,6 +70,20 @@ PLAIN = Coordinates(
 )
 
 
+def clipped(first: int, limit: float) -> Coordinates:
+  """Plain ones of an observation that shows its numbers from `first` on within ±`limit` alone.
+
+  As the velocities of Gymnasium's hopper and walker, 10 at the most: an imagined one is no larger.
+  """
+
+  def apply(observation, change):
+    after = observation + change
+    shown = tf.clip_by_value(after[..., first:], -limit, limit)
+    return tf.concat([after[..., :first], shown], -1)
+
+  return PLAIN._replace(apply=apply)
+
+
 def sine_and_cosine(angle: int) -> Coordinates:
   """Sine and cosine of one angle are seen, the same after a whole turn.
 

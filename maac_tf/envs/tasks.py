@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from maac_tf.coordinates import PLAIN, Coordinates, sine_and_cosine, torso_frame
+from maac_tf.coordinates import PLAIN, Coordinates, clipped, sine_and_cosine, torso_frame
 from maac_tf.envs.double_integrator import DoubleIntegrator
 from maac_tf.envs.environment import Environment
 from maac_tf.envs.symmetries import Symmetry, ant_symmetries, walker_symmetries
@@ -285,9 +285,13 @@ TASKS = {
       terminate_when_unhealthy=False,
     ),
     _gymnasium_task("half_cheetah_v5", "HalfCheetah-v5", coordinates=_PITCH_COORDINATES),
-    _gymnasium_task("hopper_v5", "Hopper-v5", _hopper_terminates),
+    _gymnasium_task("hopper_v5", "Hopper-v5", _hopper_terminates, clipped(first=5, limit=10.0)),
     _gymnasium_task(
-      "walker2d_v5", "Walker2d-v5", _walker2d_terminates, symmetries=walker_symmetries()
+      "walker2d_v5",
+      "Walker2d-v5",
+      _walker2d_terminates,
+      clipped(first=8, limit=10.0),
+      walker_symmetries(),
     ),
     _gymnasium_task(
       "ant_v5",
