@@ -6,6 +6,7 @@ import gin
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from maac_tf import agent_settings, imagine, objectives
 from maac_tf.config import require, require_booleans, require_integers, require_numbers
@@ -74,6 +75,7 @@ class Maac(tf.Module):
     policy_learning_rate: float = 3e-4,
     critic_learning_rate: float = 3e-4,
     temperature_learning_rate: float = 3e-4,
+    change_penalty: float = 0.0,
     initial_temperature: float = 0.1,
     target_entropy: float | None = None,
     reset_optimizers: bool = False,
@@ -127,6 +129,8 @@ class Maac(tf.Module):
       policy_decay: of the average policy, over updates, that is evaluated and exported. From one
         update to the next, a policy that hops may be one that falls, and back; their average hops.
         0 is the policy itself, which always is the one that collects data.
+      change_penalty: of the policy's objective, for each nat of its divergence from the average
+        policy at the start states: from one fit of the models to the next it then changes less.
       initial_temperature: β before tuning.
       target_entropy: in nats; None is minus the action size.
       reset_optimizers: forget the optimizers' moments at every iteration, as the models, and with
@@ -192,7 +196,7 @@ class Maac(tf.Module):
     self.models_per_target, self.batch_size = models_per_target, batch_size
     self.num_real = round(batch_size * real_fraction)
     self.soft_returns, self.soft_values = soft_returns, soft_values
-    self.shared_rollout = shared_rollout
+    self.shared_rollout, self.change_penalty = shared_rollout, change_penalty
     self.normalize_observations = normalize_observations
     self._reduce_critics = {"min": tf.reduce_min, "mean": tf.reduce_mean}[policy_value]
     self.reset_optimizers = reset_optimizers
@@ -386,7 +390,12 @@ class Maac(tf.Module):
         discount=self.discount,
         temperature=temperature,
       )
-    policy_gradient = tape.gradient(policy_loss, variables)
+      loss = policy_loss
+      if self.change_penalty:
+        now, before = (p(batch.observation).distribution for p in (self.policy, self.average_policy))
+        divergence = tf.reduce_mean(tfp.distributions.kl_divergence(now, before))
+        loss += self.change_penalty * divergence
+    policy_gradient = tape.gradient(loss, variables)
     self._policy_optimizer.apply(policy_gradient, variables)
 
     log_prob = path.trajectory.log_prob[0] if self.horizon else path.final_log_prob
@@ -426,6 +435,8 @@ class Maac(tf.Module):
     if self.value_range:
       low, high = tf.unstack(self.value_range.reward_quantiles)
       diagnostics |= {"critic/reward_low": low, "critic/reward_high": high}
+    if self.change_penalty:
+      diagnostics["policy/divergence"] = divergence
     if self.horizon:
       diagnostics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
     return diagnostics
@@ -478,7 +489,7 @@ class Maac(tf.Module):
     """
     names = []
     # A loop whose results have no known size is compiled twice by XLA: room for all diagnostics.
-    row = tf.TensorSpec([11 + self.critic_horizon])
+    row = tf.TensorSpec([12 + self.critic_horizon])
 
     def update(noise):
       diagnostics = self.update(noise)
