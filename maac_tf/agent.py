@@ -75,7 +75,7 @@ class Maac(tf.Module):
     policy_learning_rate: float = 3e-4,
     critic_learning_rate: float = 3e-4,
     temperature_learning_rate: float = 3e-4,
-    change_penalty: float = 0.0,
+    kl_penalty: float = 0.0,
     initial_temperature: float = 0.1,
     target_entropy: float | None = None,
     reset_optimizers: bool = False,
@@ -129,8 +129,11 @@ class Maac(tf.Module):
       policy_decay: of the average policy, over updates, that is evaluated and exported. From one
         update to the next, a policy that hops may be one that falls, and back; their average hops.
         0 is the policy itself, which always is the one that collects data.
-      change_penalty: of the policy's objective, for each nat of its divergence from the average
-        policy at the start states: from one fit of the models to the next it then changes less.
+      kl_penalty: what a nat of KL divergence from the average policy costs the policy's objective, at
+        the start states, in units of return. Without it the steps of Adam, whose size does not
+        shrink with the gradient, move the policy back and forth, and the data, the imagined states
+        and the critics' targets with it. For an average as the proximal policy see Hilton et al.
+        (2021).
       initial_temperature: β before tuning.
       target_entropy: in nats; None is minus the action size.
       reset_optimizers: forget the optimizers' moments at every iteration, as the models, and with
@@ -174,6 +177,7 @@ class Maac(tf.Module):
     )
     decays = {"polyak_decay": polyak_decay, "policy_decay": policy_decay}
     require_numbers("Maac", 0, 0.99999, discount=discount, **decays)
+    require_numbers("Maac", 0, 1e6, kl_penalty=kl_penalty)
     require_numbers("Maac", 1e-6, 1e6, initial_temperature=initial_temperature)
     require_numbers(
       "Maac",
@@ -196,7 +200,7 @@ class Maac(tf.Module):
     self.models_per_target, self.batch_size = models_per_target, batch_size
     self.num_real = round(batch_size * real_fraction)
     self.soft_returns, self.soft_values = soft_returns, soft_values
-    self.shared_rollout, self.change_penalty = shared_rollout, change_penalty
+    self.shared_rollout, self.kl_penalty = shared_rollout, kl_penalty
     self.normalize_observations = normalize_observations
     self._reduce_critics = {"min": tf.reduce_min, "mean": tf.reduce_mean}[policy_value]
     self.reset_optimizers = reset_optimizers
@@ -391,10 +395,9 @@ class Maac(tf.Module):
         temperature=temperature,
       )
       loss = policy_loss
-      if self.change_penalty:
-        now, before = (p(batch.observation).distribution for p in (self.policy, self.average_policy))
-        divergence = tf.reduce_mean(tfp.distributions.kl_divergence(now, before))
-        loss += self.change_penalty * divergence
+      if self.kl_penalty:
+        kl = tf.reduce_mean(self._divergence(batch.observation))
+        loss += self.kl_penalty * kl
     policy_gradient = tape.gradient(loss, variables)
     self._policy_optimizer.apply(policy_gradient, variables)
 
@@ -435,11 +438,17 @@ class Maac(tf.Module):
     if self.value_range:
       low, high = tf.unstack(self.value_range.reward_quantiles)
       diagnostics |= {"critic/reward_low": low, "critic/reward_high": high}
-    if self.change_penalty:
-      diagnostics["policy/divergence"] = divergence
+    if self.kl_penalty:
+      diagnostics["policy/kl"] = kl
     if self.horizon:
       diagnostics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
     return diagnostics
+
+  def _divergence(self, observation):
+    """KL(π, average π) at [B, S], [B]: of the Gaussians, as both are squashed alike."""
+    policies = self.policy, self.average_policy
+    now, before = (policy(observation).distribution for policy in policies)
+    return tfp.distributions.kl_divergence(now, before)
 
   def _targets(self, path, batch, noise, **parameters):
     """What the critics learn: (observation, action, targets, diagnostics)."""
