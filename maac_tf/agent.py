@@ -129,11 +129,10 @@ class Maac(tf.Module):
       policy_decay: of the average policy, over updates, that is evaluated and exported. From one
         update to the next, a policy that hops may be one that falls, and back; their average hops.
         0 is the policy itself, which always is the one that collects data.
-      kl_penalty: what a nat of KL divergence from the average policy costs the policy's objective, at
-        the start states, in units of return. Without it the steps of Adam, whose size does not
-        shrink with the gradient, move the policy back and forth, and the data, the imagined states
-        and the critics' targets with it. For an average as the proximal policy see Hilton et al.
-        (2021).
+      kl_penalty: what each nat of KL divergence from the average policy, at the start states, costs
+        the policy's objective, in units of return. Adam's steps do not shrink with the gradient:
+        they move a policy back and forth, and the data, the imagined states and the critics'
+        targets with it. This holds it (a trust region around an average: Hilton et al. 2021).
       initial_temperature: β before tuning.
       target_entropy: in nats; None is minus the action size.
       reset_optimizers: forget the optimizers' moments at every iteration, as the models, and with

@@ -61,6 +61,8 @@ def unused_parameters(agent) -> dict[str, str]:
     unused["Maac.task_coordinates"] = "the task has no coordinates of its own"
   if not agent.task.symmetries:
     unused["Maac.task_symmetries"] = "the task has no symmetries"
+  if not agent.policy_decay:
+    unused["Maac.kl_penalty"] = "the policy is its own average (Maac.policy_decay = 0)"
   if not agent.horizon:
     unused["Maac.soft_returns"] = "there is one entropy bonus only (Maac.horizon = 0)"
   if not agent.imagines:

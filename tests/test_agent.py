@@ -61,8 +61,9 @@ def _values(variables):
     SHIPPED,
     SHIPPED | {"horizon": 0},
     SHIPPED | {"task_coordinates": True},
+    SHIPPED | {"kl_penalty": 0.3, "policy_decay": 0.9},
   ],
-  ids=["steve", "h0", "td", "shipped", "shipped_h0", "torso_frame"],
+  ids=["steve", "h0", "td", "shipped", "shipped_h0", "torso_frame", "kl_penalty"],
 )
 def test_xla_and_plain_updates_agree(tiny, settings):
   if "critics_per_target" in settings:
@@ -129,6 +130,56 @@ def test_plain_values_are_of_the_return_alone(tiny, settings):
   np.testing.assert_allclose(learned(soft_values=False, initial_temperature=3.0), want, rtol=1e-5)
   np.testing.assert_allclose(learned(initial_temperature=1e-6), want, rtol=1e-4, atol=1e-4)
   assert not np.allclose(learned(initial_temperature=3.0), want, rtol=0.01)
+
+
+def _moved(agent, seed=0):
+  """The agent, its average policy no longer its policy."""
+  rng = np.random.default_rng(seed)
+  for variable in agent.average_policy.trainable_variables:
+    variable.assign_add(tf.constant(0.1 * rng.normal(size=variable.shape), tf.float32))
+  return agent
+
+
+def test_the_penalty_is_the_kl_divergence_from_the_average(tiny):
+  """Of the Gaussians, from its formula, at the start states; its gradient is added."""
+  settings = {"horizon": 0, "critic_horizon": 0, "real_fraction": 1.0, "policy_decay": 0.5}
+  agent = _moved(_agent(kl_penalty=7.0, **settings))
+  noise = agent.draw(SEED)
+  states = agent.env_buffer.gather(noise.env_indices).observation
+
+  def kl():
+    (m, s), (m0, s0) = (
+      (g.mean(), g.stddev())
+      for g in (p(states).distribution for p in (agent.policy, agent.average_policy))
+    )
+    each = tf.math.log(s0 / s) + (s**2 + (m - m0) ** 2) / (2.0 * s0**2) - 0.5
+    return tf.reduce_mean(tf.reduce_sum(each, -1))
+
+  variables = agent.policy.trainable_variables
+  with tf.GradientTape() as tape:
+    want = kl()
+  want_gradient = tape.gradient(want, variables)
+  seen = {}
+
+  def gradient_of(agent):
+    agent._policy_optimizer.apply = lambda gradient, _: seen.update({agent.kl_penalty: gradient})
+    return agent.update(noise)
+
+  got = gradient_of(agent)["policy/kl"]
+  assert "policy/kl" not in gradient_of(_moved(_agent(**settings)))
+  np.testing.assert_allclose(got, want, rtol=1e-5)
+  for with_it, without, kl_gradient in zip(seen[7.0], seen[0.0], want_gradient, strict=True):
+    np.testing.assert_allclose(with_it, without + 7.0 * kl_gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_a_penalty_keeps_the_policy_near_its_average(tiny):
+  far = []
+  for penalty in (0.0, 100.0):
+    agent = _agent(kl_penalty=penalty, policy_decay=0.99, policy_learning_rate=3e-3)
+    agent.train(30, SEED)
+    states = agent.env_buffer.gather(tf.range(200)).observation
+    far.append(np.mean(agent._divergence(states)))
+  assert 0.0 < far[1] < 0.2 * far[0], far
 
 
 def test_targets_follow_the_critics_by_polyak_averaging(tiny):
