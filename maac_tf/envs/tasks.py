@@ -11,7 +11,8 @@ names end in v5 are Gymnasium's own; their rewards are of the distance travelled
 observation holds, so that the models learn them.
 
 Where a robot can turn over, the task has coordinates (`Maac.task_coordinates`): sine and cosine of
-its pitch, or the frame of its torso. Gymnasium's hopper and walker fall before.
+its pitch, or the frame of its torso. Gymnasium's hopper and walker fall before; their velocities are
+shown clipped, and imagined so. What is alike of a robot are its symmetries (`Maac.task_symmetries`).
 """
 
 import dataclasses
