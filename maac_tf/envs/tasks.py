@@ -11,8 +11,9 @@ names end in v5 are Gymnasium's own; their rewards are of the distance travelled
 observation holds, so that the models learn them.
 
 Where a robot can turn over, the task has coordinates (`Maac.task_coordinates`): sine and cosine of
-its pitch, or the frame of its torso. Gymnasium's hopper and walker fall before; their velocities are
-shown clipped, and imagined so. What is alike of a robot are its symmetries (`Maac.task_symmetries`).
+its pitch, or the frame of its torso. Gymnasium's hopper and walker fall before; their velocities
+are shown clipped, and so imagined. Of a robot that is alike left and right, or all round, the task
+has symmetries (`Maac.task_symmetries`).
 """
 
 import dataclasses
