@@ -78,7 +78,8 @@ class Task:
         )
     for i, symmetry in enumerate(self.symmetries):
       for kind, function, x in zip(symmetry._fields, symmetry, (state, action), strict=True):
-        image = tf.function(function, autograph=False)(x)
+        graph = tf.function(function, autograph=False).get_concrete_function(x)
+        image = graph.structured_outputs
         if image.shape != x.shape or image.dtype != x.dtype:
           raise ValueError(
             f"The image of an {kind} by symmetry {i} of task {self.name!r} must be float32 and of "
