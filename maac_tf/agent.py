@@ -116,7 +116,8 @@ class Maac(tf.Module):
         where the task has none.
       task_coordinates: policy, critics and models see, and models predict, in the coordinates of
         the task, where it has some (an ant's: in the frame of its torso), not in the plain numbers
-        of an observation. After a whole turn a robot is what it was before.
+        of an observation. After a whole turn a robot is what it was before; velocities that are
+        shown clipped are imagined so.
       task_symmetries: the models learn the images of transitions, too, by the symmetries of the
         task, where it has some (a walker's: left and right).
       batch_size: B, transitions an update.
@@ -128,7 +129,8 @@ class Maac(tf.Module):
         other dies out by γ^H every 1 / τ updates.
       policy_decay: of the average policy, over updates, that is evaluated and exported. From one
         update to the next, a policy that hops may be one that falls, and back; their average hops.
-        0 is the policy itself, which always is the one that collects data.
+        0 is the policy itself, which always is the one that collects data. `kl_penalty` is of the
+        divergence from it.
       kl_penalty: what each nat of KL divergence from the average policy, at the start states, costs
         the policy's objective, in units of return. Adam's steps do not shrink with the gradient:
         they move a policy back and forth, and the data, the imagined states and the critics'
@@ -227,7 +229,7 @@ class Maac(tf.Module):
         self.env_buffer,
         seeds[3],
         jit_compile,
-        [s.scaled(self.action_scale, self.action_shift) for s in symmetries],
+        symmetries=[s.scaled(self.action_scale, self.action_shift) for s in symmetries],
       )
     self.steps = imagine.ModelSteps(self.dynamics, task, environment)
     if self.imagines:
@@ -393,7 +395,7 @@ class Maac(tf.Module):
         discount=self.discount,
         temperature=temperature,
       )
-      loss = policy_loss
+      loss = policy_loss  # which is what is logged: what the policy loses without the price
       if self.kl_penalty:
         kl = tf.reduce_mean(self._divergence(batch.observation))
         loss += self.kl_penalty * kl
@@ -446,8 +448,8 @@ class Maac(tf.Module):
   def _divergence(self, observation):
     """KL(π, average π) at [B, S], [B]: of the Gaussians, as both are squashed alike."""
     policies = self.policy, self.average_policy
-    now, before = (policy(observation).distribution for policy in policies)
-    return tfp.distributions.kl_divergence(now, before)
+    now, average = (policy(observation).distribution for policy in policies)
+    return tfp.distributions.kl_divergence(now, average)
 
   def _targets(self, path, batch, noise, **parameters):
     """What the critics learn: (observation, action, targets, diagnostics)."""

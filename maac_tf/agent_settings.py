@@ -11,6 +11,11 @@ def check_combination(agent):
     f"Maac.critics_per_target ({agent.critics_per_target}) must be between 1 and "
     f"Critic.num_critics ({agent.critic.num_critics}).",
   )
+  require(
+    agent.policy_decay or not agent.kl_penalty,
+    f"Maac.kl_penalty ({agent.kl_penalty}) is a price on the policy's divergence from its average, "
+    "which with Maac.policy_decay = 0 is the policy itself: set Maac.kl_penalty = 0.0, too.",
+  )
   if agent.uses_steve:
     require(
       not agent.value_range,
@@ -61,8 +66,6 @@ def unused_parameters(agent) -> dict[str, str]:
     unused["Maac.task_coordinates"] = "the task has no coordinates of its own"
   if not agent.task.symmetries:
     unused["Maac.task_symmetries"] = "the task has no symmetries"
-  if not agent.policy_decay:
-    unused["Maac.kl_penalty"] = "the policy is its own average (Maac.policy_decay = 0)"
   if not agent.horizon:
     unused["Maac.soft_returns"] = "there is one entropy bonus only (Maac.horizon = 0)"
   if not agent.imagines:

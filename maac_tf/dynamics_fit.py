@@ -100,6 +100,11 @@ class DynamicsFit(tf.Module):
       "DynamicsFit.validation_fraction must be above 0: with Dynamics.constant_noise and with "
       "Dynamics.empirical_errors the models' noise is of their errors on validation data.",
     )
+    require(
+      batch_size > len(symmetries),
+      f"DynamicsFit.batch_size ({batch_size}) must be above the number of the task's symmetries "
+      f"({len(symmetries)}): each has its share of a batch.",
+    )
     self._variance_weighting, self.symmetries = variance_weighting, symmetries
     self._dynamics, self._buffer = dynamics, buffer
     self.batch_size, self._max_epochs, self._patience = batch_size, max_epochs, patience

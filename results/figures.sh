@@ -27,6 +27,10 @@ draw shipped "" MAAC={$cheetah/task_coordinates,$hopper/random_2000,$walker/with
 draw shipped_longer "" MAAC=$walker/shipped-{0,1,2} MAAC=$ant/{episodes_of_250-0,shipped-1} \
   --env_steps=50000
 
+draw ant_v5/kl_penalty "" "as shipped"=$ant/kl_penalty_1-{0,1,2} \
+  "without the price on divergence"=$ant/symmetries_random_2000-1 \
+  "as shipped before"=$ant/{shipped-1,episodes_of_250-0,episodes_of_250-2} --env_steps=12000
+
 # Which ingredient matters
 draw ingredients _means shipped=$cheetah/task_coordinates-{0,1,2} shipped=$hopper/random_2000-{0,1,2} \
   {$cheetah,$hopper}/without_{path_starts,shared_rollout,initial_updates,bounded_values}-0 \

@@ -10,8 +10,9 @@ import tensorflow as tf
 from maac_tf import objectives
 from maac_tf.agent import Maac
 from maac_tf.coordinates import PLAIN, sine_and_cosine
-from maac_tf.envs import make_task
+from maac_tf.envs import Symmetry, make_task
 from maac_tf.objectives import Transition
+from maac_tf.trainer import Trainer
 from maac_tf.value_range import RATE
 
 SEED = tf.constant([3, 4], tf.int64)
@@ -260,6 +261,24 @@ def test_networks_have_the_coordinates_of_the_task_if_asked(tiny, own):
   agent.train(1, SEED)
   stored = agent.model_buffer.newest(400)
   assert stored.next_observation.shape == (400, 3) and np.isfinite(stored.next_observation).all()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_models_learn_the_images_of_the_task_if_asked(tiny, own):
+  """Of actions in the networks' units, where those of this task are twice as large."""
+  shifted = Symmetry(tf.negative, lambda u: u + 1.0)
+  task = dataclasses.replace(make_task("pendulum"), symmetries=(shifted,))
+  gin.parse_config(f"Maac.task_symmetries = {own}")
+  trainer = Trainer(task)
+  symmetries = trainer.agent.dynamics_fit.symmetries
+  assert len(symmetries) == own and len(trainer._judge.symmetries) == own
+  for symmetry in symmetries:
+    np.testing.assert_allclose(symmetry.action(tf.constant([[-0.5]])), [[0.0]])
+
+
+def test_a_price_on_the_divergence_from_itself_is_refused(tiny):
+  with pytest.raises(ValueError, match="which with Maac.policy_decay = 0 is the policy itself"):
+    _agent(kl_penalty=1.0)
 
 
 def test_normalisers_have_the_statistics_of_the_features(tiny):

@@ -30,6 +30,20 @@ def test_the_predicted_change_leads_to_the_next_state(name):
   np.testing.assert_allclose(got, after, atol=1e-4, rtol=1e-5)
 
 
+def test_imagined_velocities_are_clipped_as_those_shown():
+  """Of both tasks: those are MuJoCo's velocities within 10, and nothing else is."""
+  for name in ("hopper_v5", "walker2d_v5"):
+    task = make_task(name)
+    env = task.make_gym_env()
+    observation, _ = env.reset(seed=0)
+    robot = env.unwrapped
+    robot.data.qpos[:], robot.data.qvel[:] = 50.0, np.linspace(-30.0, 30.0, robot.model.nv)
+    after = tf.concat([robot.data.qpos[1:], robot.data.qvel], 0)
+    start = tf.constant(observation)
+    got = task.coordinates.apply(start, task.coordinates.change(start, after))
+    np.testing.assert_allclose(got, robot._get_obs(), atol=1e-6)
+
+
 def _rotation(observation):
   return Rotation.from_quat(observation[:, 1:5], scalar_first=True)
 

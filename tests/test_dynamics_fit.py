@@ -126,8 +126,10 @@ def test_training_goes_on_from_the_epoch_whose_average_was_kept():
   assert len(kept) == 4 and min(kept) < len(epochs) - 1
 
 
-def test_an_xla_fit_is_the_plain_one():
-  fits = [_fit(600, average_decay=0.9, max_epochs=3, jit_compile=jit) for jit in (False, True)]
+@pytest.mark.parametrize("symmetries", [(), (Symmetry(tf.negative, tf.negative),)])
+def test_an_xla_fit_is_the_plain_one(symmetries):
+  settings = {"average_decay": 0.9, "max_epochs": 3, "symmetries": symmetries}
+  fits = [_fit(600, jit_compile=jit, **settings) for jit in (False, True)]
   batch = Transition(*(tf.stack([x] * 4) for x in _data(64, 1)[0]))
   for dynamics, _, fit in fits:
     dynamics.set_normalizer(_data(600, 2)[0])
@@ -326,3 +328,8 @@ def test_what_was_seen_on_one_side_is_known_on_the_other():
     got = dynamics(*(tf.stack([x] * 4) for x in (test.observation, test.action))).mean()
     errors.append(np.sqrt(np.mean((got + test.observation - mean[left]) ** 2)))
   assert errors[1] < 0.5 * errors[0] and errors[1] < 0.1, errors
+
+
+def test_a_batch_must_hold_an_image_by_each_symmetry():
+  with pytest.raises(ValueError, match="batch_size .2. must be above the number"):
+    _fit(100, symmetries=[ODD] * 2, batch_size=2)

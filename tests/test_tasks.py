@@ -219,13 +219,15 @@ def test_an_episode_that_nothing_ends_is_refused_in_an_evaluation(monkeypatch):
 
 
 def test_symmetries_that_change_reward_or_end_are_disagreements():
-  state, after = np.zeros([4, 3], np.float32), np.array([[1.0, 0, 0]] * 4, np.float32)
-  arguments = state, np.zeros([4, 1]), np.zeros(4), after, np.ones(4)
+  rng = np.random.default_rng(0)
+  state, action = rng.normal(size=[4, 3]), rng.normal(size=[4, 1])
+  reward, after = state[:, 0] + action[:, 0], np.array([[1.0, 0.5, -0.5]] * 4)
+  arguments = state, action, reward, after, np.ones(4)
   other = Symmetry(tf.negative, tf.negative)
-  same = Symmetry(signed_permutation([0, 2, 1]), tf.negative)
+  same = Symmetry(signed_permutation([0, 2, 1]), tf.identity)
   task = dataclasses.replace(
     make_task("pendulum"),
-    reward_fn=lambda s, a, n: n[..., 0] - 1.0,
+    reward_fn=lambda s, a, n: s[..., 0] + a[..., 0],
     termination_fn=lambda s, a, n: n[..., 0] > 0.5,
     symmetries=(same, other),
   )
@@ -233,6 +235,18 @@ def test_symmetries_that_change_reward_or_end_are_disagreements():
   assert reward == "the reward of images by its symmetry 1 is not that of the steps"
   assert end == "the end of images by its symmetry 1 is not that of the steps"
   assert dataclasses.replace(task, symmetries=(same,)).disagreements(*arguments) == []
+  for wrong in (Symmetry(tf.negative, tf.identity), Symmetry(tf.identity, tf.negative)):
+    assert dataclasses.replace(task, symmetries=(wrong,)).disagreements(*arguments)
+
+
+def test_symmetries_that_are_none_are_refused():
+  with pytest.raises(ValueError, match="must be a tuple of `Symmetry`"):
+    dataclasses.replace(make_task("pendulum"), symmetries=Symmetry(tf.negative, tf.negative))
+  task = dataclasses.replace(
+    make_task("pendulum"), symmetries=(Symmetry(lambda x: None, tf.negative),)
+  )
+  with pytest.raises(ValueError, match="must be float32 and of the same size.* it is None"):
+    task.check_functions(observation_size=3, action_size=1)
 
 
 def test_a_symmetry_that_changes_the_size_is_refused():

@@ -52,6 +52,13 @@ class Task:
   coordinates: Coordinates = PLAIN  # what networks see of a state, and models predict
   symmetries: tuple[Symmetry, ...] = ()  # what is true of a transition is true of its images, too
 
+  def __post_init__(self):
+    if not all(isinstance(symmetry, Symmetry) for symmetry in self.symmetries):
+      raise ValueError(
+        f"The symmetries of task {self.name!r} must be a tuple of `Symmetry`, such as "
+        f"(Symmetry(observation, action),), not {self.symmetries!r}."
+      )
+
   def make_environment(self) -> Environment:
     return Environment(self.make_gym_env())
 
@@ -80,10 +87,11 @@ class Task:
       for kind, function, x in zip(symmetry._fields, symmetry, (state, action), strict=True):
         graph = tf.function(function, autograph=False).get_concrete_function(x)
         image = graph.structured_outputs
-        if image.shape != x.shape or image.dtype != x.dtype:
+        if not tf.is_tensor(image) or image.shape != x.shape or image.dtype != x.dtype:
+          what = f"{image.dtype.name} {list(image.shape)}" if tf.is_tensor(image) else repr(image)
           raise ValueError(
             f"The image of an {kind} by symmetry {i} of task {self.name!r} must be float32 and of "
-            f"the same size, {list(x.shape)}; it is {image.dtype.name} {list(image.shape)}."
+            f"the same size, {list(x.shape)}; it is {what}."
           )
 
   def disagreements(self, observation, action, reward, next_observation, terminal) -> list[str]:
@@ -97,11 +105,10 @@ class Task:
     observation, action, next_observation = arguments = [
       tf.cast(x, tf.float32) for x in (observation, action, next_observation)
     ]
-    sentences = []
+    sentences, tolerance = [], 1e-5 * np.max(np.abs(reward)) + 0.01 * np.std(reward)
     if self.reward_fn is not None:
       errors = np.abs(np.asarray(self.reward_fn(*arguments)) - reward)
-      rounding = 1e-5 * np.max(np.abs(reward))
-      if not np.all(errors <= rounding + 0.01 * np.std(reward)):  # nor is one that is no number
+      if not np.all(errors <= tolerance):  # nor is one that is no number
         sentences.append(
           f"its reward function differs from the environment's reward by {np.mean(errors):.3g} on "
           f"average (from {np.mean(reward):.3g} ± {np.std(reward):.3g})"
@@ -123,7 +130,10 @@ class Task:
       see, act = symmetry
       images = see(observation), act(action), see(next_observation)
       for kind, function in (("reward", self.reward_fn), ("end", self.termination_fn)):
-        if function and not np.allclose(function(*images), function(*arguments), 1e-3, 1e-3):
+        if function is None:
+          continue
+        same = [np.asarray(function(*x), np.float32) for x in (images, arguments)]
+        if not np.all(np.abs(same[0] - same[1]) <= tolerance * (kind == "reward")):
           sentences.append(f"the {kind} of images by its symmetry {i} is not that of the steps")
     return sentences
 
