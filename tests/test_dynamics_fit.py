@@ -321,7 +321,8 @@ def test_what_was_seen_on_one_side_is_known_on_the_other():
     right = tf.boolean_mask(tf.range(9_000), rows.observation[:, 0] > 0.5)[:2_000]
     seen = ReplayBuffer(2_000, 2, 1)
     seen.add(Transition(*(tf.gather(x, right) for x in rows)))
-    DynamicsFit(dynamics, seen, seed=3, symmetries=symmetries).fit(tf.constant([1, 2]))
+    fit = DynamicsFit(dynamics, seen, seed=3, symmetries=symmetries)
+    fit.fit(tf.constant([1, 2]))
     test, mean = _data(2_000, 9)
     left = test.observation[:, 0] < -1.0
     test = Transition(*(tf.boolean_mask(x, left) for x in test))
