@@ -13,6 +13,7 @@ from maac_tf.replay import ReplayBuffer
 A = np.array([[0.9, 0.2], [-0.3, 0.8]])
 B = np.array([[0.5], [2.0]])
 NOISE = np.array([0.05, 0.4])
+ODD = Symmetry(tf.negative, tf.negative)  # as this system is
 
 
 def _data(count, seed):
@@ -126,7 +127,7 @@ def test_training_goes_on_from_the_epoch_whose_average_was_kept():
   assert len(kept) == 4 and min(kept) < len(epochs) - 1
 
 
-@pytest.mark.parametrize("symmetries", [(), (Symmetry(tf.negative, tf.negative),)])
+@pytest.mark.parametrize("symmetries", [(), (ODD,)])
 def test_an_xla_fit_is_the_plain_one(symmetries):
   settings = {"average_decay": 0.9, "max_epochs": 3, "symmetries": symmetries}
   fits = [_fit(600, jit_compile=jit, **settings) for jit in (False, True)]
@@ -296,9 +297,6 @@ def test_weight_decay_is_of_the_kernels_only():
 def test_a_fit_ends_after_max_batches():
   _, _, fit = _fit(2_900, max_batches=25)  # ten batches an epoch
   assert fit.fit(tf.constant([1, 2]))["epochs"] == 3
-
-
-ODD = Symmetry(tf.negative, tf.negative)  # of the linear system
 
 
 def test_each_symmetry_has_an_equal_share_of_a_batch():
