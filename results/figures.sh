@@ -31,6 +31,10 @@ draw ant_v5/kl_penalty "" "as shipped"=$ant/kl_penalty_1-{0,1,2} \
   "without the price on divergence"=$ant/symmetries_random_2000-1 \
   "as shipped before"=$ant/{shipped-1,episodes_of_250-0,episodes_of_250-2} --env_steps=12000
 
+draw half_cheetah_v5/kl_penalty "" "price 1.0"=$cheetah/kl_penalty_1-0 "price 0.2"=$cheetah/kl_penalty_02-0 \
+  "price 0.05"=$cheetah/kl_penalty_005-{0,1,2} "as shipped, no price"=$cheetah/task_coordinates-{0,1,2} \
+  --env_steps=20000
+
 # Which ingredient matters
 draw ingredients _means shipped=$cheetah/task_coordinates-{0,1,2} shipped=$hopper/random_2000-{0,1,2} \
   {$cheetah,$hopper}/without_{path_starts,shared_rollout,initial_updates,bounded_values}-0 \
