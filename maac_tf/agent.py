@@ -134,8 +134,8 @@ class Maac(tf.Module):
       kl_penalty: what each nat of KL divergence from the average policy, at the start states, costs
         the policy's objective, in units of return. Adam's steps do not shrink with the gradient:
         they move a policy back and forth, and the data, the imagined states and the critics'
-        targets with it. This holds it (a trust region around an average: Hilton et al. 2021),
-        and slows learning.
+        targets with it. This holds it (a trust region around an average: Hilton et al. 2021);
+        too high a price slows learning.
       initial_temperature: β before tuning.
       target_entropy: in nats; None is minus the action size.
       reset_optimizers: forget the optimizers' moments at every iteration, as the models, and with
