@@ -53,7 +53,7 @@ draw hopper_v5/ingredients "" shipped=$hopper/random_2000-0 \
 draw hopper_v5/observation_normalization_pairs "" shipped=$hopper/random_2000-{0,1,2} \
   $hopper/without_observation_normalization-{0,1,2} --env_steps=20000
 draw half_cheetah_v5/critics_pairs "" "five critics"=$cheetah/task_coordinates-{0,1,2} \
-  "two critics"=$cheetah/without_critic_ensemble-{0,1,2}
+  "three critics"=$cheetah/critics_3-{0,1,2} "two critics"=$cheetah/without_critic_ensemble-{0,1,2}
 draw half_cheetah_v5/horizons "" {horizon_0=$cheetah/coordinates_horizon_0,horizon_1=$cheetah/coordinates_horizon_1}-0 \
   {horizon_3=$cheetah/coordinates_horizon_3,horizon_5=$cheetah/task_coordinates,horizon_8=$cheetah/coordinates_horizon_8}-0 \
   --env_steps=12000
