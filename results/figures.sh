@@ -39,7 +39,7 @@ draw half_cheetah_v5/kl_penalty "" "price 1.0"=$cheetah/kl_penalty_1-0 "price 0.
 draw ingredients _means shipped=$cheetah/task_coordinates-{0,1,2} shipped=$hopper/random_2000-{0,1,2} \
   {$cheetah,$hopper}/without_{path_starts,shared_rollout,initial_updates,bounded_values}-0 \
   {$cheetah,$hopper}/updates_2-0 $hopper/updates_{2-1,2-2,4-0} {$cheetah,$hopper}/without_layer_norm-0 \
-  $cheetah/without_{layer_norm-{1,2},critic_ensemble-{0,1,2},observation_normalization-0} \
+  $cheetah/without_{layer_norm-{1,2},critic_ensemble-{0,1,2},observation_normalization-0} $cheetah/critics_3-{0,1,2} \
   $hopper/without_{observation_normalization-{0,1,2},critic_ensemble-0} $cheetah/updates_4-0 \
   $hopper/horizon_{0,1,3,8}-0 \
   {horizon_0=$cheetah/coordinates_horizon_0,horizon_1=$cheetah/coordinates_horizon_1}-0 \
