@@ -24,12 +24,15 @@ theirs=results/half_cheetah # the paper's
 
 draw shipped "" MAAC={$cheetah/task_coordinates,$hopper/random_2000,$walker/without_soft_returns}-{0,1,2} \
   --env_steps=20000
-draw shipped_longer "" MAAC=$walker/shipped-{0,1,2} MAAC=$ant/{episodes_of_250-0,shipped-1} \
-  --env_steps=50000
+draw shipped_longer "" "as shipped"=$walker/shipped-{0,1,2} "as shipped"=$ant/kl_penalty_1-2 \
+  "as shipped before"=$ant/{episodes_of_250-0,shipped-1} --env_steps=50000
 
 draw ant_v5/kl_penalty "" "as shipped"=$ant/kl_penalty_1-{0,1,2} \
   "without the price on divergence"=$ant/symmetries_random_2000-1 \
   "as shipped before"=$ant/{shipped-1,episodes_of_250-0,episodes_of_250-2} --env_steps=12000
+
+draw ant_v5/discount_998 "" "as shipped, discount 0.995"=$ant/kl_penalty_1-2 \
+  "discount 0.998 from 30,500 on"=$ant/kl_penalty_25_discount_998_from_30500-2 --env_steps=50000
 
 draw half_cheetah_v5/kl_penalty "" "price 1.0"=$cheetah/kl_penalty_1-0 "price 0.2"=$cheetah/kl_penalty_02-0 \
   "price 0.05"=$cheetah/kl_penalty_005-{0,1,2} "as shipped, no price"=$cheetah/task_coordinates-{0,1,2} \
