@@ -33,6 +33,7 @@ draw ant_v5/kl_penalty "" "as shipped"=$ant/kl_penalty_1-{0,1,2} \
 
 draw hopper_v5/target_entropy "" "target -2"=$hopper/target_entropy_2-{0,1,2} \
   "target -3, as shipped"=$hopper/random_2000{-{0,1,2},_alone-{0,1},_again_from_17250-2} --env_steps=40000
+
 draw ant_v5/discount_998 "" "as shipped, discount 0.995"=$ant/kl_penalty_1-2 \
   "discount 0.998 from 30,500 on"=$ant/kl_penalty_25_discount_998_from_30500-2 --env_steps=50000
 
