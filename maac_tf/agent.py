@@ -129,8 +129,9 @@ class Maac(tf.Module):
         other dies out by γ^H every 1 / τ updates.
       policy_decay: of the average policy, over updates, that is evaluated and exported. From one
         update to the next, a policy that hops may be one that falls, and back; their average hops.
-        0 is the policy itself, which always is the one that collects data. `kl_penalty` is of the
-        divergence from it.
+        After n updates it is (1 + n) / (10 + n) at the most, so that the average never looks back
+        on much more than a ninth of them, to policies that knew nothing. 0 is the policy itself,
+        which always is the one that collects data. `kl_penalty` is of the divergence from it.
       kl_penalty: what each nat of KL divergence from the average policy, at the start states, costs
         the policy's objective, in units of return. Adam's steps do not shrink with the gradient:
         they move a policy back and forth, and the data, the imagined states and the critics'
@@ -239,6 +240,7 @@ class Maac(tf.Module):
     # Of `rollout_noise`: the size of an action, and how the models' noise is drawn.
     self.noise_arguments = sizes[1], self.dynamics.draw_noise if self.dynamics else normals(0)
 
+    self._num_updates = tf.Variable(0, dtype=tf.int64)
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
     self._policy_optimizer = keras.optimizers.Adam(policy_learning_rate)
     self._critic_optimizer = keras.optimizers.Adam(critic_learning_rate)
@@ -423,10 +425,7 @@ class Maac(tf.Module):
     self._critic_optimizer.apply(critic_gradient, variables)
     for target, source in zip(self.target_critic.trainable_variables, variables, strict=True):
       target.assign_add((1.0 - self.polyak_decay) * (source - target))
-    for average, variable in zip(
-      self.average_policy.trainable_variables, self.policy.trainable_variables, strict=True
-    ):
-      average.assign(self.policy_decay * average + (1.0 - self.policy_decay) * variable)
+    self._average_the_policy()
 
     diagnostics |= {
       "policy/loss": policy_loss,
@@ -445,6 +444,15 @@ class Maac(tf.Module):
     if self.horizon:
       diagnostics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
     return diagnostics
+
+  def _average_the_policy(self):
+    """With a decay that grows to `policy_decay`, as that of `tf.train.ExponentialMovingAverage`."""
+    updates = tf.cast(self._num_updates.assign_add(1), tf.float32)
+    decay = tf.minimum(self.policy_decay, (1.0 + updates) / (10.0 + updates))
+    for average, variable in zip(
+      self.average_policy.trainable_variables, self.policy.trainable_variables, strict=True
+    ):
+      average.assign(decay * average + (1.0 - decay) * variable)
 
   def _divergence(self, observation):
     """KL(π, average π) at [B, S], [B]: of the Gaussians, as both are squashed alike."""

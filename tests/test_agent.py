@@ -192,18 +192,19 @@ def test_targets_follow_the_critics_by_polyak_averaging(tiny):
     np.testing.assert_allclose(new, 0.75 * old + 0.25 * np.array(source), atol=1e-6)
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.75])
-def test_the_average_policy_is_of_the_updates(tiny, decay):
-  agent = _agent(policy_decay=decay)
+@pytest.mark.parametrize("most", [0.0, 0.2, 0.75])
+def test_the_average_policy_is_of_a_share_of_the_updates(tiny, most):
+  agent = _agent(policy_decay=most)
   average = _values(agent.average_policy.trainable_variables)
   for seed in range(3):
     agent.update(agent.draw(tf.constant([seed, 0], tf.int64)))
     policy = _values(agent.policy.trainable_variables)
+    decay = min(most, (2 + seed) / (11 + seed))  # 0.18, 0.25, 0.31 where nothing limits it
     average = [decay * a + (1 - decay) * p for a, p in zip(average, policy, strict=True)]
   got = _values(agent.average_policy.trainable_variables)
   for a, b in zip(got, average, strict=True):
     np.testing.assert_allclose(a, b, atol=1e-6)
-  assert decay or all(map(np.array_equal, got, policy))
+  assert most or all(map(np.array_equal, got, policy))
 
 
 def test_one_call_of_train_is_as_many_updates(tiny):
