@@ -139,8 +139,8 @@ class Maac(tf.Module):
         too high a price slows learning.
       initial_temperature: β before tuning.
       target_entropy: in nats; None is minus the action size.
-      reset_optimizers: forget the optimizers' moments at every iteration, as the models, and with
-        them the gradients, have changed.
+      reset_optimizers: forget the moments of policy's and critics' optimizers at every iteration,
+        as the models, and with them the gradients, have changed.
       env_capacity, model_capacity: of D_env and D_model, in transitions; the oldest leave first.
       jit_compile: compile updates and the models' training steps with XLA: faster on two CPU cores,
         hardly on one (BUILD.md); needed on a TPU.
@@ -240,7 +240,6 @@ class Maac(tf.Module):
     # Of `rollout_noise`: the size of an action, and how the models' noise is drawn.
     self.noise_arguments = sizes[1], self.dynamics.draw_noise if self.dynamics else normals(0)
 
-    self._num_updates = tf.Variable(0, dtype=tf.int64)
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
     self._policy_optimizer = keras.optimizers.Adam(policy_learning_rate)
     self._critic_optimizer = keras.optimizers.Adam(critic_learning_rate)
@@ -302,7 +301,6 @@ class Maac(tf.Module):
     if self.reset_optimizers:
       _reset(self._policy_optimizer)
       _reset(self._critic_optimizer)
-      _reset(self._temperature_optimizer)
     if self.value_range:
       self.value_range.start(everything.reward)
       self._scale_critics()
@@ -447,8 +445,8 @@ class Maac(tf.Module):
 
   def _average_the_policy(self):
     """With a decay that grows to `policy_decay`, as that of `tf.train.ExponentialMovingAverage`."""
-    updates = tf.cast(self._num_updates.assign_add(1), tf.float32)
-    decay = tf.minimum(self.policy_decay, (1.0 + updates) / (10.0 + updates))
+    updates = tf.cast(self._temperature_optimizer.iterations, tf.float32)  # which is never reset
+    decay = tf.minimum((1.0 + updates) / (10.0 + updates), self.policy_decay)
     for average, variable in zip(
       self.average_policy.trainable_variables, self.policy.trainable_variables, strict=True
     ):
