@@ -17,12 +17,13 @@ draw() { # FIGURE VIEW ARGUMENTS...; the view of maac_tf.plot: "" (steps), _hour
 }
 
 average() { # RUN NAME: its evaluations of another average of the policy, as a run of that name
-  mkdir -p "$folder/$(basename "$(dirname "$1")")/$2-${1##*-}"
+  local run=$folder/$(basename "$(dirname "$1")")/$2-${1##*-}
+  mkdir -p "$run"
   awk -F, -v name="$2" '
     NR == 1 { for (i = 1; i <= NF; i++) if ($i == name "/return") column = i
               print "env_steps,seconds/total,eval/return"; next }
     { print $1 ",0," $column }' "$1/averages.csv" \
-    >"$folder/$(basename "$(dirname "$1")")/$2-${1##*-}/metrics.csv"
+    >"$run/metrics.csv"
 }
 
 cheetah=results/half_cheetah_v5
@@ -43,11 +44,13 @@ draw ant_v5/kl_penalty "" "as shipped"=$ant/kl_penalty_1-{0,1,2} \
 draw hopper_v5/target_entropy "" "target -2"=$hopper/target_entropy_2-{0,1,2} \
   "target -3, as shipped"=$hopper/random_2000{-{0,1,2},_alone-{0,1},_again_from_17250-2} --env_steps=40000
 
-for run in $hopper/decay_9995-{0,2}; do for name in policy 0.998 "10 %"; do average $run "$name"; done; done
 averaged=$folder/hopper_v5
-draw hopper_v5/policy_averages "" "the policy itself"=$averaged/policy-{0,2} \
-  "looks back on 500 updates"=$averaged/0.998-{0,2} "on 10 % of all"="$averaged/10 %"-{0,2} \
-  "on 2,000"=$hopper/decay_9995-{0,2}
+for run in $hopper/{decay_9995-{0,2},long_average-1}; do
+  for name in policy 0.998 "10 %"; do average $run "$name"; done
+done
+draw hopper_v5/policy_averages "" "the policy itself"=$averaged/policy-{0,1,2} \
+  "looks back on 500 updates"=$averaged/0.998-{0,1,2} "on 10 % of all"="$averaged/10 %"-{0,1,2} \
+  "on 2,000 (seed 1: a ninth first)"=$hopper/{decay_9995-{0,2},long_average-1}
 
 draw ant_v5/discount_998 "" "as shipped, discount 0.995"=$ant/kl_penalty_1-2 \
   "discount 0.998 from 30,500 on"=$ant/kl_penalty_25_discount_998_from_30500-2 --env_steps=50000

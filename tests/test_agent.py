@@ -208,12 +208,14 @@ def test_the_average_policy_is_of_a_share_of_the_updates(tiny, most):
 
 
 def test_one_call_of_train_is_as_many_updates(tiny):
-  together, apart = _agent(), _agent()
+  together, apart = _agent(policy_decay=0.27), _agent(policy_decay=0.27)
   mean = together.train(3, SEED)
   losses = [apart.update(apart.draw(seed))["critic/loss"] for seed in tf.random.split(SEED, 3)]
   assert mean["critic/loss"].numpy() == pytest.approx(np.mean(losses), rel=1e-5)
-  for a, b in zip(together.policy.variables, apart.policy.variables, strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-6)
+  for name in ("policy", "average_policy"):
+    networks = getattr(together, name), getattr(apart, name)
+    for a, b in zip(*(network.variables for network in networks), strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-6)
   assert together.train.experimental_get_tracing_count() == 1
   together.train(3, SEED)
   assert together.train.experimental_get_tracing_count() == 1
