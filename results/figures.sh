@@ -32,7 +32,7 @@ walker=results/walker2d_v5
 ant=results/ant_v5
 theirs=results/half_cheetah # the paper's
 
-draw shipped "" MAAC={$cheetah/task_coordinates,$hopper/random_2000,$walker/without_soft_returns}-{0,1,2} \
+draw shipped "" MAAC={$cheetah/task_coordinates,$hopper/shipped_alone,$walker/without_soft_returns}-{0,1,2} \
   --env_steps=20000
 draw shipped_longer "" "as shipped"=$walker/shipped-{0,1,2} "as shipped"=$ant/kl_penalty_1-2 \
   "as shipped before"=$ant/{episodes_of_250-0,shipped-1} --env_steps=50000
