@@ -72,7 +72,6 @@ class Maac(tf.Module):
     discount: float = 0.99,
     polyak_decay: float = 0.995,
     policy_decay: float = 0.0,
-    policy_delay: int = 1,
     policy_learning_rate: float = 3e-4,
     critic_learning_rate: float = 3e-4,
     temperature_learning_rate: float = 3e-4,
@@ -133,8 +132,6 @@ class Maac(tf.Module):
         After n updates it is (1 + n) / (10 + n) at the most, so that the average never looks back
         on much more than a ninth of them, to policies that knew nothing. 0 is the policy itself,
         which always is the one that collects data. `kl_penalty` is of the divergence from it.
-      policy_delay: the policy makes one step for so many of the critics' (Fujimoto et al. 2018): of
-        an update's matrix products, about half are of the gradient of an H-step return.
       kl_penalty: what each nat of KL divergence from the average policy, at the start states, costs
         the policy's objective, in units of return. Adam's steps do not shrink with the gradient:
         they move a policy back and forth, and the data, the imagined states and the critics'
@@ -159,7 +156,6 @@ class Maac(tf.Module):
       num_trajectories=num_trajectories,
       num_final_actions=num_final_actions,
       models_per_target=models_per_target,
-      policy_delay=policy_delay,
       batch_size=batch_size,
       env_capacity=env_capacity,
       model_capacity=model_capacity,
@@ -208,7 +204,6 @@ class Maac(tf.Module):
     self.num_real = round(batch_size * real_fraction)
     self.soft_returns, self.soft_values = soft_returns, soft_values
     self.shared_rollout, self.kl_penalty = shared_rollout, kl_penalty
-    self.policy_delay = policy_delay
     self.normalize_observations = normalize_observations
     self._reduce_critics = {"min": tf.reduce_min, "mean": tf.reduce_mean}[policy_value]
     self.reset_optimizers = reset_optimizers
@@ -374,12 +369,8 @@ class Maac(tf.Module):
       ),
     )
 
-  def update(self, noise: UpdateNoise, policy_is_due: bool | tf.Tensor = True):
+  def update(self, noise: UpdateNoise):
     """One pass of Algorithm 1, lines 8-11: policy, temperature, critics, target critics.
-
-    Args:
-      noise: of this update.
-      policy_is_due: whether the policy makes a step.
 
     Returns:
       Dict of scalar diagnostics.
@@ -398,7 +389,19 @@ class Maac(tf.Module):
       path = objectives.imagine_path(
         self.policy.act, self.steps.random_member, starts, noise.policy
       )
-    policy_loss, gradient_norm, kl = self._improve_policy(policy_is_due, tape, path, batch)
+      policy_loss = objectives.policy_loss(
+        path,
+        self.value,
+        soft_returns=self.soft_returns,
+        discount=self.discount,
+        temperature=temperature,
+      )
+      loss = policy_loss  # which is what is logged: what the policy loses without the price
+      if self.kl_penalty:
+        kl = tf.reduce_mean(self._divergence(batch.observation))
+        loss += self.kl_penalty * kl
+    policy_gradient = tape.gradient(loss, variables)
+    self._policy_optimizer.apply(policy_gradient, variables)
 
     log_prob = path.trajectory.log_prob[0] if self.horizon else path.final_log_prob
     with tf.GradientTape() as tape:
@@ -425,7 +428,7 @@ class Maac(tf.Module):
     diagnostics |= {
       "policy/loss": policy_loss,
       "policy/entropy": -tf.reduce_mean(log_prob),
-      "policy/gradient_norm": gradient_norm,
+      "policy/gradient_norm": tf.linalg.global_norm(policy_gradient),
       "policy/temperature": temperature,
       "critic/loss": critic_loss,
       "critic/gradient_norm": tf.linalg.global_norm(critic_gradient),
@@ -440,49 +443,14 @@ class Maac(tf.Module):
       diagnostics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
     return diagnostics
 
-  def _improve_policy(self, is_due, tape, path, batch):
-    """θ ← θ + β_π ∇J_π(θ), if it is due, of a path that was imagined under the tape.
-
-    Returns:
-      Loss, norm of its gradient, and divergence from the average policy: times `policy_delay`, or
-      0 where the step is not due, so that their means over updates are those over steps.
-    """
-
-    def improve():
-      variables, kl = self.policy.trainable_variables, tf.constant(0.0)
-      with tape:
-        policy_loss = objectives.policy_loss(
-          path,
-          self.value,
-          soft_returns=self.soft_returns,
-          discount=self.discount,
-          temperature=self.temperature,
-        )
-        loss = policy_loss  # which is what is logged: what the policy loses without the price
-        if self.kl_penalty:
-          kl = tf.reduce_mean(self._divergence(batch.observation))
-          loss += self.kl_penalty * kl
-      gradient = tape.gradient(loss, variables)
-      self._policy_optimizer.apply(gradient, variables)
-      return self.policy_delay * tf.stack([policy_loss, tf.linalg.global_norm(gradient), kl])
-
-    if is_due is True:
-      return tf.unstack(improve())
-    if is_due is False:
-      return tf.unstack(tf.zeros([3]))
-    return tf.unstack(tf.cond(is_due, improve, lambda: tf.zeros([3])))
-
   def _average_the_policy(self):
     """With a decay that grows to `policy_decay`, as that of `tf.train.ExponentialMovingAverage`."""
-    updates = tf.cast(self._updates_so_far(), tf.float32)
+    updates = tf.cast(self._temperature_optimizer.iterations, tf.float32)  # which is never reset
     decay = tf.minimum((1.0 + updates) / (10.0 + updates), self.policy_decay)
     for average, variable in zip(
       self.average_policy.trainable_variables, self.policy.trainable_variables, strict=True
     ):
       average.assign(decay * average + (1.0 - decay) * variable)
-
-  def _updates_so_far(self) -> tf.Variable:
-    return self._temperature_optimizer.iterations  # which is never reset
 
   def _divergence(self, observation):
     """KL(π, average π) at [B, S], [B]: of the Gaussians, as both are squashed alike."""
@@ -541,8 +509,7 @@ class Maac(tf.Module):
     row = tf.TensorSpec([12 + self.critic_horizon])
 
     def update(noise):
-      due = self.policy_delay == 1 or self._updates_so_far() % self.policy_delay == 0
-      diagnostics = self.update(noise, due)
+      diagnostics = self.update(noise)
       names[:] = diagnostics
       values = tf.stack(list(diagnostics.values()))
       return tf.pad(values, [[0, row.shape[0] - len(names)]])

@@ -83,16 +83,8 @@ class Setting:
     return CALL
 
   def update(self) -> Row:
-    """An update in the mean: with `policy_delay`, some have a step of the policy, others none."""
-    seeds = tf.random.split(SEED, self.agent.policy_delay)
-    noise = [self.agent.draw(seed) for seed in seeds]
-
-    def updates(noise):
-      for i, row in enumerate(noise):
-        self.agent.update(row, policy_is_due=i == 0)
-
-    products = matrix_products.products_of(updates, noise)
-    return self._against_floor("update", self.train, products, len(noise))
+    products = matrix_products.products_of(self.agent.update, self.agent.draw(SEED))
+    return self._against_floor("update", self.train, products)
 
   def fitting_step(self) -> Row:
     """Whole fits, as a run makes them, by training step."""
@@ -153,16 +145,16 @@ class Setting:
   def row(self, part, value, unit, **columns) -> Row:
     return Row(self.name, part, value, unit, **columns)
 
-  def _against_floor(self, part, function, products, times=1):
-    """The row of a function that does `products` `times` by `times`, and returns how often."""
+  def _against_floor(self, part, function, products):
+    """The row of a function that does `products`, and returns how often."""
     passes, large = matrix_products.floor(products, self.jit_compile), _Large()
 
     def floor():
       passes(tf.constant(CALL))[-1].numpy()
-      return CALL * times
+      return CALL
 
     seconds, floor_seconds, large_seconds = self._seconds(function, floor, large)
-    gflop = sum(product.flop for product in products) / 1e9 / times
+    gflop = sum(product.flop for product in products) / 1e9
     rate, large_rate = gflop / seconds, large.gflop / large_seconds
     return self.row(
       part,

@@ -63,9 +63,8 @@ def _values(variables):
     SHIPPED | {"horizon": 0},
     SHIPPED | {"task_coordinates": True},
     SHIPPED | {"kl_penalty": 0.3, "policy_decay": 0.9},
-    SHIPPED | {"kl_penalty": 0.3, "policy_decay": 0.9, "policy_delay": 3},
   ],
-  ids=["steve", "h0", "td", "shipped", "shipped_h0", "torso_frame", "kl_penalty", "policy_delay"],
+  ids=["steve", "h0", "td", "shipped", "shipped_h0", "torso_frame", "kl_penalty"],
 )
 def test_xla_and_plain_updates_agree(tiny, settings):
   if "critics_per_target" in settings:
@@ -220,37 +219,6 @@ def test_one_call_of_train_is_as_many_updates(tiny):
   assert together.train.experimental_get_tracing_count() == 1
   together.train(3, SEED)
   assert together.train.experimental_get_tracing_count() == 1
-
-
-def test_a_delayed_policy_steps_every_so_many_updates(tiny):
-  """First at the first, whatever the calls; critics always; the metrics are those of the steps."""
-  settings = SHIPPED | {"kl_penalty": 0.3, "policy_decay": 0.9}
-  plain, delayed = (_moved(_agent(**settings, policy_delay=delay)) for delay in (1, 3))
-  noise = [plain.draw(seed) for seed in tf.random.split(SEED, 6)]
-  stacked = [tf.nest.map_structure(lambda *x: tf.stack(x), *noise[i : i + 2]) for i in (0, 2, 4)]
-  moved, losses = [], []
-  for i in range(6):
-    policy, critic = _values(delayed.policy.variables), _values(delayed.critic.trainable_variables)
-    row = tf.nest.map_structure(lambda x: x[tf.newaxis], noise[i])
-    losses.append(delayed.compiled_updates(row)["policy/loss"])
-    moved.append(not all(map(np.array_equal, policy, _values(delayed.policy.variables))))
-    assert not all(map(np.array_equal, critic, _values(delayed.critic.trainable_variables)))
-    if i == 0:
-      want = plain.update(noise[0])
-      for name in ("policy", "average_policy", "critic", "target_critic"):
-        networks = (getattr(agent, name).variables for agent in (plain, delayed))
-        for a, b in zip(*networks, strict=True):
-          np.testing.assert_allclose(a, b, atol=1e-6, err_msg=name)
-  assert moved == [True, False, False, True, False, False]
-  assert [float(loss) != 0 for loss in losses] == moved
-
-  in_pairs = _moved(_agent(**settings, policy_delay=3))
-  rows = [in_pairs.compiled_updates(row) for row in stacked]
-  for a, b in zip(in_pairs.policy.variables, delayed.policy.variables, strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-6)
-  got = np.mean([row["policy/loss"].numpy() for row in rows])
-  assert got == pytest.approx(np.mean([loss.numpy() for loss in losses]), rel=1e-5)
-  assert losses[0].numpy() / 3 == pytest.approx(want["policy/loss"].numpy(), rel=1e-5)
 
 
 def test_imagined_data_has_the_tasks_reward_and_goes_on_after_termination(tiny):
@@ -474,7 +442,6 @@ def test_sac_builds_no_model(tiny):
     ({"horizon": 2.5}, None, "Maac.horizon must be an integer of 0 or more, not 2.5"),
     ({"num_final_actions": 0}, None, "num_final_actions must be an integer of 1 or more, not 0"),
     ({"models_per_target": 5}, None, "models_per_target is 5, but the ensemble has only 4"),
-    ({"policy_delay": 0}, None, "Maac.policy_delay must be an integer of 1 or more, not 0"),
     ({"batch_size": 30}, None, r"batch_size \(30\) must be a multiple"),
     ({"real_fraction": -1}, None, "real_fraction must be a number from 0 to 1, not -1"),
     ({"discount": 1.0}, None, "discount must be a number from 0 to 0.99999, not 1"),

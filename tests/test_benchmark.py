@@ -36,21 +36,6 @@ def test_products_of_a_sac_update_are_those_of_its_layers():
   assert sum(p.flop for p in counted) == policy_loss + target + critic_loss
 
 
-def test_updates_between_the_policys_steps_count_with_fewer_products():
-  gflop = {}
-  for delay in (1, 2, 4):
-    params = [*TINY, f"Maac.policy_delay = {delay}"]
-    setting = timing.Setting("s", [ROOT / "gin" / "pendulum.gin"], params, 1)
-    setting._against_floor = lambda _, __, products, times: sum(p.flop for p in products) / times
-    gflop[delay] = setting.update()
-  (agent, noise) = setting.agent, setting.agent.draw(timing.SEED)
-  without = matrix_products.products_of(lambda n: agent.update(n, policy_is_due=False), noise)
-  without = sum(product.flop for product in without)
-  for delay in (2, 4):
-    assert gflop[delay] == pytest.approx((gflop[1] + (delay - 1) * without) / delay)
-  assert without < 0.6 * gflop[1]
-
-
 def test_a_floor_is_the_time_of_one_pass(monkeypatch):
   """With a clock that shows how often a function says that it did its work."""
   passes = []
@@ -67,9 +52,6 @@ def test_a_floor_is_the_time_of_one_pass(monkeypatch):
   row = setting._against_floor("update", lambda: 4, [product])
   assert row.floor == 1e3 * passes[0] and row.value == 4e3
   assert row.gflop == pytest.approx(120e-9)
-  row = setting._against_floor("update", lambda: 4, [product], times=2)  # of every other update
-  assert row.floor == 2e3 * passes[0] and row.value == 4e3
-  assert row.gflop == pytest.approx(60e-9)
 
 
 def test_the_command_measures_every_part(tmp_path):
