@@ -58,6 +58,9 @@ draw ant_v5/discount_998 "" "as shipped, discount 0.995"=$ant/kl_penalty_1-2 \
 draw half_cheetah_v5/two_layers "" "two layers"=$cheetah/two_layers-{0,1,2} \
   "three, shipped"=$cheetah/{task_coordinates-{0,1,2},shipped-0} --env_steps=20000
 
+draw half_cheetah_v5/policy_delay "" "at every other update"=$cheetah/policy_delay_2-{0,1,2} \
+  "at each, shipped"=$cheetah/{task_coordinates-{0,1,2},shipped-0} --env_steps=20000
+
 draw half_cheetah_v5/kl_penalty "" "price 1.0"=$cheetah/kl_penalty_1-0 "price 0.2"=$cheetah/kl_penalty_02-0 \
   "price 0.05"=$cheetah/kl_penalty_005-{0,1,2} "as shipped, no price"=$cheetah/task_coordinates-{0,1,2} \
   --env_steps=20000
