@@ -32,7 +32,7 @@ walker=results/walker2d_v5
 ant=results/ant_v5
 theirs=results/half_cheetah # the paper's
 
-draw shipped "" MAAC={$cheetah/task_coordinates,$hopper/shipped_alone,$walker/without_soft_returns}-{0,1,2} \
+draw shipped "" MAAC={$cheetah/width_128,$hopper/width_128_updates_2,$walker/without_soft_returns}-{0,1,2} \
   --env_steps=20000
 draw shipped_longer "" "as shipped"=$walker/shipped-{0,1,2} "as shipped"=$ant/kl_penalty_1-2 \
   "as shipped before"=$ant/{episodes_of_250-0,shipped-1} --env_steps=50000
@@ -54,6 +54,13 @@ draw hopper_v5/policy_averages "" "the policy itself"=$averaged/policy-{0,1,2} \
 
 draw ant_v5/discount_998 "" "as shipped, discount 0.995"=$ant/kl_penalty_1-2 \
   "discount 0.998 from 30,500 on"=$ant/kl_penalty_25_discount_998_from_30500-2 --env_steps=50000
+
+draw half_cheetah_v5/widths "" "128 units, shipped"=$cheetah/width_128-{0,1,2} \
+  "192"=$cheetah/width_192-{0,1,2} "256"=$cheetah/{task_coordinates-{0,1,2},shipped-0} --env_steps=20000
+
+draw hopper_v5/widths "" "128 units, two updates, shipped"=$hopper/width_128_updates_2-{0,1,2} \
+  "128, one"=$hopper/width_128-{0,1,2} "256, one, shipped before"=$hopper/shipped_alone-{0,1,2} \
+  --env_steps=30000
 
 draw half_cheetah_v5/two_layers "" "two layers"=$cheetah/two_layers-{0,1,2} \
   "three, shipped"=$cheetah/{task_coordinates-{0,1,2},shipped-0} --env_steps=20000
