@@ -56,7 +56,8 @@ draw ant_v5/discount_998 "" "as shipped, discount 0.995"=$ant/kl_penalty_1-2 \
   "discount 0.998 from 30,500 on"=$ant/kl_penalty_25_discount_998_from_30500-2 --env_steps=50000
 
 draw half_cheetah_v5/widths "" "128 units, shipped"=$cheetah/width_128-{0,1,2} \
-  "192"=$cheetah/width_192-{0,1,2} "128, models 256"=$cheetah/width_128_models_256-{0,1,2} "256"=$cheetah/{task_coordinates-{0,1,2},shipped-0} --env_steps=20000
+  "192"=$cheetah/width_192-{0,1,2} "128, models 256"=$cheetah/width_128_models_256-{0,1,2} \
+  "256"=$cheetah/{task_coordinates-{0,1,2},shipped-0} --env_steps=20000
 
 draw hopper_v5/widths "" "128 units, two updates, shipped"=$hopper/width_128_updates_2-{0,1,2} \
   "128, one"=$hopper/width_128-{0,1,2} "256, one, shipped before"=$hopper/shipped_alone-{0,1,2} \
