@@ -6,7 +6,7 @@ import re
 import gin
 import pytest
 
-import maac_tf.experiment  # noqa: F401 (whose configurables the settings are of)
+import maac_tf.runs.experiment  # noqa: F401 (whose configurables the settings are of)
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "results").glob("*.md"))]
