@@ -17,7 +17,9 @@ FLOORS = (
   ("networks",),
   ("tasks",),
   ("data",),
-  ("checks", "__init__", "_quiet_import"),
+  ("checks",),
+  ("__init__",),
+  ("_quiet_import",),
 )
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 
