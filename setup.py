@@ -1,10 +1,16 @@
 """Model-Augmented Actor-Critic in TensorFlow 2 / Keras."""
 
+import pathlib
+import re
+
 from setuptools import find_packages, setup
+
+source = pathlib.Path(__file__).with_name("maac_tf") / "__init__.py"
+version = re.search(r'__version__ = "(.*)"', source.read_text())[1]
 
 setup(
   name="maac_tf",
-  version="0.1.0",
+  version=version,
   description="Model-Augmented Actor-Critic (MAAC) in TensorFlow 2 / Keras",
   license="Apache-2.0",
   packages=find_packages(include=["maac_tf", "maac_tf.*"]),

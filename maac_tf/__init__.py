@@ -7,3 +7,5 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from maac_tf import _quiet_import  # noqa: E402, F401  (imports TensorFlow without its chatter)
+
+__version__ = "0.2.0"

@@ -1,47 +1,153 @@
-"""What a value must be, said in one line where it is not."""
+"""Options: each is declared once, with type, range and meaning, where it is used.
+
+An option is a parameter of a constructor or function that gin may bind. Its annotation says all
+of it, and the reference page and every check read it there:
+
+    horizon: Annotated[int, Option("H, model steps in the policy's objective", low=0)] = 5
+
+`configurable` makes a class or function one of gin's; parameters that are no options are parts that
+the caller gives, which gin may not bind.
+"""
+
+import dataclasses
+import functools
+import inspect
+import math
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gin
+
+T = typing.TypeVar("T", bound=Callable)
 
 
 class ConfigError(Exception):
   """What the user asked for cannot be run; the message is for them."""
 
 
-def require(condition, message):
+def require(condition: Any, message: str) -> None:
   """Raises ValueError with the message unless the condition holds."""
   if not condition:
     raise ValueError(message)
 
 
-def require_integers(owner: str, least: int, **values):
-  """Raises ValueError for a value that is not an integer of `least` or more."""
-  for name, value in values.items():
-    integer = isinstance(value, int) and not isinstance(value, bool)
-    require(
-      integer and value >= least,
-      f"{owner}.{name} must be an integer of {least} or more, not {value!r}.",
-    )
+@dataclasses.dataclass(frozen=True)
+class Option:
+  """Meaning and range of an option: metadata of `typing.Annotated`.
+
+  Attributes:
+    doc: what it is, with its unit.
+    low, high: the range of a number, or of each number of a tuple, both included.
+    choices: of a text.
+  """
+
+  doc: str
+  low: float = -math.inf
+  high: float = math.inf
+  choices: tuple[str, ...] = ()
 
 
-def require_tuples(owner: str, least: int, **values):
-  """Raises ValueError for a value that is not a tuple, or list, of integers of `least` or more."""
-  for name, value in values.items():
-    integers = isinstance(value, (tuple, list)) and all(type(x) is int for x in value)
-    require(
-      integers and all(x >= least for x in value),
-      f"{owner}.{name} must be a tuple of integers of {least} or more, not {value!r}.",
-    )
+@dataclasses.dataclass(frozen=True)
+class Declared:
+  """An option with what its parameter says of it.
+
+  Attributes:
+    name: OWNER.parameter, as in a gin file.
+    kind: int, float, bool, str, a tuple of int, or a class.
+    optional: whether None is a value.
+    default: `inspect.Parameter.empty` where there is none.
+  """
+
+  name: str
+  kind: Any
+  optional: bool
+  default: Any
+  option: Option
+
+  def expected(self) -> str:
+    """What a value must be, in words that follow "must be"."""
+    low, high = self.option.low, self.option.high
+    if self.option.choices:
+      words = " or ".join(map(repr, self.option.choices))
+    elif self.kind is bool:
+      words = "True or False"
+    elif self._is_tuple():
+      words = f"a tuple of integers of {low:g} or more"
+    elif self.kind is int:
+      words = f"an integer of {low:g} or more"
+    elif self.kind is float:
+      words = f"a number from {low:g} to {high:g}"
+    elif self.kind is str:
+      words = "a text in quotes"
+    else:
+      words = f"a {self.kind.__name__}"
+    return words + (", or None" if self.optional else "")
+
+  def check(self, value: Any) -> None:
+    """Raises ValueError, with what is right, for another value."""
+    if not (self.optional and value is None) and not self._fits(value):
+      raise ValueError(f"{self.name} must be {self.expected()}, not {value!r}.")
+
+  def _is_tuple(self):
+    return typing.get_origin(self.kind) in (tuple, Sequence)
+
+  def _fits(self, value):
+    if self.option.choices:
+      return value in self.option.choices
+    if self._is_tuple():
+      return isinstance(value, (tuple, list)) and all(
+        type(x) is int and x >= self.option.low for x in value
+      )
+    if self.kind in (int, float):
+      number = isinstance(value, (int, self.kind)) and not isinstance(value, bool)
+      return number and self.option.low <= value <= self.option.high
+    return isinstance(value, self.kind)
 
 
-def require_booleans(owner: str, **values):
-  """Raises ValueError for a value that is not True or False."""
-  for name, value in values.items():
-    require(isinstance(value, bool), f"{owner}.{name} must be True or False, not {value!r}.")
+_DECLARED: dict[str, dict[str, Declared]] = {}  # of every owner, by the parameters' names
 
 
-def require_numbers(owner: str, least: float, most: float, **values):
-  """Raises ValueError for a value that is not a number in [least, most]."""
-  for name, value in values.items():
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    require(
-      number and least <= value <= most,
-      f"{owner}.{name} must be a number from {least:g} to {most:g}, not {value!r}.",
-    )
+def options() -> list[Declared]:
+  """Every option of what was imported so far, by owner."""
+  return [declared for owner in sorted(_DECLARED) for declared in _DECLARED[owner].values()]
+
+
+def configurable(target: T) -> T:
+  """Makes a class or function configurable by gin, and checks its options at each call.
+
+  Raises:
+    ValueError: at a call, with one sentence, for an option out of its range.
+  """
+  function = target.__init__ if inspect.isclass(target) else target
+  signature = inspect.signature(function)
+  declared = _declared(target.__name__, signature)
+
+  @functools.wraps(function)
+  def checked(*args, **kwargs):
+    arguments = signature.bind(*args, **kwargs).arguments
+    for name, option in declared.items():
+      if name in arguments:
+        option.check(arguments[name])
+    return function(*args, **kwargs)
+
+  checked.__signature__ = signature  # which gin reads
+  _DECLARED[target.__name__] = declared
+  if inspect.isclass(target):
+    target.__init__ = checked
+  else:
+    target = checked
+  parts = [name for name in signature.parameters if name not in ("self", *declared)]
+  return gin.configurable(target, denylist=parts)
+
+
+def _declared(owner, signature):
+  found = {}
+  for name, parameter in signature.parameters.items():
+    if typing.get_origin(parameter.annotation) is typing.Annotated:
+      kind, option = typing.get_args(parameter.annotation)
+      kinds = typing.get_args(kind) if type(None) in typing.get_args(kind) else (kind,)
+      optional = len(kinds) > 1
+      kind = kinds[0] if optional else kind
+      found[name] = Declared(f"{owner}.{name}", kind, optional, parameter.default, option)
+  return found

@@ -13,11 +13,9 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-import gin
 import numpy as np
 from absl import app, flags
 
-from maac_tf.algorithm.agent_settings import unused_parameters
 from maac_tf.checks import ConfigError
 from maac_tf.runs import config, experiment
 
@@ -129,7 +127,7 @@ def main(argv):
 
 def _settings():
   """The setting and its variants, each tried out: a wrong value ends here, not after hours."""
-  settings, shipped = [], None
+  settings, default = [], None
   for variant in [None, *_VARIANT.value]:
     files, bindings, name = list(_GIN_FILE.value), [], "maac"
     if variant and "=" in variant:
@@ -149,12 +147,12 @@ def _settings():
         f"{name!r} changes no training: --env_steps and --seeds set steps and seeds, and plans are "
         "made at test time alone."
       )
-    values = gin.config_str()
-    if values == shipped:
+    values = config.values()
+    if values == default:
       raise ConfigError(f"{name!r} changes nothing: every value is what it is without it.")
-    shipped = shipped or values
+    default = default or values
     trainer = experiment.make_trainer()
-    unused = config.without_effect(overridden, unused_parameters(trainer.agent))
+    unused = config.without_effect(overridden, experiment.unused_options(trainer))
     for parameter, reason in unused.items() if variant else ():
       raise ConfigError(f"{parameter} of {name!r} has no effect: {reason}.")
     policy_steps = _ENV_STEPS.value - trainer.random_steps

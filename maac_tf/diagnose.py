@@ -23,14 +23,14 @@ def main(argv):
   try:
     trainer = experiment.restore(_RUN_DIR.value)
     files = [os.path.join(_RUN_DIR.value, "diagnosis.png")]
-    if trainer.agent.dynamics:
+    if trainer.learner.dynamics:
       files.append(os.path.join(_RUN_DIR.value, "open_loop_error.csv"))
     with config.user_errors():
       for path in files:
         open(path, "a").close()  # now, not when all is measured
-    agent = trainer.agent
+    learner = trainer.learner
     seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-    episodes = diagnosis.collect_episodes(trainer.task, agent, seeds)
+    episodes = diagnosis.collect_episodes(trainer.learner.task, learner, seeds)
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
@@ -41,23 +41,23 @@ def main(argv):
     f"{min(lengths)} to {max(lengths)} steps, {terminated} terminated, return "
     f"{np.mean([np.sum(e.transition.reward) for e in episodes]):.1f}"
   )
-  values = diagnosis.values(agent, episodes)
+  values = diagnosis.values(learner, episodes)
   if values is None:
     print("Values: no episode is long enough, and none terminated, to know a return.")
   else:
-    _print_values(values, "Soft returns" if agent.soft_values else "Returns")
+    _print_values(values, "Soft returns")
   one_step = error = calibration = None
-  if agent.dynamics:
-    one_step = diagnosis.one_step_error(agent, episodes)
+  if learner.dynamics:
+    one_step = diagnosis.one_step_error(learner, episodes)
     print(
       "One-step error, in standard deviations of each output's change (1: nothing is known of it): "
       f"{one_step.mean():.3f} (mean over outputs), {one_step.max():.3f} (the worst, "
       f"{one_step.argmax()})"
     )
-    ends = diagnosis.ends(agent, episodes)
+    ends = diagnosis.ends(learner, episodes)
     if ends:
       print("Ends within 50 steps: from {:.1%} of the states, in the models {:.1%}".format(*ends))
-    error, counts = diagnosis.open_loop_error(agent, episodes)
+    error, counts = diagnosis.open_loop_error(learner, episodes)
     print("Open-loop error, in standard deviations of each state dimension:")
     for h in (1, 5, 10, 20, 50):
       if h <= len(error):
@@ -66,7 +66,7 @@ def main(argv):
           f"  {h} steps: {error[h - 1].mean():.3f} (mean over dimensions), "
           f"{error[h - 1, worst]:.3f} (the worst, {worst}), from {counts[h - 1]} states"
         )
-    probability, share = calibration = diagnosis.calibration(agent, episodes)
+    probability, share = calibration = diagnosis.calibration(learner, episodes)
     print("Calibration: the share of outcomes inside the models' central intervals:")
     chosen = [np.argmin(np.abs(probability - p)) for p in (0.5, 0.9)]
     print("  " + ", ".join(f"{probability[i]:.0%} interval {share[i].mean():.0%}" for i in chosen))

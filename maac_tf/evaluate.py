@@ -19,7 +19,7 @@ from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
 from maac_tf.runs import config, experiment
 from maac_tf.tasks.episodes import run_episodes
-from maac_tf.tasks.registry import make_task
+from maac_tf.tasks.registry import find_task
 
 _POLICY = flags.DEFINE_string("policy", None, "A SavedModel folder.")
 _TASK = flags.DEFINE_string(
@@ -59,13 +59,13 @@ def main(argv):
 
 
 def _evaluate_policy():
-  path, task = _POLICY.value, _TASK.value and make_task(_TASK.value)
+  path, task = _POLICY.value, _TASK.value and find_task(_TASK.value)
   if not os.path.isfile(os.path.join(path, "saved_model.pb")):
     raise ValueError(f"There is no SavedModel in {path!r}.")
   loaded = tf.saved_model.load(path)
   if "task" in loaded.signatures:  # policies of earlier versions do not say it
     trained_for = loaded.signatures["task"]()["task"].numpy().decode()
-    task = task or make_task(trained_for)
+    task = task or find_task(trained_for)
     if task.name != trained_for:
       print(f"Warning: {path!r} was trained for {trained_for}, not {task.name}.", file=sys.stderr)
   if not task:
@@ -77,23 +77,23 @@ def _evaluate_run():
   if _GIN_PARAM.value and not _PLANNER.value:
     raise ValueError("--gin_param is of the planner: give --planner=cem, too.")
   trainer = experiment.restore(_RUN_DIR.value, _GIN_PARAM.value)
-  agent = trainer.agent
-  if not trainer.has_best:
+  learner = trainer.learner
+  if not trainer.best.exists:
     print("Warning: the run has no evaluation yet: its current policy.", file=sys.stderr)
   if _PLANNER.value:
     with config.user_errors():
-      planner = Planner(agent)
-  with trainer.best_networks():
-    act = agent.average_policy.in_numpy()
-    _run(trainer.task, "policy", lambda observation: act(observation, 0.0))
+      planner = Planner(learner)
+  with trainer.best.in_use():
+    act = learner.actor_critic.ema_policy.in_numpy()
+    _run(trainer.learner.task, "policy", lambda observation: act(observation, 0.0))
     if _PLANNER.value:
       generator = tf.random.Generator.from_seed(_SEED.value)
 
       def plan(observation):
         return planner.plan(tf.constant(observation), generator.make_seeds(1)[:, 0])
 
-      _run(trainer.task, f"policy and {_PLANNER.value}", plan)
-      print(f"It plans {_rate(plan, agent.observation_size):.0f} times a second.")
+      _run(trainer.learner.task, f"policy and {_PLANNER.value}", plan)
+      print(f"It plans {_rate(plan, learner.observation_size):.0f} times a second.")
 
 
 def _rate(plan, observation_size):

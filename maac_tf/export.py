@@ -25,12 +25,12 @@ def main(argv):
       raise ConfigError(f"{path!r} exists: give another --out.")
     trainer = experiment.restore(_RUN_DIR.value, _GIN_PARAM.value)
     with config.user_errors():
-      with trainer.best_networks():
-        saved_model.save_planner(trainer.agent, Planner(trainer.agent), path)
+      with trainer.best.in_use():
+        saved_model.save_planner(trainer.learner, Planner(trainer.learner), path)
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
-  when = "of the best evaluation" if trainer.has_best else "as they are, not evaluated yet"
+  when = "of the best evaluation" if trainer.best.exists else "as they are, not evaluated yet"
   print(f"Wrote {path}: policy, models and critics {when}.")
   return 0
 

@@ -46,6 +46,7 @@ def main(argv):
   try:
     gin_files = _GIN_FILE.value
     if not gin_files and _RUN_DIR.value and run_directory.saved_config(_RUN_DIR.value):
+      run_directory.check_version(_RUN_DIR.value)
       gin_files = [run_directory.saved_config(_RUN_DIR.value)]
     seed = [] if _SEED.value is None else [f"train.seed = {_SEED.value}"]
     overridden = config.load(gin_files, [*_GIN_PARAM.value, *seed])

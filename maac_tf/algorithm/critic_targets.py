@@ -1,16 +1,115 @@
-"""What the critics learn: returns of the policy's imagined rollouts, and STEVE.
+"""What the critics learn: returns of the policy's imagined rollouts, STEVE, or targets of your own.
 
 Shapes: B batch, S, A sizes, H horizon, E ensemble members, M of them used, Q critics.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from maac_tf.algorithm.objectives import Path, path_return
+from maac_tf.algorithm.actor_critic import ActorCritic
+from maac_tf.algorithm.noise import permutations, policy_noise
+from maac_tf.algorithm.objectives import Path, imagine_path, path_return
 from maac_tf.algorithm.rollout import RolloutNoise, rollout
+from maac_tf.checks import Option, configurable, require
 from maac_tf.data.types import Transition
 from maac_tf.models.members import from_members, to_members
+from maac_tf.models.model_env import ModelEnv
+
+
+class Learner(Protocol):
+  """What targets may use of the learner, which is `learner.Maac`."""
+
+  actor_critic: ActorCritic
+  model_env: ModelEnv | None
+  act: Callable  # the policy: (observation, noise) -> (action, log_prob)
+  horizon: int  # H
+  batch_size: int  # B
+  discount: float
+  temperature: tf.Tensor
+  noise_arguments: tuple[int, Callable]  # (A, draw_model_noise), the last ones of `policy_noise`
+
+
+class Regression(NamedTuple):
+  """What the critics regress: Q(observation, action) on the targets."""
+
+  observation: tf.Tensor  # [B, S]
+  action: tf.Tensor  # [B, A]
+  targets: tf.Tensor  # [B], without gradient
+  metrics: dict[str, tf.Tensor]  # scalars, by their column in metrics.csv
+
+
+class CriticTargets:
+  """The target of the critics' regression in an update; a gin file says whose:
+
+      Maac.critic_targets = @SteveTargets()
+
+  For a target of your own, derive a class from this one in a file of your own, decorate it with
+  `maac_tf.checks.configurable` and name it there (examples/own_critic_target.py).
+  """
+
+  def uses_models(self) -> bool:
+    """Whether the target needs the ensemble; one that nothing needs is not built."""
+    return False
+
+  def check(self, learner: Learner) -> None:
+    """Raises ValueError where these targets and the rest of the setting contradict each other."""
+
+  def unused(self) -> dict[str, str]:
+    """Options that have no effect, each with the reason."""
+    return {}
+
+  def draw(self, learner: Learner, seed: tf.Tensor) -> Any:
+    """All that is random in the targets of one update, tensors: `noise` of the call."""
+    return ()
+
+  def __call__(
+    self, learner: Learner, batch: Transition, path: Path, target_values: Callable, noise: Any
+  ) -> Regression:
+    """The targets of one update.
+
+    Args:
+      learner: see `Learner`.
+      batch: B stored steps, of D_env and D_model.
+      path: H steps of the policy from the batch's states, as its own objective imagined them.
+      target_values: the target critics, (observation, action) -> [Q, ...], in their bounds.
+      noise: what `draw` returned.
+    """
+    raise NotImplementedError
+
+
+@configurable
+class RolloutTargets(CriticTargets):
+  """Returns of the policy's own rollout: model value expansion (Feinberg et al. 2018).
+
+  The critics learn Q(s_0, a_0) from the return of the H steps that the policy's objective imagined:
+  of the actions that the policy takes now, with the target critics' word discounted by γ^H, at no
+  further cost. With H = 0, of one step more.
+  """
+
+  def uses_models(self) -> bool:
+    return True
+
+  def draw(self, learner: Learner, seed: tf.Tensor) -> Any:
+    if learner.horizon:
+      return ()
+    return policy_noise(1, learner.batch_size, 1, *learner.noise_arguments, seed)
+
+  def __call__(
+    self, learner: Learner, batch: Transition, path: Path, target_values: Callable, noise: Any
+  ) -> Regression:
+    if not learner.horizon:  # the policy's rollout is s_0 alone, with its action: one step more
+      first = path.final_action[0], path.final_log_prob[0]
+      start = path.trajectory.observation[0]
+      path = imagine_path(learner.act, learner.model_env.random_member, start, noise, first)
+    targets = path_targets(
+      path,
+      lambda *arguments: tf.reduce_min(target_values(*arguments), 0),
+      discount=learner.discount,
+      temperature=learner.temperature,
+    )
+    return Regression(path.trajectory.observation[0], path.trajectory.action[0], targets, {})
 
 
 class SteveNoise(NamedTuple):
@@ -22,7 +121,87 @@ class SteveNoise(NamedTuple):
   members: tf.Tensor  # [M] int, see `to_members`
 
 
-def path_targets(path: Path, value, *, discount, temperature):
+@configurable
+class SteveTargets(CriticTargets):
+  """STEVE on stored steps (Buckman et al. 2018), inside a random half of the ensemble."""
+
+  def __init__(
+    self,
+    horizon: Annotated[
+      int, Option("h_max, the longest imagined rollout in the targets; 0 is one-step TD", low=0)
+    ] = 2,
+  ):
+    self.horizon = horizon
+
+  def uses_models(self) -> bool:
+    return self.horizon > 0
+
+  def check(self, learner: Learner) -> None:
+    if not self.horizon:
+      return
+    hint = "or SteveTargets.horizon to 0"
+    require(
+      not learner.actor_critic.value_range,
+      "STEVE weighs its targets by the disagreement of the critics, and critics that start from "
+      "zero and are clipped to the same value agree: set ActorCritic.bound_values = False, "
+      f"{hint}.",
+    )
+    require(
+      learner.actor_critic.critic.num_critics >= 2,
+      "STEVE weighs its targets by the disagreement of the critics and needs two of them: set "
+      f"Critic.num_critics to 2 or more, {hint}.",
+    )
+
+  def draw(self, learner: Learner, seed: tf.Tensor) -> SteveNoise:
+    ensemble_size = learner.model_env.ensemble_size if learner.model_env else 1
+    num_members = max(ensemble_size // 2, 1)
+    sizes = learner.batch_size, num_members, ensemble_size, *learner.noise_arguments
+    return steve_noise(self.horizon, *sizes, seed)
+
+  def __call__(
+    self, learner: Learner, batch: Transition, path: Path, target_values: Callable, noise: Any
+  ) -> Regression:
+    targets, weights = steve_targets(
+      learner.act,
+      learner.model_env and learner.model_env.own_member,
+      target_values,
+      batch,
+      noise,
+      discount=learner.discount,
+      temperature=learner.temperature,
+    )
+    means = enumerate(tf.unstack(tf.reduce_mean(weights, -1)))
+    metrics = {f"critic/steve_weight_{h}": weight for h, weight in means}
+    return Regression(batch.observation, batch.action, targets, metrics)
+
+
+def steve_noise(
+  horizon: int,
+  batch_size: int,
+  num_members: int,
+  ensemble_size: int,
+  action_size: int,
+  draw_model_noise: Callable,
+  seed: tf.Tensor,
+) -> SteveNoise:
+  """For `steve_targets`; `num_members` of the ensemble for each row of the batch."""
+  c1, ca, cm, cf, members = tf.unstack(tf.random.split(seed, 5))
+  dealt = [ensemble_size, batch_size // ensemble_size * num_members]
+  normal = tf.random.stateless_normal
+  return SteveNoise(
+    first_action=normal([batch_size, action_size], c1),
+    rollout=RolloutNoise(
+      action=normal([horizon, *dealt, action_size], ca),
+      model=draw_model_noise([horizon, *dealt], cm),
+    ),
+    final_action=normal([*dealt, action_size], cf),
+    members=permutations([ensemble_size], members)[:num_members],
+  )
+
+
+def path_targets(
+  path: Path, value: Callable, *, discount: float, temperature: tf.Tensor | float
+) -> tf.Tensor:
   """Critic targets for (s_0, a_0) of a path: the soft H-step return, [...], without gradient.
 
       r_0 + Σ_{1<=t<H} γ^t c_t (r_t - β log π_t) + γ^H c_H (Q' - β log π_H)
@@ -35,8 +214,15 @@ def path_targets(path: Path, value, *, discount, temperature):
 
 
 def steve_targets(
-  act, step, q_value, transition: Transition, noise: SteveNoise, *, discount, temperature
-):
+  act: Callable,
+  step: Callable,
+  q_value: Callable,
+  transition: Transition,
+  noise: SteveNoise,
+  *,
+  discount: float,
+  temperature: tf.Tensor | float,
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Critic targets that trust the model where it agrees with itself (Buckman et al. 2018).
 
   For each rollout length h = 0..h_max, member m and critic q the candidate

@@ -1,10 +1,10 @@
-"""The objective of MAAC and the targets of its critic: pure functions of networks, data and noise.
+"""The objective of MAAC (section 4.3) and its losses: pure functions of networks, data and noise.
 
-Shapes: B batch, S, A sizes, K trajectories and n final actions per start state, H horizon,
-E ensemble members, M of them used in the targets, Q critics. `c` counts 1 until an imagined step
-terminates: the reward of that step counts, nothing after it does.
+Shapes: B batch, S, A sizes, n final actions per start state, H horizon, Q critics. `c` counts 1
+until an imagined step terminates: the reward of that step counts, nothing after it does.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -15,8 +15,8 @@ from maac_tf.algorithm.rollout import RolloutNoise, Trajectory, rollout
 class PolicyNoise(NamedTuple):
   """What is random in the policy loss of one batch of B start states."""
 
-  rollout: RolloutNoise  # H steps of K * B trajectories
-  final_action: tf.Tensor  # [n, K * B, A]
+  rollout: RolloutNoise  # H steps of B trajectories
+  final_action: tf.Tensor  # [n, B, A]
 
 
 class Path(NamedTuple):
@@ -27,13 +27,26 @@ class Path(NamedTuple):
   final_log_prob: tf.Tensor  # [n, ...]
 
 
-def imagine_path(act, step, observation, noise: PolicyNoise, first=None) -> Path:
+def imagine_path(
+  act: Callable,
+  step: Callable,
+  observation: tf.Tensor,
+  noise: PolicyNoise,
+  first: tuple[tf.Tensor, tf.Tensor] | None = None,
+) -> Path:
   """H steps from `observation` [..., S], then n actions; arguments as for `rollout`."""
   trajectory = rollout(act, step, observation, noise.rollout, first)
   return Path(trajectory, *act(trajectory.observation[-1], noise.final_action))
 
 
-def path_return(path: Path, value, entropy_steps, *, discount, temperature):
+def path_return(
+  path: Path,
+  value: Callable,
+  entropy_steps: Sequence[int],
+  *,
+  discount: float,
+  temperature: tf.Tensor | float,
+) -> tf.Tensor:
   """The H-step return of a path, [...].
 
       R = Σ_{t<H} γ^t c_t (r_t - β_t log π_t) + γ^H c_H (V - β_H log π_H)
@@ -62,32 +75,34 @@ def path_return(path: Path, value, entropy_steps, *, discount, temperature):
   return total
 
 
-def policy_loss(path: Path, value, *, soft_returns, discount, temperature):
+def policy_loss(
+  path: Path, value: Callable, *, discount: float, temperature: tf.Tensor | float
+) -> tf.Tensor:
   """-J_π of section 4.3: minus the mean return that the model predicts from the start states.
 
       J = Σ_{t<H} γ^t c_t r_t + γ^H c_H Q(s_H, a_H) - β log π(a_0|s_0)
 
-  With `soft_returns` every step has its entropy bonus, as in the Q-function's own definition. With
-  H = 0 there is one step and no difference; it is the policy loss of SAC. The gradient flows
-  through reward, model, critic and policy; ask a tape for that of the policy's variables only.
+  With H = 0 it is the policy loss of SAC. The gradient flows through reward, model, critic and
+  policy; ask a tape for that of the policy's variables only.
 
   Args:
     path: imagined under the tape, from each start state.
     value: the critics, reduced to one, (observation, action) -> [...].
-    soft_returns: bool.
   """
-  horizon = len(path.trajectory.reward)
-  entropy_steps = range(horizon + 1) if soft_returns else (0,)
-  parameters = {"discount": discount, "temperature": temperature}
-  return -tf.reduce_mean(path_return(path, value, entropy_steps, **parameters))
+  returns = path_return(path, value, (0,), discount=discount, temperature=temperature)
+  return -tf.reduce_mean(returns)
 
 
-def critic_loss(q_value, observation, action, targets):
+def critic_loss(
+  q_value: Callable, observation: tf.Tensor, action: tf.Tensor, targets: tf.Tensor
+) -> tf.Tensor:
   """J_Q (section 3.1): mean squared error to the targets [B], summed over the critics."""
   errors = q_value(observation, action) - targets
   return tf.reduce_sum(tf.reduce_mean(tf.square(errors), -1))
 
 
-def temperature_loss(log_temperature, log_prob, target_entropy):
+def temperature_loss(
+  log_temperature: tf.Tensor, log_prob: tf.Tensor, target_entropy: float
+) -> tf.Tensor:
   """Drives the entropy -log_prob to the target (Haarnoja et al. 2018b); log_prob is constant."""
   return -log_temperature * tf.stop_gradient(tf.reduce_mean(log_prob) + target_entropy)

@@ -1,4 +1,4 @@
-"""What a trained agent believes, against fresh episodes of its own policy in the real environment.
+"""What a trained run believes, against fresh episodes of its own policy in the real environment.
 
 Shapes: T steps of an episode, N rows, H model steps, E ensemble members, S, A, O sizes.
 """
@@ -37,15 +37,15 @@ class Values(NamedTuple):
   real: np.ndarray
 
 
-def collect_episodes(task: Task, agent: Maac, seeds) -> list[Episode]:
+def collect_episodes(task: Task, learner: Maac, seeds) -> list[Episode]:
   """One episode from each start seed, with actions drawn from the policy that collects data."""
   rng = np.random.default_rng(list(seeds))
   rows, log_prob = [[] for _ in seeds], None
 
   def act(observation):
     nonlocal log_prob
-    noise = rng.normal(size=(len(observation), agent.action_size)).astype(np.float32)
-    action, log_prob = (x.numpy() for x in agent.policy.act(tf.constant(observation), noise))
+    noise = rng.normal(size=(len(observation), learner.action_size)).astype(np.float32)
+    action, log_prob = (x.numpy() for x in learner.act(tf.constant(observation), noise))
     return action
 
   def record(i, observation, action, step):
@@ -60,7 +60,7 @@ def collect_episodes(task: Task, agent: Maac, seeds) -> list[Episode]:
   return episodes
 
 
-def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256):
+def open_loop_error(learner: Maac, episodes, horizon=50, num_starts=256):
   """How far the models are off after 1..H real actions from random states of the episodes.
 
   H is less than `horizon` where none of these states has so many steps after it.
@@ -79,26 +79,26 @@ def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256):
     lasts[:, i] = t + np.arange(horizon) < len(episode.log_prob)
     windows.append(tf.nest.map_structure(lambda x, rows=rows: x[rows], episode.transition))
   real = tf.nest.map_structure(lambda *x: tf.stack(x, 1), *windows)  # [H, N, ...]
-  members = agent.dynamics.ensemble_size
+  members = learner.dynamics.ensemble_size
 
   def for_each_member(x):
     return tf.repeat(x[..., tf.newaxis, :, :], members, -3)
 
-  no_noise = tf.zeros([members, len(chosen), agent.dynamics.outcome_size])
+  no_noise = tf.zeros([members, len(chosen), learner.dynamics.outcome_size])
   observation, predicted = for_each_member(real.observation[0]), []
   for action in tf.unstack(for_each_member(real.action)):  # beyond what the models take for an end
-    observation, _, _ = agent.steps.own_member(observation, action, no_noise)
+    observation, _, _ = learner.model_env.own_member(observation, action, no_noise)
     predicted.append(observation)
   error = tf.stack(predicted) - real.next_observation[:, tf.newaxis]
-  unit = normalizer(agent.observation_size, error.dtype)
-  unit.fit(agent.env_buffer.newest(int(agent.env_buffer.size)).observation)
+  unit = normalizer(learner.observation_size, error.dtype)
+  unit.fit(learner.env_buffer.newest(int(learner.env_buffer.size)).observation)
   error = (error / unit.scale).numpy()
   squares = np.where(lasts[:, np.newaxis, :, np.newaxis], error**2, 0.0)
   counts = lasts.sum(1)
   return np.sqrt(squares.sum((1, 2)) / (members * counts[:, np.newaxis])), counts
 
 
-def one_step_error(agent: Maac, episodes) -> np.ndarray:
+def one_step_error(learner: Maac, episodes) -> np.ndarray:
   """How much of each dimension's change the models do not know: 0 is nothing, 1 or more all.
 
   Their likelihood hides that: it is the mean over outputs of a *logarithm*, so that many joints
@@ -109,12 +109,12 @@ def one_step_error(agent: Maac, episodes) -> np.ndarray:
     of what the dimension changed by in these episodes (the reward, if it is predicted: of the
     reward), [S] or [S + 1]; 0 of one that never changed.
   """
-  rows = _for_each_member(agent, episodes)
-  no_noise = tf.zeros([*rows.reward.shape, agent.dynamics.outcome_size])
-  after, reward, _ = agent.steps.own_member(rows.observation, rows.action, no_noise)
+  rows = _for_each_member(learner, episodes)
+  no_noise = tf.zeros([*rows.reward.shape, learner.dynamics.outcome_size])
+  after, reward, _ = learner.model_env.own_member(rows.observation, rows.action, no_noise)
   errors = [after - rows.next_observation]
   changes = [rows.next_observation - rows.observation]
-  if agent.dynamics.predicts_reward:
+  if learner.dynamics.predicts_reward:
     errors.append((reward - rows.reward)[..., tf.newaxis])
     changes.append(rows.reward[..., tf.newaxis])
   errors, changes = (tf.concat(x, -1).numpy() for x in (errors, changes))
@@ -122,60 +122,60 @@ def one_step_error(agent: Maac, episodes) -> np.ndarray:
   return np.divide(error, deviation, out=np.zeros_like(error), where=deviation > 1e-6)
 
 
-def calibration(agent: Maac, episodes) -> tuple[np.ndarray, np.ndarray]:
+def calibration(learner: Maac, episodes) -> tuple[np.ndarray, np.ndarray]:
   """How much of what happened lies in the models' central intervals.
 
   Returns:
     (probability of the interval [P], share of the changes, and rewards, in it [P, O]).
   """
-  rows = _for_each_member(agent, episodes)
-  gaussian = agent.dynamics(rows.observation, rows.action)
-  z = tf.abs((agent.dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev())
+  rows = _for_each_member(learner, episodes)
+  gaussian = learner.dynamics(rows.observation, rows.action)
+  z = tf.abs((learner.dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev())
   probability = np.linspace(0.0, 1.0, 51)[1:-1]
   bound = tfp.distributions.Normal(0.0, 1.0).quantile((1.0 + probability.astype(np.float32)) / 2)
   share = [tf.reduce_mean(tf.cast(z < b, tf.float32), [0, 1]) for b in bound]
   return probability, np.stack(share)
 
 
-def values(agent: Maac, episodes, horizon=100, num_states=512) -> Values | None:
+def values(learner: Maac, episodes, horizon=100, num_states=512) -> Values | None:
   """Q, the models' H-step return with Q after it, and the real soft return, at random states.
 
   None where too few real returns are known.
   """
-  temperature = float(agent.value_temperature)
+  temperature = float(learner.temperature)
   starts, real = [], []
   for episode in episodes:
-    returns = soft_returns(agent, episode, temperature)
-    weight = agent.discount ** (len(returns) - np.arange(len(returns)))
+    returns = soft_returns(learner, episode, temperature)
+    weight = learner.discount ** (len(returns) - np.arange(len(returns)))
     known = bool(episode.transition.terminal[-1]) | (weight <= MAX_BOOTSTRAP_WEIGHT)
     real.append(returns[known])
     starts.append(tf.nest.map_structure(lambda x, known=known: x[known], episode))
   real = np.concatenate(real)
-  every = agent.dynamics.ensemble_size if agent.dynamics else 1
+  every = learner.dynamics.ensemble_size if learner.dynamics else 1
   count = min(num_states, len(real)) // every * every
   if not count:
     return None
   chosen = np.random.default_rng(1).choice(len(real), count, replace=False)
   states = tf.nest.map_structure(lambda *x: tf.gather(np.concatenate(x), chosen), *starts)
   observation, action = states.transition.observation, states.transition.action
-  q = agent.value(observation, action).numpy()
-  if not agent.dynamics:
+  q = learner.actor_critic.value(observation, action).numpy()
+  if not learner.dynamics:
     return Values(q, None, real[chosen])
-  noise = policy_noise(horizon, count, 1, *agent.noise_arguments, tf.constant([0, 1]))
+  noise = policy_noise(horizon, count, 1, *learner.noise_arguments, tf.constant([0, 1]))
   first = action, states.log_prob
   path = objectives.imagine_path(
-    agent.policy.act, agent.steps.random_member, observation, noise, first
+    learner.act, learner.model_env.random_member, observation, noise, first
   )
   model = path_targets(
     path,
-    agent.value,
-    discount=agent.discount,
+    learner.actor_critic.value,
+    discount=learner.discount,
     temperature=temperature,
   )
   return Values(q, model.numpy(), real[chosen])
 
 
-def ends(agent: Maac, episodes, horizon=50, num_states=512) -> tuple[float, float] | None:
+def ends(learner: Maac, episodes, horizon=50, num_states=512) -> tuple[float, float] | None:
   """How often what follows terminates within H steps: in the world, and in the models.
 
   A policy goes where its models let it: where they end too seldom, it will fall.
@@ -192,38 +192,38 @@ def ends(agent: Maac, episodes, horizon=50, num_states=512) -> tuple[float, floa
     starts.append(episode.transition.observation[known])
     ended.append(terminal & (left <= horizon)[known])
   starts, ended = np.concatenate(starts), np.concatenate(ended)
-  every = agent.dynamics.ensemble_size
+  every = learner.dynamics.ensemble_size
   count = min(num_states, len(starts)) // every * every
   if not count:
     return None
   chosen = np.random.default_rng(2).choice(len(starts), count, replace=False)
-  noise = policy_noise(horizon, count, 1, *agent.noise_arguments, tf.constant([0, 3]))
+  noise = policy_noise(horizon, count, 1, *learner.noise_arguments, tf.constant([0, 3]))
   start = tf.constant(starts[chosen])
-  path = objectives.imagine_path(agent.policy.act, agent.steps.random_member, start, noise)
+  path = objectives.imagine_path(learner.act, learner.model_env.random_member, start, noise)
   imagined = 1.0 - path.trajectory.not_done[-1].numpy()
   return float(ended[chosen].mean()), float(imagined.mean())
 
 
-def soft_returns(agent: Maac, episode: Episode, temperature: float) -> np.ndarray:
+def soft_returns(learner: Maac, episode: Episode, temperature: float) -> np.ndarray:
   """G_t = r_t + γ (G_{t+1} - β log π_{t+1}), [T]; after a time limit, Q goes on."""
   transition, log_prob = episode
   after = 0.0
   if not transition.terminal[-1]:
     last = tf.constant(transition.next_observation[-1:])
-    noise = tf.random.stateless_normal([64, 1, agent.action_size], [0, 2])
-    actions, last_log_prob = agent.policy.act(last, noise)
-    value = agent.value(tf.repeat(last[tf.newaxis], len(actions), 0), actions)
+    noise = tf.random.stateless_normal([64, 1, learner.action_size], [0, 2])
+    actions, last_log_prob = learner.act(last, noise)
+    value = learner.actor_critic.value(tf.repeat(last[tf.newaxis], len(actions), 0), actions)
     after = float(tf.reduce_mean(value - temperature * last_log_prob))
   returns = np.zeros(len(log_prob))
   for t in reversed(range(len(log_prob))):
-    returns[t] = transition.reward[t] + agent.discount * after
+    returns[t] = transition.reward[t] + learner.discount * after
     after = returns[t] - temperature * log_prob[t]
   return returns
 
 
-def _for_each_member(agent, episodes):
+def _for_each_member(learner, episodes):
   """All steps, once for each member: [E, N, ...]."""
   return tf.nest.map_structure(
-    lambda *x: tf.repeat(np.concatenate(x)[np.newaxis], agent.dynamics.ensemble_size, 0),
+    lambda *x: tf.repeat(np.concatenate(x)[np.newaxis], learner.dynamics.ensemble_size, 0),
     *(e.transition for e in episodes),
   )

@@ -20,7 +20,7 @@ from maac_tf.models.fit import DynamicsFit
 from maac_tf.models.members import random_member
 from maac_tf.networks.critic import Critic
 from maac_tf.tasks.double_integrator import DT
-from maac_tf.tasks.registry import make_task
+from maac_tf.tasks.registry import find_task
 
 GAIN = np.array([[-1.0, -1.0]])  # K
 DISCOUNT = 0.99
@@ -57,12 +57,12 @@ def true_step(observation, action, noise):
 def true_q(observation, action):
   """Q of the policy, in closed form."""
   after = tf.matmul(observation, A.T) + tf.matmul(action, B.T)
-  reward = make_task("double_integrator").reward_fn(observation, action, after)
+  reward = find_task("double_integrator").reward_fn(observation, action, after)
   return reward - DISCOUNT * 0.5 * tf.reduce_sum(after * tf.matmul(after, value_matrix()), -1)
 
 
 def _judge(observation, action, after):
-  task = make_task("double_integrator")
+  task = find_task("double_integrator")
   arguments = observation, action, after
   return after, task.reward_fn(*arguments), task.termination_fn(*arguments)
 
@@ -108,21 +108,25 @@ def learn(seed: int, num_transitions: int, critic_updates: int = 2_000) -> Learn
   data = Transition(*map(tf.constant, data))
   buffer = ReplayBuffer(len(data.reward), 2, 1)
   buffer.add(data)
-  networks = {"hidden_units": (32, 32), "activation": "silu", "seed": seed}
-  dynamics = Dynamics(2, 1, ensemble_size=ENSEMBLE_SIZE, **networks)
-  fit = DynamicsFit(dynamics, buffer, seed, batch_size=16)
+  networks = {"hidden_units": (32, 32), "layer_norm": False, "seed": seed}
+  ensemble = networks | {"ensemble_size": ENSEMBLE_SIZE, "constant_noise": False}
+  critics = networks | {"num_critics": 2}
+  dynamics = Dynamics(2, 1, **ensemble)
+  fit = DynamicsFit(
+    dynamics, buffer, seed, max_batches=None, weight_decay=0.0, recent_fraction=0.0, batch_size=16
+  )
   fit.fit(tf.constant([seed, 0]))
-  critic = _temporal_differences(buffer, critic_updates, networks, seed)
-  exact = Dynamics(2, 1, ensemble_size=ENSEMBLE_SIZE, dtype="float64", **networks)
-  exact_critic = Critic(2, 1, dtype="float64", **networks)
+  critic = _temporal_differences(buffer, critic_updates, critics, seed)
+  exact = Dynamics(2, 1, dtype="float64", **ensemble)
+  exact_critic = Critic(2, 1, dtype="float64", **critics)
   for copy, network in ((exact, dynamics), (exact_critic, critic)):
     for variable, value in zip(copy.variables, network.variables, strict=True):
       variable.assign(tf.cast(value, tf.float64))
   return Learned(exact, exact_critic)
 
 
-def _temporal_differences(buffer, updates, networks, seed):
-  critic, target = Critic(2, 1, **networks), Critic(2, 1, **networks)
+def _temporal_differences(buffer, updates, critics, seed):
+  critic, target = Critic(2, 1, **critics), Critic(2, 1, **critics)
   optimizer = keras.optimizers.Adam(1e-3)
   optimizer.build(critic.trainable_variables)
   gain = tf.constant(GAIN, tf.float32)

@@ -7,10 +7,8 @@ import sys
 import time
 from typing import NamedTuple
 
-import gin
 import tensorflow as tf
 
-from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.planner import Planner
 from maac_tf.analysis import matrix_products
 from maac_tf.checks import ConfigError
@@ -70,29 +68,29 @@ class Setting:
     config.load(files, bindings)
     self.name, self.rounds = name, rounds
     self.trainer = experiment.make_trainer()
-    self.agent = self.trainer.agent
-    self.jit_compile = gin.get_bindings(Maac).get("jit_compile") or None
+    self.learner = self.trainer.learner
+    self.jit_compile = self.learner.jit_compile or None
     self.trainer.collect(self.trainer.random_steps, random=True)
-    self.agent.begin_iteration()
-    if self.agent.uses_model:
-      self.agent.dynamics_fit.fit(SEED)
-    if self.agent.imagines:
+    self.learner.begin_iteration()
+    if self.learner.uses_model:
+      self.learner.dynamics_fit.fit(SEED)
+    if self.learner.imagines:
       self.trainer.imagine()
 
   def train(self) -> int:
     """A call of the compiled updates; how many."""
-    self.agent.train(CALL, SEED)["critic/loss"].numpy()
+    self.learner.train(CALL, SEED)["critic/loss"].numpy()
     return CALL
 
   def update(self) -> Row:
-    products = matrix_products.products_of(self.agent.update, self.agent.draw(SEED))
+    products = matrix_products.products_of(self.learner.update, self.learner.draw(SEED))
     return self._against_floor("update", self.train, products)
 
   def fitting_step(self) -> Row:
     """Whole fits, as a run makes them, by training step."""
-    fit = self.agent.dynamics_fit
-    indices = tf.zeros([self.agent.dynamics.ensemble_size, fit.batch_size], tf.int32)
-    products = matrix_products.products_of(fit.train_step, self.agent.env_buffer.gather(indices))
+    fit = self.learner.dynamics_fit
+    indices = tf.zeros([self.learner.dynamics.ensemble_size, fit.batch_size], tf.int32)
+    products = matrix_products.products_of(fit.train_step, self.learner.env_buffer.gather(indices))
 
     def whole_fit():
       before = int(fit.steps)
@@ -104,7 +102,7 @@ class Setting:
   def imagine(self) -> Row:
     def imagine():
       self.trainer.imagine()
-      return int(self.agent.model_buffer.window) // self.trainer.rounds
+      return int(self.learner.model_buffer.window) // self.trainer.rounds
 
     (seconds,) = self._seconds(imagine)
     return self.row("imagine", 1 / seconds, "transitions/s")
@@ -131,7 +129,7 @@ class Setting:
     return self.row("act", steps / seconds, "steps/s", ratio=seconds / sum(inside))
 
   def plan(self, planner: Planner) -> Row:
-    observation, seed = tf.zeros([1, self.agent.observation_size]), tf.constant(SEED)
+    observation, seed = tf.zeros([1, self.learner.observation_size]), tf.constant(SEED)
 
     def plan():
       planner.plan(observation, seed).numpy()
@@ -198,13 +196,13 @@ class _Large:
 def measure(name, files, bindings, rounds, parts, started) -> list[Row]:
   """What a run of one setting waits for, in this process, which began at `started`."""
   setting = Setting(name, files, bindings, rounds)
-  trainer, agent = setting.trainer, setting.agent
+  trainer, learner = setting.trainer, setting.learner
   setting.train()
   rows = [setting.row("start to first updates", time.time() - started, "s")]
   planner = None
-  if agent.uses_model and "plan" in parts:
+  if learner.uses_model and "plan" in parts:
     with config.user_errors():
-      planner = Planner(agent)
+      planner = Planner(learner)
   # All that a run does has been done once, but for this; the floors need memory of their own.
   trainer.collect(trainer.steps_per_iteration)
   trainer.evaluate()
@@ -212,11 +210,11 @@ def measure(name, files, bindings, rounds, parts, started) -> list[Row]:
   rows.append(setting.row("peak memory", peak_gib, "GiB"))
   if "update" in parts:
     rows.append(setting.update())
-  if agent.uses_model and "fitting step" in parts:
+  if learner.uses_model and "fitting step" in parts:
     rows.append(setting.fitting_step())
-    samples = agent.dynamics_fit.batch_size * agent.dynamics.ensemble_size
+    samples = learner.dynamics_fit.batch_size * learner.dynamics.ensemble_size
     rows.append(setting.row("fit", 1e3 * samples / rows[-1].value, "samples/s"))
-  if agent.imagines and "imagine" in parts:
+  if learner.imagines and "imagine" in parts:
     rows.append(setting.imagine())
   if "act" in parts:
     rows.append(setting.act())
@@ -228,15 +226,16 @@ def measure(name, files, bindings, rounds, parts, started) -> list[Row]:
 def scaling(files, bindings, rounds):
   """Rows of the update at other horizons, ensembles, batches and widths, the rest as it is."""
   tf.get_logger().setLevel("ERROR")  # it warns of functions that are traced anew, as these must be
-  bindings = [*bindings, "Trainer.random_steps = 500", "DynamicsFit.max_epochs = 1"]
+  bindings = [*bindings, "Trainer.random_steps = 500", "DynamicsFit.max_batches = 1"]
   Setting("", files, bindings, rounds)  # which must be possible; not all of the others are
   for parameter, values in SCALING.items():
     for value in values:
       changed = [f"{parameter} = {value}"]
       if parameter == "width":
         config.load(files, bindings)
-        names = [f"{network}.hidden_units" for network in ("Policy", "Critic", "Dynamics")]
-        changed = [f"{n} = {(value,) * len(gin.query_parameter(n))}" for n in names]
+        names = "ActorCritic.hidden_units", "Dynamics.hidden_units"
+        layers = [config.values()[name].count(",") + 1 for name in names]
+        changed = [f"{n} = {(value,) * count}" for n, count in zip(names, layers, strict=True)]
       print(f"Measuring {parameter} = {value} ...", file=sys.stderr)
       try:
         setting = Setting(f"{parameter} = {value}", files, [*bindings, *changed], rounds)

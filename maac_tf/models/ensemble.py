@@ -5,22 +5,21 @@ for any leading dimensions.
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
-import gin
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maac_tf.checks import require_booleans, require_integers, require_tuples
+from maac_tf.checks import Option, configurable
+from maac_tf.data.types import Transition
 from maac_tf.networks.layers import mlp, normalizer, soft_clip
 from maac_tf.tasks.coordinates import PLAIN, Coordinates
 
 tfd = tfp.distributions
 
 
-@gin.configurable(
-  denylist=["observation_size", "action_size", "predicts_reward", "coordinates", "seed", "dtype"]
-)
+@configurable
 class Dynamics(keras.Model):
   """The ensemble f: E Gaussians over the outcome of a step (section 4.3, model learning).
 
@@ -37,12 +36,26 @@ class Dynamics(keras.Model):
     action_size: int,
     predicts_reward: bool = False,
     coordinates: Coordinates = PLAIN,
-    ensemble_size: int = 8,
-    hidden_units: Sequence[int] = (200, 200, 200, 200),
-    activation: str = "swish",
-    layer_norm: bool = False,
-    constant_noise: bool = False,
-    empirical_errors: int = 0,
+    ensemble_size: Annotated[
+      int, Option("E, members of the ensemble of models; a divisor of Maac.batch_size", low=1)
+    ] = 8,
+    hidden_units: Annotated[
+      Sequence[int], Option("units of each hidden layer of a model", low=1)
+    ] = (256, 256, 256),
+    layer_norm: Annotated[
+      bool,
+      Option(
+        "normalise what a model's inner layers take (no learned scale): errors then grow less from "
+        "one imagined step to the next"
+      ),
+    ] = True,
+    constant_noise: Annotated[
+      bool,
+      Option(
+        "one variance for each output and member, of the errors on validation data, in place of "
+        "one that depends on state and action: no row can be explained away as noise"
+      ),
+    ] = True,
     seed: int = 0,
     dtype: str = "float32",
   ):
@@ -51,22 +64,7 @@ class Dynamics(keras.Model):
     Args:
       predicts_reward: whether the reward is one of the outputs.
       coordinates: what the members see of an observation, and predict of a step.
-      ensemble_size: E.
-      layer_norm: normalise what the inner layers take (no learned scale): errors then grow less
-        from one imagined step to the next.
-      constant_noise: one variance for each output and member, of the errors on validation data (see
-        `set_noise`), instead of one that depends on state and action: no row can be explained away
-        as noise.
-      empirical_errors: how many of its newest validation errors a member keeps (see `set_errors`)
-        for imagined steps to take their noise from, all outputs of a row together. Where a foot
-        strikes, many outputs err at once and far more than usual; independent normals of the same
-        variance throw an imagined half-cheetah or ant over far less often than the world does. 0:
-        normals.
     """
-    require_integers("Dynamics", 1, ensemble_size=ensemble_size)
-    require_integers("Dynamics", 0, empirical_errors=empirical_errors)
-    require_tuples("Dynamics", 1, hidden_units=hidden_units)
-    require_booleans("Dynamics", layer_norm=layer_norm, constant_noise=constant_noise)
     super().__init__(dtype=dtype)
     self.ensemble_size, self.predicts_reward = ensemble_size, predicts_reward
     self.coordinates = coordinates
@@ -74,7 +72,7 @@ class Dynamics(keras.Model):
     inputs = num_features + action_size
     self.outcome_size = outputs = self._change_size + predicts_reward
     sizes = (inputs, *hidden_units, outputs if constant_noise else 2 * outputs)
-    self._mlp = mlp(ensemble_size, sizes, activation, seed, dtype, layer_norm)
+    self._mlp = mlp(ensemble_size, sizes, "silu", seed, dtype, layer_norm)
 
     def weight(name, value, **kwargs):
       shape, initializer = (ensemble_size, 1, outputs), keras.initializers.Constant(value)
@@ -86,16 +84,11 @@ class Dynamics(keras.Model):
     else:
       self.min_log_var = weight("min_log_var", -10.0)
       self.max_log_var = weight("max_log_var", 0.5)
-    self.empirical_errors = empirical_errors
-    if empirical_errors:
-      normals = keras.initializers.RandomNormal(stddev=1.0, seed=seed)  # before the first fit
-      shape = (ensemble_size * empirical_errors, outputs)
-      self.errors = self.add_weight(shape=shape, initializer=normals, trainable=False)
     self.input_normalizer = normalizer(inputs, dtype)
     self.target_normalizer = normalizer(outputs, dtype)
     self.built = True
 
-  def outcome(self, transition):
+  def outcome(self, transition: Transition) -> tf.Tensor:
     """What is predicted of a transition: [..., O]."""
     change = self.coordinates.change(transition.observation, transition.next_observation)
     if not self.predicts_reward:
@@ -105,12 +98,12 @@ class Dynamics(keras.Model):
   def _inputs(self, observation, action):
     return tf.concat([self.coordinates.features(observation), action], -1)
 
-  def set_normalizer(self, transition):
+  def set_normalizer(self, transition: Transition) -> None:
     """Normalises with the mean and standard deviation of these [N, ...] transitions."""
     self.input_normalizer.fit(self._inputs(transition.observation, transition.action))
     self.target_normalizer.fit(self.outcome(transition))
 
-  def set_noise(self, transition):
+  def set_noise(self, transition: Transition) -> None:
     """Gives each output of each member the variance of its errors on [E, N, ...] transitions.
 
     On rows that the members were not trained on, this holds what they do not know, too.
@@ -119,25 +112,11 @@ class Dynamics(keras.Model):
     variance = tf.reduce_mean(tf.square(error / self.target_normalizer.scale), 1, keepdims=True)
     self.log_var.assign(tf.math.log(variance + 1e-8))
 
-  def set_errors(self, transition):
-    """Keeps the errors of the means on [E, `empirical_errors`, ...] transitions.
+  def draw_noise(self, shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:
+    """What `sample` takes as noise: standard normals [*shape, O]."""
+    return tf.random.stateless_normal([*shape, self.outcome_size], seed, dtype=self.compute_dtype)
 
-    In units of the standard deviations that their member predicts. Drawn from rows that it was not
-    trained on, this is a residual bootstrap (Efron 1979); not centred, so that what the newest rows
-    have in common is imagined, too.
-    """
-    gaussian = self(transition.observation, transition.action)
-    errors = (self.outcome(transition) - gaussian.mean()) / gaussian.stddev()
-    self.errors.assign(tf.reshape(errors, self.errors.shape))
-
-  def draw_noise(self, shape, seed):
-    """What `sample` takes as noise, [*shape, O]: errors kept, of any member, or normals."""
-    if not self.empirical_errors:
-      return tf.random.stateless_normal([*shape, self.outcome_size], seed, dtype=self.compute_dtype)
-    rows = tf.random.stateless_uniform(shape, seed, 0, self.errors.shape[0], tf.int32)
-    return tf.gather(self.errors, rows)
-
-  def call(self, observation, action) -> tfd.Distribution:
+  def call(self, observation: tf.Tensor, action: tf.Tensor) -> tfd.Distribution:
     """One batch for every member: [E, N, S] and [E, N, A] to a distribution over [E, N, O].
 
     The leading index *is* the member, so that no call depends on hidden state.
@@ -152,11 +131,11 @@ class Dynamics(keras.Model):
     mean = self.target_normalizer.mean + scale * mean
     return tfd.Independent(tfd.Normal(mean, scale * tf.exp(0.5 * log_var)), 1)
 
-  def sample(self, observation, action, noise):
+  def sample(self, observation: tf.Tensor, action: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
     """The outcomes [E, N, O] that `noise` [E, N, O], as of `draw_noise`, selects."""
     gaussian = self(observation, action)
     return gaussian.mean() + gaussian.stddev() * noise
 
-  def next_observation(self, observation, outcome):
+  def next_observation(self, observation: tf.Tensor, outcome: tf.Tensor) -> tf.Tensor:
     """Where an outcome [..., O] leads from `observation` [..., S]."""
     return self.coordinates.apply(observation, outcome[..., : self._change_size])

@@ -1,28 +1,54 @@
-"""The ensemble with reward and termination: an environment to imagine in."""
+"""The ensemble with reward and termination functions: an environment to imagine in.
 
+Shapes: N trajectories, E members, S, A sizes.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.members import random_member
+from maac_tf.tasks.adapter import Environment
+from maac_tf.tasks.task import Task
 
 
-class ModelSteps:
-  """The ensemble as the `step` of a rollout, with reward and termination in the task's units."""
+class ModelStep(NamedTuple):
+  """The outcome of an imagined step, in the task's units."""
 
-  def __init__(self, dynamics, task, environment):
+  next_observation: tf.Tensor  # [..., S]
+  reward: tf.Tensor  # [...]
+  terminal: tf.Tensor  # [...] bool
+
+
+class ModelEnv:
+  """The ensemble as the `step` of a rollout.
+
+  Attributes:
+    ensemble_size: E.
+    draw_noise: (shape, seed) -> what a step takes as the noise of the models, [*shape, O].
+  """
+
+  def __init__(self, dynamics: Dynamics, task: Task, environment: Environment):
+    """Takes the scale of actions from `environment`, which is not stepped."""
     self._dynamics, self._task = dynamics, task
+    self.ensemble_size, self.draw_noise = dynamics.ensemble_size, dynamics.draw_noise
     self._scale, self._shift = environment.action_scale, environment.action_shift
 
-  def random_member(self, observation, action, noise):
+  def random_member(
+    self, observation: tf.Tensor, action: tf.Tensor, noise: tuple[tf.Tensor, tf.Tensor]
+  ) -> ModelStep:
     """f_U: each of [N, ...] trajectories by a random member; noise: (of the model, permutation)."""
-    sizes = self._dynamics.sample, self._dynamics.ensemble_size
-    return self._judge(observation, action, random_member(*sizes, observation, action, *noise))
+    sizes = self._dynamics.sample, self.ensemble_size
+    return self._step(observation, action, random_member(*sizes, observation, action, *noise))
 
-  def own_member(self, observation, action, noise):
+  def own_member(self, observation: tf.Tensor, action: tf.Tensor, noise: tf.Tensor) -> ModelStep:
     """f_m: [E, N, ...], each trajectory by the member it is dealt to."""
-    return self._judge(observation, action, self._dynamics.sample(observation, action, noise))
+    return self._step(observation, action, self._dynamics.sample(observation, action, noise))
 
-  def _judge(self, observation, action, outcome):
-    """(next_observation, reward, terminal) of the outcome that the models predicted."""
+  def _step(self, observation, action, outcome):
     next_observation = self._dynamics.next_observation(observation, outcome)
     arguments = observation, action * self._scale + self._shift, next_observation
     learned = self._dynamics.predicts_reward
     reward = outcome[..., -1] if learned else self._task.reward_fn(*arguments)
-    return next_observation, reward, self._task.termination_fn(*arguments)
+    return ModelStep(next_observation, reward, self._task.termination_fn(*arguments))

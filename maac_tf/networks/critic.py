@@ -1,20 +1,20 @@
-"""The critics Q."""
+"""The critics Q.
+
+Shapes: Q critics, S observation size, A action size; `...` stands for any leading dimensions.
+"""
 
 from collections.abc import Sequence
+from typing import Annotated
 
-import gin
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from maac_tf.checks import require_booleans, require_integers, require_tuples
-from maac_tf.networks.layers import EnsembleDense, mlp, normalizer
+from maac_tf.checks import Option, configurable
+from maac_tf.networks.layers import NUMPY_ACTIVATIONS, EnsembleDense, mlp, normalizer
 from maac_tf.tasks.coordinates import PLAIN, Coordinates
 
-tfd = tfp.distributions
 
-
-@gin.configurable(denylist=["observation_size", "action_size", "coordinates", "seed", "dtype"])
+@configurable
 class Critic(keras.Model):
   """Q independent estimates of the soft action value, in one batched network."""
 
@@ -22,10 +22,26 @@ class Critic(keras.Model):
     self,
     observation_size: int,
     action_size: int,
-    num_critics: int = 2,
-    hidden_units: Sequence[int] = (256, 256),
-    activation: str = "relu",
-    layer_norm: bool = False,
+    hidden_units: Sequence[int] = (256, 256, 256),
+    num_critics: Annotated[
+      int,
+      Option(
+        "Q, each of other random weights: their mean errs less than one does, and their minimum is "
+        "seldom too high. The targets take the minimum of two at random; with more than two the "
+        "policy ascends the mean of all (Chen et al. 2021), else the minimum",
+        low=1,
+      ),
+    ] = 5,
+    activation: Annotated[
+      str, Option("of the critics' hidden layers", choices=tuple(NUMPY_ACTIVATIONS))
+    ] = "silu",
+    layer_norm: Annotated[
+      bool,
+      Option(
+        "normalise what the critics' inner layers take (no learned scale). It bounds how steep the "
+        "critics can be, and so what a policy gains from actions that no data supports"
+      ),
+    ] = True,
     zero_last_layer: bool = False,
     coordinates: Coordinates = PLAIN,
     seed: int = 0,
@@ -34,19 +50,12 @@ class Critic(keras.Model):
     """Makes the weights.
 
     Args:
-      num_critics: Q, each of other random weights: their mean errs less than one does, and their
-        minimum seldom too high.
-      layer_norm: normalise what the inner layers take (no learned scale). It bounds how steep the
-        critics can be, and so what a policy gains from actions that no data supports.
       zero_last_layer: start from values of zero, not from a random function that the first policies
-        would climb. Not for STEVE, which needs the critics to disagree.
+        would climb.
       coordinates: the critics see their features of an observation, normalised.
     """
-    require_integers("Critic", 1, num_critics=num_critics)
-    require_tuples("Critic", 1, hidden_units=hidden_units)
-    require_booleans("Critic", layer_norm=layer_norm, zero_last_layer=zero_last_layer)
     super().__init__(dtype=dtype)
-    self.num_critics, self.zero_last_layer = num_critics, zero_last_layer
+    self.num_critics = num_critics
     self.coordinates = coordinates
     num_features, _ = coordinates.sizes(observation_size)
     sizes = (num_features + action_size, *hidden_units, 1)
@@ -55,7 +64,9 @@ class Critic(keras.Model):
     self.scale = self.add_weight(shape=(), initializer="ones", trainable=False)  # of the output
     self.built = True
 
-  def call(self, observation, action, which=None):
+  def call(
+    self, observation: tf.Tensor, action: tf.Tensor, which: tf.Tensor | None = None
+  ) -> tf.Tensor:
     """Values [Q, ...] of observations [..., S] and actions [..., A] in [-1, 1].
 
     With `which`, [n] int, the values [n, ...] of these critics; the others are not computed.

@@ -4,27 +4,26 @@ Shapes: S observation size, A action size; `...` stands for any leading dimensio
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
-import gin
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maac_tf.checks import require, require_tuples
+from maac_tf.checks import Option, configurable
 from maac_tf.networks.layers import NUMPY_ACTIVATIONS, mlp, normalizer, soft_clip
 from maac_tf.tasks.coordinates import PLAIN, Coordinates
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-
 # Bounds of the policy's log standard deviation before the tanh, soft so that gradients never die.
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 
 
-@gin.configurable(denylist=["observation_size", "action_size", "coordinates", "seed", "dtype"])
+@configurable
 class Policy(keras.Model):
   """The policy π: a Gaussian squashed by tanh, over actions in [-1, 1] (Haarnoja et al. 2018).
 
@@ -35,28 +34,24 @@ class Policy(keras.Model):
     self,
     observation_size: int,
     action_size: int,
-    hidden_units: Sequence[int] = (256, 256),
-    activation: str = "relu",
+    hidden_units: Sequence[int] = (256, 256, 256),
+    activation: Annotated[
+      str, Option("of the policy's hidden layers", choices=tuple(NUMPY_ACTIVATIONS))
+    ] = "silu",
     coordinates: Coordinates = PLAIN,
     seed: int = 0,
     dtype: str = "float32",
   ):
-    name = keras.activations.get(activation).__name__
-    require(
-      name in NUMPY_ACTIVATIONS,
-      f"Policy.activation must be one of {', '.join(NUMPY_ACTIVATIONS)}, not {activation!r}.",
-    )
-    require_tuples("Policy", 1, hidden_units=hidden_units)
     super().__init__(dtype=dtype)
     self.coordinates = coordinates
     num_features, _ = coordinates.sizes(observation_size)
     sizes = (num_features, *hidden_units, 2 * action_size)
     self._mlp = mlp(1, sizes, activation, seed, dtype)
-    self._numpy_activation = NUMPY_ACTIVATIONS[name]
+    self._numpy_activation = NUMPY_ACTIVATIONS[activation]
     self.normalizer = normalizer(num_features, dtype)
     self.built = True
 
-  def call(self, observation) -> tfd.Distribution:
+  def call(self, observation: tf.Tensor) -> tfd.Distribution:
     """Observations [..., S] to a distribution over actions [..., A]."""
     x = self.normalizer(self.coordinates.features(tf.convert_to_tensor(observation)))
     output = self._mlp(tf.reshape(x, [1, -1, x.shape[-1]]))
@@ -67,7 +62,7 @@ class Policy(keras.Model):
       tfd.Independent(tfd.Normal(mean, std), 1), tfb.Tanh(), name="tanh_normal"
     )
 
-  def act(self, observation, noise):
+  def act(self, observation: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The action that standard-normal `noise` selects, and its log-probability.
 
     The pathwise (reparameterised) sample of section 3.2. The noise is an argument so that plain and
@@ -88,7 +83,7 @@ class Policy(keras.Model):
     log_prob = gaussian.log_prob(pre_tanh) - tanh.forward_log_det_jacobian(pre_tanh, 1)
     return tanh.forward(pre_tanh), log_prob
 
-  def in_numpy(self):
+  def in_numpy(self) -> Callable[[np.ndarray, np.ndarray | float], np.ndarray]:
     """The policy as it is now, as a function of NumPy arrays, for the steps of an environment.
 
     Of a call into TensorFlow for a single observation, more than nine tenths are overhead.

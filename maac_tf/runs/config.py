@@ -2,17 +2,17 @@
 
 import contextlib
 import difflib
-import inspect
 import io
 import os
 import re
 import sys
 import tokenize
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import gin
 import tensorflow as tf
 
+from maac_tf import checks
 from maac_tf.checks import ConfigError
 
 # A finished run may be made longer, and looked at more often: these may change on resuming. Not
@@ -27,7 +27,7 @@ _USER_ERRORS = (
 
 
 @contextlib.contextmanager
-def user_errors():
+def user_errors() -> Iterator[None]:
   """Turns the errors of a wrong value into a ConfigError of one line."""
   try:
     yield
@@ -37,12 +37,6 @@ def user_errors():
       raise ConfigError(f"{text} (text needs quotes; it is True and False)") from error
     if isinstance(error, tokenize.TokenError):
       raise ConfigError(f"A binding has an open bracket or quote: {error.args[0]}.") from error
-    macro = re.search(r"No bindings specified for '(\w+)/gin\.macro'", str(error))
-    if macro:
-      raise ConfigError(
-        f"No file that was given sets the macro {macro[1]}: before gin/paper.gin, give a task "
-        "file, such as --gin_file=gin/hopper.gin."
-      ) from error
     # gin adds lines on where the value came from.
     lines = [line.strip() for line in str(error).strip().splitlines()] or [repr(error)]
     where = [line for line in lines[1:] if line.startswith("In ")]
@@ -77,6 +71,12 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
   return parameters([*gin_params, *(texts[path] for path in gin_files[1:][-1:])])
 
 
+def unknown(text: str) -> set[str]:
+  """Options that this gin text sets and the code does not know."""
+  known = {option.name for option in checks.options()}
+  return {name for name in parameters([text]) if "." in name} - known
+
+
 def parameters(texts: Iterable[str]) -> set[str]:
   """The names of the parameters, and macros, that these gin texts set."""
   return set(re.findall(r"(?m)^\s*(?:\w+\.)*?(\w+(?:\.\w+)?)\s*=", "\n".join(texts)))
@@ -88,8 +88,8 @@ def _parse(gin_files, gin_params=()) -> dict[str, str]:
   texts = {}
   for i, path in enumerate(gin_files):
     files = _parse_file(path)
-    if i and "maac.gin" in map(os.path.basename, files):
-      raise ConfigError(f"{path} includes maac.gin, which sets everything anew: give it first.")
+    if i and "train.task" in parameters(files.values()):
+      raise ConfigError(f"{path} sets the task: give it first, and what changes it after.")
     texts |= files
   gin.parse_config(list(gin_params))
   return texts
@@ -111,17 +111,24 @@ def _parse_file(path):
   return texts
 
 
+def values() -> dict[str, str]:
+  """Every option's value as it is in force, and every macro's, as a gin file would say it."""
+  defaults = {o.name: repr(o.default) for o in checks.options()}
+  text = gin.config_str(max_line_length=100_000)
+  return defaults | dict(re.findall(r"(?m)^(\w+(?:\.\w+)?) = (.*)$", text))
+
+
 def _warn_of_idle_files(gin_files):
   """Of several, those without which every value would be the same."""
 
-  def values(files):
+  def values_of(files):
     _parse(files)
-    return gin.config_str()
+    return values()
 
   kept = list(gin_files)
   for path in gin_files if len(kept) > 1 else ():
     others = [f for f in kept if f != path]
-    if values(others) == values(kept):
+    if values_of(others) == values_of(kept):
       kept = others
       print(
         f"Warning: {path} has no effect: the other files have, or set after it, the same values.",
@@ -130,25 +137,18 @@ def _warn_of_idle_files(gin_files):
 
 
 def _check_macros(texts, gin_params):
-  """To gin, "horizon = 3" is a macro, and training would pass it over.
-
-  Those of maac.gin wait for gin/paper.gin, as do those of a run's config, which is one text.
-  """
+  """To gin, "horizon = 3" is a macro, and training would pass it over."""
   everything = "\n".join([*texts.values(), *gin_params])
   scoped = re.search(r"(?m)^\s*(\w[\w.]*/[\w./]+)\s*=", everything)
   if scoped:
     raise ConfigError(f"{scoped[1]}: gin's scopes mean nothing here: leave out what is before /.")
-  shipped = [text for path, text in texts.items() if os.path.basename(path) == "maac.gin"]
-  waiting = parameters(shipped or texts.values())
-  bindings = gin.config_str()
-  for name in re.findall(r"^(\w+) = ", bindings, re.MULTILINE):
-    if f"%{name}" in everything or (name.startswith("paper_") and name in waiting):
-      continue
-    owners = re.findall(rf"^(\w+\.{name}) = ", bindings, re.MULTILINE)
+  names = list(values())
+  for name in [n for n in names if "." not in n and f"%{n}" not in everything]:
+    owners = [n for n in names if n.endswith(f".{name}")]
     message = f"write {' or '.join(owners) or f'OWNER.{name}, as in gin/maac.gin'}."
     if not any(re.search(rf"(?m)^{name} *=", text) for text in texts.values()):
-      raise ConfigError(f"{name!r} is no parameter's name: {message}")
-    print(f"Warning: {name} has no effect: it is no parameter's name: {message}", file=sys.stderr)
+      raise ConfigError(f"{name!r} is no option's name: {message}")
+    print(f"Warning: {name} has no effect: it is no option's name: {message}", file=sys.stderr)
 
 
 def without_effect(overridden: set[str], unused: dict[str, str]) -> dict[str, str]:
@@ -168,24 +168,10 @@ def without_effect(overridden: set[str], unused: dict[str, str]) -> dict[str, st
   return found
 
 
-def _is_default(binding):
-  """Whether "owner.parameter = value" gives the parameter its default."""
-  name, value = binding.split(" = ", 1)
-  owner, _, parameter = name.rpartition(".")
-  if not owner:  # a macro
-    return False
-  try:
-    default = inspect.signature(gin.get_configurable(owner)).parameters[parameter].default
-  except (KeyError, ValueError):
-    return False
-  return repr(default) == value
-
-
 def differences(saved: str, current: str) -> list[str]:
   """Bindings that differ between two operative configs, as diff lines; MAY_CHANGE excepted.
 
-  A parameter that the saved one does not know is no difference at its default: a run of an earlier
-  version goes on. So the default of a new parameter must leave everything as it was.
+  They hold the defaults, too: one that is another now, or new, is a difference.
   """
   # And a macro that is the value of one, and of nothing else.
   users = re.findall(r"(?m)^(\S+) = .*%(\w+)", saved + "\n" + current)
@@ -200,9 +186,5 @@ def differences(saved: str, current: str) -> list[str]:
       if " = " in line and line[0] != "#" and line.split(" = ")[0] not in may_change
     )
 
-  known = {line.split(" = ")[0] for line in bindings(saved)}
-  current = [
-    line for line in bindings(current) if line.split(" = ")[0] in known or not _is_default(line)
-  ]
-  delta = difflib.ndiff(bindings(saved), current)
+  delta = difflib.ndiff(bindings(saved), bindings(current))
   return [line for line in delta if line[0] in "+-"]

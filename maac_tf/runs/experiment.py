@@ -5,28 +5,33 @@ import os
 import signal
 import sys
 from collections.abc import Collection, Sequence
+from typing import Annotated
 
 import gin
 import tensorflow as tf
 import tqdm
 
-from maac_tf.algorithm.agent_settings import unused_parameters
+from maac_tf.algorithm.critic_targets import CriticTargets
+from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import BEST_EVALUATION_EPISODES, Trainer
-from maac_tf.checks import ConfigError, require_integers
+from maac_tf.checks import ConfigError, Option, configurable
 from maac_tf.runs import config, run_directory
 from maac_tf.runs.run_directory import RunDirectory
-from maac_tf.tasks.registry import make_task
+from maac_tf.tasks.coordinates import PLAIN
+from maac_tf.tasks.registry import find_task, make_task
 
 
-@gin.configurable(denylist=["run_dir", "overridden"])
+@configurable
 def train(
   run_dir: str,
   overridden: Collection[str] = (),
   *,
-  task: str = gin.REQUIRED,
-  seed: int = 0,
-  iterations: int = 50,
-):
+  task: Annotated[
+    str, Option("a name of `maac_tf.tasks.TASKS`, or MODULE:NAME of a `Task` of your own")
+  ] = gin.REQUIRED,
+  seed: Annotated[int, Option("of everything random", low=0)] = 0,
+  iterations: Annotated[int, Option("of Algorithm 1's loop, in all", low=1)] = 200,
+) -> int | None:
   """Trains MAAC on a task, or goes on with the run that `run_dir` holds.
 
   SIGINT (Ctrl-C) and SIGTERM finish the iteration and save it; a second one stops at once, which
@@ -35,9 +40,6 @@ def train(
   Args:
     run_dir: the folder of the run, see `RunDirectory`.
     overridden: names of parameters that the user set; what has no effect is reported.
-    task: a name of `maac_tf.tasks.TASKS`, or MODULE:NAME of a `Task` of the user's own.
-    seed: of everything random.
-    iterations: of Algorithm 1's loop, in all.
 
   Returns:
     The number of the signal that stopped the run, or None when it is finished.
@@ -46,10 +48,8 @@ def train(
     ConfigError: for a wrong value, before anything is created.
   """
   with config.user_errors():
-    require_integers("train", 1, iterations=iterations)
-    require_integers("train", 0, seed=seed)
-    trainer = Trainer(make_task(task), seed)
-  unused = unused_parameters(trainer.agent)
+    trainer = build_trainer(task, seed)
+  unused = unused_options(trainer)
   for name, reason in config.without_effect(overridden, unused).items():
     print(f"Warning: {name} has no effect: {reason}.", file=sys.stderr)
   with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
@@ -107,10 +107,10 @@ def _train(trainer, run, iterations):
       if row["eval/return"] is not None:
         bar.set_postfix_str(_summary(row))
         tqdm.tqdm.write(f"{row['env_steps']:>9,} steps  {_summary(row)}")
-  if trainer.has_best:
-    value, spread, found = trainer.best.numpy()
+  if trainer.best.exists:
+    mean, std, found = trainer.best.statistics.numpy()
     print(
-      f"The best policy, after {found:,.0f} steps: return {value:.1f} ± {spread:.1f} over "
+      f"The best policy, after {found:,.0f} steps: return {mean:.1f} ± {std:.1f} over "
       f"{BEST_EVALUATION_EPISODES} further episodes."
     )
   return stop.signal if int(trainer.iteration) < iterations else None
@@ -123,6 +123,40 @@ def _summary(row):
   return text
 
 
+def build_trainer(task: str, seed: int = 0) -> Trainer:
+  """Environment, learner and trainer, with the options that are bound.
+
+  Raises:
+    ValueError: for a wrong one.
+  """
+  made = make_task(task)
+  environment = made.make_environment()
+  return Trainer(Maac(made, environment, seed), environment, seed)
+
+
+def unused_options(trainer: Trainer) -> dict[str, str]:
+  """Options, or all of an owner, that the others leave without effect, each with the reason."""
+  learner, unused = trainer.learner, {}
+  task = find_task(learner.task.name)
+  if task.reward_fn is None:
+    unused["make_task.learn_reward"] = "the task has no reward function: the reward is learned"
+  if task.coordinates == PLAIN:
+    unused["make_task.coordinates"] = "the task has no coordinates of its own"
+  if not task.symmetries:
+    unused["make_task.symmetries"] = "the task has no symmetries"
+  used = type(learner.critic_targets)
+  for other in CriticTargets.__subclasses__():
+    if other is not used:
+      unused[other.__name__] = f"the critics' targets are {used.__name__} (Maac.critic_targets)"
+  if not learner.imagines:
+    reason = "all data are real (Maac.real_fraction = 1)"
+    unused |= dict.fromkeys(("Trainer.rollout_starts", "Trainer.rollout_schedule"), reason)
+  if not learner.uses_model:
+    names = "Dynamics", "DynamicsFit", "make_task.learn_reward", "make_task.symmetries"
+    unused |= dict.fromkeys(names, "nothing uses the model")
+  return unused
+
+
 def make_trainer() -> Trainer:
   """As `train` begins, of the config that was loaded and with seed 0; nothing is written.
 
@@ -133,7 +167,7 @@ def make_trainer() -> Trainer:
   if task is None:
     raise ConfigError("No task: give a task file, such as --gin_file=gin/hopper.gin.")
   with config.user_errors():
-    return Trainer(make_task(task))
+    return build_trainer(task)
 
 
 def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
@@ -154,6 +188,7 @@ def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
   checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
   if not saved or not checkpoint:
     raise ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
+  run_directory.check_version(run_dir)
   config.load([saved], gin_params)
   trainer = make_trainer()
   run_directory.restore(trainer, checkpoint)

@@ -1,7 +1,8 @@
-"""What a run leaves behind: config, metrics, events, checkpoints, policy, curve."""
+"""What a run leaves behind: config, version, metrics, events, checkpoints, policy, curve."""
 
 import csv
 import glob
+import json
 import os
 import shutil
 import time
@@ -11,12 +12,12 @@ import gin
 import tensorflow as tf
 
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, plotting, saved_model
+from maac_tf.runs import config, plotting, saved_model, version
 
 _PATTERN_CHARACTERS = "*?[\\"
 
 
-def restore(trainer: tf.Module, checkpoint: str):
+def restore(trainer: tf.Module, checkpoint: str) -> None:
   """Gives `trainer` what the checkpoint of this path holds.
 
   Raises:
@@ -36,6 +37,17 @@ def saved_config(path: str) -> str | None:
   """The gin file of the run in `path`, to resume it without naming its files; None for no run."""
   files = [os.path.join(path, name) for name in ("config.gin", "operative_config.gin")]
   return files[0] if all(map(os.path.isfile, files)) else None
+
+
+def check_version(path: str) -> None:
+  """Raises ConfigError where the run in `path` has options that this version does not know."""
+  with open(os.path.join(path, "operative_config.gin")) as file:
+    unknown = config.unknown(file.read())
+  if unknown:
+    raise ConfigError(
+      f"{path!r} is a run of {version.describe(path)}, with options that this version does not "
+      f"know: {', '.join(sorted(unknown))}. Check that commit out to go on with it."
+    )
 
 
 class RunDirectory:
@@ -86,13 +98,14 @@ class RunDirectory:
     if self.resumed:
       self._check_config(operative)
       restore(trainer, self._manager.latest_checkpoint)
-      if trainer.has_best:  # a kill may have left a later one, or none
-        with trainer.best_networks():
-          self._replace("policy", lambda path: saved_model.save_policy(trainer.agent, path))
+      if trainer.best.exists:  # a kill may have left a later one, or none
+        with trainer.best.in_use():
+          self._replace("policy", lambda path: saved_model.save_policy(trainer.learner, path))
     self._header, self._seconds_before = None, 0.0
     self._drop_later_rows(int(trainer.env_steps))
     self._write("operative_config.gin", operative)
     self._write("config.gin", gin.config_str())
+    self._write(version.FILE, json.dumps(version.current()) + "\n")
     _drop_later_events(self.path, int(trainer.env_steps))
 
   def close(self):
@@ -123,8 +136,8 @@ class RunDirectory:
 
     `policy_last` is of now, `policy` of the best evaluation so far.
     """
-    self._replace("policy_last", lambda path: saved_model.save_policy(self._trainer.agent, path))
-    if self._trainer.best_is_now or not self._trainer.has_best:
+    self._replace("policy_last", lambda path: saved_model.save_policy(self._trainer.learner, path))
+    if self._trainer.best.is_now or not self._trainer.best.exists:
       self._replace("policy", lambda path: shutil.copytree(self._file("policy_last"), path))
     self._replace("curve.png", lambda path: plotting.plot_run(self._file("metrics.csv"), path))
     # Last: a kill before its end repeats the iteration, and writes the others once more.
@@ -158,7 +171,8 @@ class RunDirectory:
       raise ConfigError(
         f"{self.path!r} holds a run of another config (- its own, + yours):\n"
         + "\n".join(changed)
-        + "\nGive another --run_dir, or its own config to resume it."
+        + f"\nGive another --run_dir, or to resume it its own config; its code was of "
+        f"{version.describe(self.path)}."
       )
 
   def _drop_later_rows(self, env_steps):

@@ -9,9 +9,9 @@ from maac_tf.algorithm.planner import Planner
 class _Exported(tf.Module):
   """Says what task it was trained for."""
 
-  def __init__(self, agent: Maac):
+  def __init__(self, learner: Maac):
     super().__init__()
-    name = agent.task.name
+    name = learner.task.name
     self.task = tf.function(
       lambda: {"task": tf.constant(name)}, input_signature=[], autograph=False
     )
@@ -20,14 +20,14 @@ class _Exported(tf.Module):
 class _ExportedPolicy(_Exported):
   """Observations in, actions out, both in the environment's units."""
 
-  def __init__(self, agent: Maac):
-    super().__init__(agent)
-    self._policy = agent.average_policy.act
-    self._scale, self._shift = agent.action_scale, agent.action_shift
+  def __init__(self, learner: Maac):
+    super().__init__(learner)
+    self._policy = learner.actor_critic.ema_policy.act
+    self._scale, self._shift = learner.action_scale, learner.action_shift
     # The variables themselves: loaders that restore by name fail on a Keras model tracked here.
-    self._weights = [v.value for v in agent.average_policy.variables]
-    self._action_size = agent.action_size
-    spec = tf.TensorSpec([None, agent.observation_size], tf.float32, "observation")
+    self._weights = [v.value for v in learner.actor_critic.ema_policy.variables]
+    self._action_size = learner.action_size
+    spec = tf.TensorSpec([None, learner.observation_size], tf.float32, "observation")
     self.deterministic = tf.function(self._deterministic, input_signature=[spec], autograph=False)
     self.sample = tf.function(self._sample, input_signature=[spec], autograph=False)
 
@@ -42,13 +42,13 @@ class _ExportedPolicy(_Exported):
     return self._act(observation, tf.random.normal([tf.shape(observation)[0], self._action_size]))
 
 
-def save_policy(agent: Maac, path: str):
+def save_policy(learner: Maac, path: str):
   """Writes the SavedModel.
 
   Signatures, two from `observation` [B, S] to a dict with `action` [B, A]: `serving_default` is
   the deterministic policy, `sample` draws from it; and `task`, of nothing, to the task's name.
   """
-  module = _ExportedPolicy(agent)
+  module = _ExportedPolicy(learner)
   signatures = {"serving_default": module.deterministic, "sample": module.sample}
   tf.saved_model.save(module, path, signatures=signatures | {"task": module.task})
 
@@ -56,14 +56,14 @@ def save_policy(agent: Maac, path: str):
 class _ExportedPlanner(_Exported):
   """The same of a planner; models and critics are inside."""
 
-  def __init__(self, agent: Maac, planner: Planner):
-    super().__init__(agent)
+  def __init__(self, learner: Maac, planner: Planner):
+    super().__init__(learner)
     # A method of a tf.function holds its object weakly; as an attribute, it would be saved whole.
     self._planner = lambda observation, seed: planner.plan(observation, seed)
-    self._scale, self._shift = agent.action_scale, agent.action_shift
-    networks = agent.average_policy, agent.dynamics, agent.critic
+    self._scale, self._shift = learner.action_scale, learner.action_shift
+    networks = learner.actor_critic.ema_policy, learner.dynamics, learner.actor_critic.critic
     self._weights = [v.value for network in networks for v in network.variables]
-    spec = tf.TensorSpec([None, agent.observation_size], tf.float32, "observation")
+    spec = tf.TensorSpec([None, learner.observation_size], tf.float32, "observation")
     self.plan = tf.function(self._plan, input_signature=[spec], autograph=False)
 
   def _plan(self, observation):
@@ -71,11 +71,11 @@ class _ExportedPlanner(_Exported):
     return {"action": self._planner(observation, seed) * self._scale + self._shift}
 
 
-def save_planner(agent: Maac, planner: Planner, path: str):
+def save_planner(learner: Maac, planner: Planner, path: str):
   """Writes a SavedModel that plans: `serving_default`, from `observation` [B, S] to `action`.
 
   And `task`, as a policy's.
   """
-  module = _ExportedPlanner(agent, planner)
+  module = _ExportedPlanner(learner, planner)
   signatures = {"serving_default": module.plan, "task": module.task}
   tf.saved_model.save(module, path, signatures=signatures)

@@ -10,16 +10,19 @@ Gymnasium's physics, no termination, 1,000 steps, all of the velocities, unclipp
 names end in v5 are Gymnasium's own; their rewards are of the distance travelled, which no
 observation holds, so that the models learn them.
 
-Where a robot can turn over, the task has coordinates (`Maac.task_coordinates`): sine and cosine of
+Where a robot can turn over, the task has coordinates (`make_task.coordinates`): sine and cosine of
 its pitch, or the frame of its torso. Gymnasium's hopper and walker fall before; their velocities
 are shown clipped, and so imagined. Of a robot that is alike left and right, or all round, the task
-has symmetries (`Maac.task_symmetries`).
+has symmetries (`make_task.symmetries`).
 """
 
 import dataclasses
 import difflib
 import importlib
+from typing import Annotated
 
+from maac_tf.checks import Option, configurable
+from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.gymnasium_tasks import GYMNASIUM_TASKS
 from maac_tf.tasks.locomotion import LOCOMOTION_TASKS
 from maac_tf.tasks.task import Task
@@ -27,7 +30,7 @@ from maac_tf.tasks.task import Task
 TASKS = {task.name: task for task in (*LOCOMOTION_TASKS, *GYMNASIUM_TASKS)}
 
 
-def make_task(name: str) -> Task:
+def find_task(name: str) -> Task:
   """The task of that name, or of MODULE:NAME, a `Task` called NAME in a module of the user's.
 
   Raises:
@@ -42,6 +45,38 @@ def make_task(name: str) -> Task:
       f"There is no task {name!r}.{hint} The tasks are: {', '.join(tasks) or 'none'}."
     )
   return tasks[name]
+
+
+@configurable
+def make_task(
+  name: str,
+  learn_reward: Annotated[
+    bool, Option("learn the reward, even where the task has a function; always where it has none")
+  ] = False,
+  coordinates: Annotated[
+    bool,
+    Option(
+      "observation preprocessing: policy, critics and models see, and models predict, in the "
+      "coordinates of the task, where it has some (an ant's: in the frame of its torso). After a "
+      "whole turn a robot is what it was before; velocities that are shown clipped are imagined so"
+    ),
+  ] = True,
+  symmetries: Annotated[
+    bool,
+    Option(
+      "data augmentation: the models learn the images of transitions, too, by the symmetries of "
+      "the task, where it has some (a walker's: left and right)"
+    ),
+  ] = False,
+) -> Task:
+  """The task that `find_task` finds, with that of its knowledge which is to be used."""
+  task = find_task(name)
+  return dataclasses.replace(
+    task,
+    reward_fn=None if learn_reward else task.reward_fn,
+    coordinates=task.coordinates if coordinates else PLAIN,
+    symmetries=task.symmetries if symmetries else (),
+  )
 
 
 def _tasks_of(module):

@@ -1,0 +1,49 @@
+"""D_model: what the policy does in the models, from states of D_env (Algorithm 1, line 6)."""
+
+import tensorflow as tf
+
+from maac_tf.algorithm.learner import Maac
+from maac_tf.algorithm.noise import rollout_noise
+from maac_tf.data.replay import ReplayBuffer
+from maac_tf.data.types import Transition
+
+
+class ImaginedData(tf.Module):
+  """Fills the buffer of a learner's imagined transitions."""
+
+  def __init__(self, learner: Maac, capacity: int):
+    """Gives the learner a D_model of `capacity` transitions."""
+    super().__init__()
+    self._learner = learner
+    sizes = learner.observation_size, learner.action_size
+    self.buffer = learner.model_buffer = ReplayBuffer(capacity, *sizes)
+
+  @tf.function(autograph=False)
+  def fill(self, num_starts: int, rollout_length: int, seed: tf.Tensor) -> tf.Tensor:
+    """`rollout_length` steps from each of `num_starts` random states of D_env into D_model.
+
+    A trajectory that terminates goes on from another state of D_env, so that shapes are static.
+
+    Returns:
+      The share of imagined steps that terminated.
+    """
+    seeds = tf.random.split(seed, rollout_length + 1)
+    starts = self._learner.env_buffer.random_indices([rollout_length + 1, num_starts], seeds[0])
+
+    def step(state, elements):
+      (observation, terminated), (seed, fresh_starts) = state, elements
+      noise = rollout_noise(1, num_starts, *self._learner.noise_arguments, seed)
+      noise = tf.nest.map_structure(lambda x: x[0], noise)
+      action, _ = self._learner.act(observation, noise.action)
+      after = self._learner.model_env.random_member(observation, action, noise.model)
+      terminal = tf.cast(after.terminal, tf.float32)
+      self.buffer.add(
+        Transition(observation, action, after.reward, after.next_observation, terminal)
+      )
+      fresh = self._learner.env_buffer.gather(fresh_starts).observation
+      observation = tf.where(after.terminal[:, tf.newaxis], fresh, after.next_observation)
+      return observation, terminated + tf.reduce_mean(terminal)
+
+    start = self._learner.env_buffer.gather(starts[0]).observation, tf.constant(0.0)
+    _, terminated = tf.foldl(step, (seeds[1:], starts[1:]), start, parallel_iterations=1)
+    return terminated / rollout_length

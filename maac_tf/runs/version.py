@@ -1,0 +1,41 @@
+"""Which code a run was made by, so that it can be made again."""
+
+import json
+import os
+import subprocess
+
+import maac_tf
+
+FILE = "version.json"
+
+
+def current() -> dict[str, str | None]:
+  """The package's version and, in a checkout, its commit ("+" after it: with changes)."""
+  return {"maac_tf": maac_tf.__version__, "commit": _commit()}
+
+
+def _commit():
+  folder = os.path.dirname(os.path.abspath(maac_tf.__file__))
+  git = ["git", "-C", folder]
+  try:
+    tracked = subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], **_QUIET)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], **_QUIET)
+    changes = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], **_QUIET)
+  except OSError:  # no git
+    return None
+  if tracked.returncode or commit.returncode:
+    return None
+  return commit.stdout.strip() + "+" * bool(changes.stdout.strip())
+
+
+_QUIET = {"capture_output": True, "text": True, "check": False}
+
+
+def describe(run_dir: str) -> str:
+  """The version that a run was made by, for a message."""
+  try:
+    with open(os.path.join(run_dir, FILE)) as file:
+      found = json.load(file)
+    return f"maac_tf {found['maac_tf']}, commit {found['commit'] or 'unknown'}"
+  except (OSError, ValueError, KeyError, TypeError):
+    return "an unknown version of maac_tf"
