@@ -14,7 +14,7 @@ setup(
     "tensorflow-probability>=0.25,<0.26",
     "tf_keras>=2.19,<2.22",  # not used here: TFP imports it
     "gymnasium[mujoco]>=1.2,<2",  # MuJoCo with Gymnasium's v5 models
-    "mujoco>=3.3",
+    "mujoco>=3.3,<4",  # dm_control, through shimmy, does not work with 4.0.0
     "gin-config>=0.5",
     "absl-py>=2",
     "numpy>=2.1",

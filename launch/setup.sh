@@ -16,14 +16,13 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]
     exit 1
   }
   echo "Setting up $venv (once; a few minutes) ..." >&2
-  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    if [ ! -f "$stamp" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
-      echo "Error: $venv holds files, and no environment that this script made: move it away, or name another folder with MAAC_VENV." >&2
-      exit 1
-    fi
-    "$python" -m venv --clear "$venv"
-    echo unfinished >"$stamp"
+  if [ ! -f "$stamp" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
+    echo "Error: $venv holds files, and no environment that this script made: move it away, or name another folder with MAAC_VENV." >&2
+    exit 1
   fi
+  # From nothing: pip leaves behind what the new versions no longer need.
+  "$python" -m venv --clear "$venv"
+  echo unfinished >"$stamp"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint constraints.txt --editable ".[$extras]" >&2
   echo "$wanted" >"$stamp"

@@ -20,8 +20,10 @@ import time
 
 from absl import app, flags, logging
 
-from maac_tf import config, experiment, timing
-from maac_tf.timing import PARTS, Row
+from maac_tf.analysis import timing
+from maac_tf.analysis.timing import PARTS, Row
+from maac_tf.checks import ConfigError
+from maac_tf.runs import config, experiment
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file",
@@ -80,7 +82,7 @@ def main(argv):
         open(_OUT.value, "a").close()  # now, not when all is measured
     for row in _rows():
       rows.append(row)
-  except (config.ConfigError, KeyboardInterrupt) as error:
+  except (ConfigError, KeyboardInterrupt) as error:
     print(f"Error: {str(error) or 'interrupted'}", file=sys.stderr)
     code = 1
   if rows and _OUT.value:
@@ -110,7 +112,7 @@ def _rows():
   """One after the other, so that none is lost when a later one fails."""
   if _PEERS.value:
     if _GIN_FILE.value or _GIN_PARAM.value or _SCALING.value:
-      raise config.ConfigError(
+      raise ConfigError(
         "--peers has its own setting: leave out --gin_file, --gin_param and --scaling."
       )
     yield from peers()
@@ -141,7 +143,7 @@ def _output(command, environment=None):
   """The last line that a command prints."""
   done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
   if done.returncode:
-    raise config.ConfigError(f"this could not be measured: {shlex.join(command)}")
+    raise ConfigError(f"this could not be measured: {shlex.join(command)}")
   return done.stdout.splitlines()[-1]
 
 
@@ -152,7 +154,7 @@ def _name(files):
 def peers():
   """Rows of one SAC update, here and in other libraries, each in a process of its own, in turn."""
   if not os.path.exists(os.path.join(PEERS_FOLDER, ".made_from")):
-    raise config.ConfigError(f"There is no {PEERS_FOLDER}: make it with launch/peers.sh.")
+    raise ConfigError(f"There is no {PEERS_FOLDER}: make it with launch/peers.sh.")
   command = [os.path.join(PEERS_FOLDER, "bin", "python"), f"{_ROOT}/launch/peer_sac.py", "update"]
   times = {name: [] for name in ("maac_tf", *PEERS)}
   for _ in range(PEER_TURNS):

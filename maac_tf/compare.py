@@ -17,8 +17,9 @@ import gin
 import numpy as np
 from absl import app, flags
 
-from maac_tf import config, experiment
-from maac_tf.agent_settings import unused_parameters
+from maac_tf.algorithm.agent_settings import unused_parameters
+from maac_tf.checks import ConfigError
+from maac_tf.runs import config, experiment
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file", None, "As in training: what all have in common.", required=True
@@ -109,7 +110,7 @@ def main(argv):
   sys.stdout.reconfigure(line_buffering=True)  # progress is seen in a log file too
   try:
     settings = _settings()
-  except config.ConfigError as error:
+  except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
   runs = _Runs()
@@ -138,33 +139,33 @@ def _settings():
       prefix = "without_" if folder == "without" else ""
       files, name = [*files, variant], prefix + _stem(variant)
     if name in [s.name for s in settings]:
-      raise config.ConfigError(f"Two variants have the name {name!r}: leave out or rename one.")
+      raise ConfigError(f"Two variants have the name {name!r}: leave out or rename one.")
     overridden = config.load(files, bindings)
     if bindings:  # and not what the last of the common files sets
       overridden = config.parameters(bindings)
     owners = {parameter.partition(".")[0] for parameter in overridden}
     if owners and variant and owners <= {"train", "Planner"}:
-      raise config.ConfigError(
+      raise ConfigError(
         f"{name!r} changes no training: --env_steps and --seeds set steps and seeds, and plans are "
         "made at test time alone."
       )
     values = gin.config_str()
     if values == shipped:
-      raise config.ConfigError(f"{name!r} changes nothing: every value is what it is without it.")
+      raise ConfigError(f"{name!r} changes nothing: every value is what it is without it.")
     shipped = shipped or values
     trainer = experiment.make_trainer()
     unused = config.without_effect(overridden, unused_parameters(trainer.agent))
     for parameter, reason in unused.items() if variant else ():
-      raise config.ConfigError(f"{parameter} of {name!r} has no effect: {reason}.")
+      raise ConfigError(f"{parameter} of {name!r} has no effect: {reason}.")
     policy_steps = _ENV_STEPS.value - trainer.random_steps
     if policy_steps < 1:
-      raise config.ConfigError(
+      raise ConfigError(
         f"--env_steps must be more than Trainer.random_steps ({trainer.random_steps}), not "
         f"{_ENV_STEPS.value}."
       )
     iterations = math.ceil(policy_steps / trainer.steps_per_iteration)
     if iterations * trainer.steps_per_iteration < trainer.eval_every:
-      raise config.ConfigError(
+      raise ConfigError(
         f"--env_steps ({_ENV_STEPS.value}) end before the first evaluation, "
         f"Trainer.eval_every ({trainer.eval_every}) after Trainer.random_steps "
         f"({trainer.random_steps})."

@@ -7,7 +7,9 @@ import sys
 import numpy as np
 from absl import app, flags, logging
 
-from maac_tf import config, diagnosis, experiment, plotting
+from maac_tf.analysis import diagnosis
+from maac_tf.checks import ConfigError
+from maac_tf.runs import config, experiment, plotting
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of the run.", required=True)
 _EPISODES = flags.DEFINE_integer("episodes", 10, "Fresh real episodes.", lower_bound=1)
@@ -28,8 +30,8 @@ def main(argv):
         open(path, "a").close()  # now, not when all is measured
     agent = trainer.agent
     seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-    episodes = diagnosis.run_episodes(trainer.task, agent, seeds)
-  except config.ConfigError as error:
+    episodes = diagnosis.collect_episodes(trainer.task, agent, seeds)
+  except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
   lengths = [len(e.log_prob) for e in episodes]

@@ -15,8 +15,11 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from maac_tf import config, envs, evaluation, experiment
-from maac_tf.planner import Planner
+from maac_tf.algorithm.planner import Planner
+from maac_tf.checks import ConfigError
+from maac_tf.runs import config, experiment
+from maac_tf.tasks.episodes import run_episodes
+from maac_tf.tasks.registry import make_task
 
 _POLICY = flags.DEFINE_string("policy", None, "A SavedModel folder.")
 _TASK = flags.DEFINE_string(
@@ -48,7 +51,7 @@ def main(argv):
         "Give --policy (and --task, --sample), or --run_dir (and --planner, --gin_param)."
       )
   except (
-    config.ConfigError, ValueError, OSError, FloatingPointError, tf.errors.OpError
+    ConfigError, ValueError, OSError, FloatingPointError, tf.errors.OpError
   ) as error:  # fmt: skip
     print(f"Error: {error}", file=sys.stderr)
     return 1
@@ -56,13 +59,13 @@ def main(argv):
 
 
 def _evaluate_policy():
-  path, task = _POLICY.value, _TASK.value and envs.make_task(_TASK.value)
+  path, task = _POLICY.value, _TASK.value and make_task(_TASK.value)
   if not os.path.isfile(os.path.join(path, "saved_model.pb")):
     raise ValueError(f"There is no SavedModel in {path!r}.")
   loaded = tf.saved_model.load(path)
   if "task" in loaded.signatures:  # policies of earlier versions do not say it
     trained_for = loaded.signatures["task"]()["task"].numpy().decode()
-    task = task or envs.make_task(trained_for)
+    task = task or make_task(trained_for)
     if task.name != trained_for:
       print(f"Warning: {path!r} was trained for {trained_for}, not {task.name}.", file=sys.stderr)
   if not task:
@@ -106,7 +109,7 @@ def _rate(plan, observation_size):
 
 def _run(task, name, act):
   seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-  returns, lengths = evaluation.run_episodes(task, lambda o: np.asarray(act(o)), seeds)
+  returns, lengths = run_episodes(task, lambda o: np.asarray(act(o)), seeds)
   print(
     f"{name}: return {returns.mean():.1f} ± {returns.std():.1f} "
     f"(min {returns.min():.1f}, max {returns.max():.1f}), "

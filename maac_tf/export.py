@@ -5,8 +5,9 @@ import sys
 
 from absl import app, flags, logging
 
-from maac_tf import config, experiment, saved_model
-from maac_tf.planner import Planner
+from maac_tf.algorithm.planner import Planner
+from maac_tf.checks import ConfigError
+from maac_tf.runs import config, experiment, saved_model
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of the run.", required=True)
 _PLANNER = flags.DEFINE_enum("planner", "cem", ["cem"], "The cross-entropy method.")
@@ -21,12 +22,12 @@ def main(argv):
   path = _OUT.value or os.path.join(_RUN_DIR.value, f"policy_{_PLANNER.value}")
   try:
     if os.path.exists(path):
-      raise config.ConfigError(f"{path!r} exists: give another --out.")
+      raise ConfigError(f"{path!r} exists: give another --out.")
     trainer = experiment.restore(_RUN_DIR.value, _GIN_PARAM.value)
     with config.user_errors():
       with trainer.best_networks():
         saved_model.save_planner(trainer.agent, Planner(trainer.agent), path)
-  except config.ConfigError as error:
+  except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
   when = "of the best evaluation" if trainer.has_best else "as they are, not evaluated yet"

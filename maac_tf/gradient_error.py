@@ -7,7 +7,8 @@ import sys
 import numpy as np
 from absl import app, flags, logging
 
-from maac_tf import gradient_study, plotting
+from maac_tf.analysis import gradient_study
+from maac_tf.runs import plotting
 
 _OUT = flags.DEFINE_string("out", "gradient_error", "Folder for gradient_error.csv and .png.")
 _HORIZON = flags.DEFINE_integer("horizon", 100, "The longest H.", lower_bound=1)

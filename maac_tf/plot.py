@@ -8,7 +8,7 @@ import sys
 
 from absl import app, flags
 
-from maac_tf import curves, plotting
+from maac_tf.runs import curves, plotting
 
 _OUT = flags.DEFINE_string(
   "out",

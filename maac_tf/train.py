@@ -9,7 +9,8 @@ import gin
 import tensorflow as tf
 from absl import app, flags, logging
 
-from maac_tf import config, experiment, run_directory
+from maac_tf.checks import ConfigError
+from maac_tf.runs import config, experiment, run_directory
 
 _GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "A gin file; repeatable, later ones win.")
 _GIN_PARAM = flags.DEFINE_multi_string(
@@ -51,11 +52,11 @@ def main(argv):
     task, run_dir = gin.get_bindings("train").get("task"), _RUN_DIR.value
     if task is None:
       where = f"There is no run in {run_dir!r} and no task" if run_dir else "No task"
-      raise config.ConfigError(f"{where}: give a task file, such as --gin_file=gin/hopper.gin.")
+      raise ConfigError(f"{where}: give a task file, such as --gin_file=gin/hopper.gin.")
     run_dir = run_dir or _default_run_dir(str(task))
     with experiment.device(_DEVICE.value):
       stopped_by = experiment.train(run_dir, overridden)
-  except (config.ConfigError, FloatingPointError) as error:
+  except (ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends
     print(f"Error: {message}", file=sys.stderr)
     return 1

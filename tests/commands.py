@@ -13,7 +13,7 @@ TIMEOUT = 300  # seconds
 
 # To import TensorFlow takes longer than most commands: one process does, and the others fork off.
 _forked = multiprocessing.get_context("forkserver")
-_forked.set_forkserver_preload(["maac_tf.experiment"])
+_forked.set_forkserver_preload(["maac_tf.runs.experiment"])
 
 
 def start(module, *arguments, cwd):

@@ -4,7 +4,7 @@ import maac_tf  # noqa: F401  isort: skip  (first: it imports TensorFlow quietly
 import gin
 import pytest
 
-import maac_tf.experiment  # noqa: F401  (TINY binds what it imports)
+import maac_tf.runs.experiment  # noqa: F401  (TINY binds what it imports)
 
 # A run that takes seconds, with every part of the algorithm in it.
 TINY = (

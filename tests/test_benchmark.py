@@ -5,10 +5,12 @@ import csv
 import pytest
 import tensorflow as tf
 
-from maac_tf import benchmark, config, matrix_products, timing
-from maac_tf.envs import make_task
-from maac_tf.timing import Row
-from maac_tf.trainer import Trainer
+from maac_tf import benchmark
+from maac_tf.algorithm.trainer import Trainer
+from maac_tf.analysis import matrix_products, timing
+from maac_tf.analysis.timing import Row
+from maac_tf.runs import config
+from maac_tf.tasks.registry import make_task
 from tests import commands
 from tests.commands import ROOT
 from tests.conftest import TINY

@@ -102,7 +102,9 @@ from absl import app
 import maac_tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from maac_tf import experiment, train
+from maac_tf.tasks.task import Task
+from maac_tf import train
+from maac_tf.runs import experiment
 trainers, Trainer = [], experiment.Trainer
 experiment.Trainer = lambda *args: trainers.append(Trainer(*args)) or trainers[0]
 try:
@@ -169,7 +171,6 @@ def test_every_mistake_is_one_clear_line_and_creates_nothing(tmp_path):
 
 OWN_TASK = """
 import gymnasium as gym
-from maac_tf.envs import Task
 swing = Task("swing", lambda: gym.make("Pendulum-v1"), None)
 def first(s, a, n): return n[..., 0]
 wrong = Task("wrong", swing.make_gym_env, first, lambda s, a, n: first(s, a, n) > 0.9)

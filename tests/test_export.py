@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from maac_tf.agent import Maac
-from maac_tf.envs import make_task
-from maac_tf.saved_model import save_policy
+from maac_tf.algorithm.learner import Maac
+from maac_tf.runs.saved_model import save_policy
+from maac_tf.tasks.registry import make_task
 from tests import commands
 
 # Imports nothing of this package.

@@ -3,10 +3,10 @@
 import csv
 import pathlib
 
-from maac_tf import config
-from maac_tf.envs import make_task
-from maac_tf.experiment import train
-from maac_tf.trainer import Trainer
+from maac_tf.algorithm.trainer import Trainer
+from maac_tf.runs import config
+from maac_tf.runs.experiment import train
+from maac_tf.tasks.registry import make_task
 
 GIN = pathlib.Path(__file__).parent.parent / "gin"
 

@@ -1,0 +1,93 @@
+"""The objective of MAAC and the targets of its critic: pure functions of networks, data and noise.
+
+Shapes: B batch, S, A sizes, K trajectories and n final actions per start state, H horizon,
+E ensemble members, M of them used in the targets, Q critics. `c` counts 1 until an imagined step
+terminates: the reward of that step counts, nothing after it does.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from maac_tf.algorithm.rollout import RolloutNoise, Trajectory, rollout
+
+
+class PolicyNoise(NamedTuple):
+  """What is random in the policy loss of one batch of B start states."""
+
+  rollout: RolloutNoise  # H steps of K * B trajectories
+  final_action: tf.Tensor  # [n, K * B, A]
+
+
+class Path(NamedTuple):
+  """An imagined trajectory of H steps and n actions at its end: all that an H-step return needs."""
+
+  trajectory: Trajectory
+  final_action: tf.Tensor  # [n, ..., A] at s_H
+  final_log_prob: tf.Tensor  # [n, ...]
+
+
+def imagine_path(act, step, observation, noise: PolicyNoise, first=None) -> Path:
+  """H steps from `observation` [..., S], then n actions; arguments as for `rollout`."""
+  trajectory = rollout(act, step, observation, noise.rollout, first)
+  return Path(trajectory, *act(trajectory.observation[-1], noise.final_action))
+
+
+def path_return(path: Path, value, entropy_steps, *, discount, temperature):
+  """The H-step return of a path, [...].
+
+      R = Σ_{t<H} γ^t c_t (r_t - β_t log π_t) + γ^H c_H (V - β_H log π_H)
+
+  β_t is the temperature for the t in `entropy_steps` and 0 for others; V and log π_H are averaged
+  over the n actions at s_H.
+
+  Args:
+    path: H steps.
+    value: (observation, action) -> [...], of the n actions at s_H.
+    entropy_steps: which of t = 0..H carry an entropy bonus.
+  """
+  trajectory = path.trajectory
+  horizon = len(trajectory.reward)
+  final = trajectory.observation[-1]
+  final = tf.broadcast_to(final, tf.concat([tf.shape(path.final_action)[:1], tf.shape(final)], 0))
+  gains = [*trajectory.reward, tf.reduce_mean(value(final, path.final_action), 0)]
+  log_probs = [*trajectory.log_prob, tf.reduce_mean(path.final_log_prob, 0)]
+  for t in entropy_steps:
+    gains[t] -= temperature * log_probs[t]
+  # From the end, R_t = r_t + γ (1 - d_{t+1}) R_{t+1}. (A plain sum may become an AddN, which
+  # adds in an order that depends on timing.)
+  total = gains[horizon]
+  for t in reversed(range(horizon)):
+    total = gains[t] + discount * tf.where(trajectory.terminal[t], tf.zeros_like(total), total)
+  return total
+
+
+def policy_loss(path: Path, value, *, soft_returns, discount, temperature):
+  """-J_π of section 4.3: minus the mean return that the model predicts from the start states.
+
+      J = Σ_{t<H} γ^t c_t r_t + γ^H c_H Q(s_H, a_H) - β log π(a_0|s_0)
+
+  With `soft_returns` every step has its entropy bonus, as in the Q-function's own definition. With
+  H = 0 there is one step and no difference; it is the policy loss of SAC. The gradient flows
+  through reward, model, critic and policy; ask a tape for that of the policy's variables only.
+
+  Args:
+    path: imagined under the tape, from each start state.
+    value: the critics, reduced to one, (observation, action) -> [...].
+    soft_returns: bool.
+  """
+  horizon = len(path.trajectory.reward)
+  entropy_steps = range(horizon + 1) if soft_returns else (0,)
+  parameters = {"discount": discount, "temperature": temperature}
+  return -tf.reduce_mean(path_return(path, value, entropy_steps, **parameters))
+
+
+def critic_loss(q_value, observation, action, targets):
+  """J_Q (section 3.1): mean squared error to the targets [B], summed over the critics."""
+  errors = q_value(observation, action) - targets
+  return tf.reduce_sum(tf.reduce_mean(tf.square(errors), -1))
+
+
+def temperature_loss(log_temperature, log_prob, target_entropy):
+  """Drives the entropy -log_prob to the target (Haarnoja et al. 2018b); log_prob is constant."""
+  return -log_temperature * tf.stop_gradient(tf.reduce_mean(log_prob) + target_entropy)

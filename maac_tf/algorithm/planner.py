@@ -1,0 +1,155 @@
+"""Planning at test time (section 5.4): the cross-entropy method over the learned models."""
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from maac_tf.algorithm import objectives
+from maac_tf.algorithm.learner import Maac
+from maac_tf.algorithm.noise import rollout_noise
+from maac_tf.algorithm.rollout import RolloutNoise, replay, rollout
+from maac_tf.checks import require, require_integers
+
+
+@gin.configurable(denylist=["agent"])
+class Planner(tf.Module):
+  """Improves the policy's next actions under models and Q-function, and takes the first of them.
+
+  The search starts from the policy's own distribution over sequences of H actions and returns the
+  mean of its last elites; without iterations that mean is the deterministic policy.
+
+  Shapes: B observations, H model steps, N candidates, P model samples of each.
+  """
+
+  def __init__(
+    self,
+    agent: Maac,
+    *,
+    horizon: int = 8,
+    num_candidates: int = 128,
+    num_elites: int = 16,
+    num_iterations: int = 3,
+    num_samples: int | None = None,
+  ):
+    """Checks the sizes; the agent's networks are used as they are at each call.
+
+    Args:
+      agent: with models.
+      horizon: H, model steps; the critics judge what comes after.
+      num_candidates: N, sequences of actions an iteration.
+      num_elites: how many of them, the best, the next iteration's Gaussian is fitted to.
+      num_iterations: of the search; 0 is the policy.
+      num_samples: P, trajectories that a candidate's return is averaged over, each step by a random
+        member. All candidates of an iteration meet the same P members and noises at each step
+        (common random numbers): what ranks them is their actions alone. None: E, the number of
+        members.
+
+    Raises:
+      ValueError: for a value that makes no sense.
+    """
+    super().__init__()
+    require(agent.dynamics is not None, "Planning needs models, and this agent has none.")
+    ensemble_size = agent.dynamics.ensemble_size
+    num_samples = ensemble_size if num_samples is None else num_samples
+    require_integers("Planner", 0, num_iterations=num_iterations)
+    require_integers(
+      "Planner",
+      1,
+      horizon=horizon,
+      num_candidates=num_candidates,
+      num_elites=num_elites,
+      num_samples=num_samples,
+    )
+    require(
+      num_elites <= num_candidates,
+      f"Planner.num_elites ({num_elites}) must not exceed Planner.num_candidates "
+      f"({num_candidates}).",
+    )
+    for name, value in [("num_candidates", num_candidates), ("num_samples", num_samples)]:
+      require(
+        value % ensemble_size == 0,
+        f"Planner.{name} ({value}) must be a multiple of Dynamics.ensemble_size "
+        f"({ensemble_size}): each member predicts an equal share.",
+      )
+    self._agent, self.horizon = agent, horizon
+    self._num_candidates, self._num_elites = num_candidates, num_elites
+    self._num_iterations, self._num_samples = num_iterations, num_samples
+
+  @tf.function(autograph=False)
+  def plan(self, observation, seed):
+    """Actions [B, A] in [-1, 1] for observations [B, S]; `seed` [2] is of the search."""
+    seeds = tf.unstack(tf.random.split(seed, 1 + 2 * self._num_iterations))
+    mean, std = self._policy_sequences(observation, seeds[0])
+    for sampling, judging in zip(seeds[1::2], seeds[2::2], strict=True):
+      shape = [tf.shape(observation)[0], self._num_candidates, *mean.shape[1:]]
+      noise = tf.random.stateless_normal(shape, sampling)
+      noise = tf.concat([tf.zeros_like(noise[:, :1]), noise[:, 1:]], 1)  # the mean is one of them
+      candidates = tf.clip_by_value(mean[:, tf.newaxis] + std[:, tf.newaxis] * noise, -1.0, 1.0)
+      returns = self.returns(observation, candidates, judging)
+      # Ranked last, and never an elite, whatever the models' numbers ran away to.
+      returns = tf.where(tf.math.is_finite(returns), returns, -np.inf)
+      best = tf.math.top_k(returns, self._num_elites)
+      elites = tf.gather(candidates, best.indices, batch_dims=1)
+      some = (best.values > -np.inf)[..., tf.newaxis, tf.newaxis]
+      fitted = _mean_and_std(elites, some)
+      some = tf.reduce_any(some, 1)
+      mean, std = (tf.where(some, *pair) for pair in zip(fitted, (mean, std), strict=True))
+    return mean[:, 0]
+
+  def _policy_sequences(self, observation, seed):
+    """Mean and spread [B, H, A] of the actions in imagined trajectories of the policy.
+
+    The first mean is the action without noise.
+    """
+    agent = self._agent
+    starts = tf.repeat(observation, self._num_candidates, 0)
+    noise = rollout_noise(self.horizon, tf.shape(starts)[0], *agent.noise_arguments, seed)
+    act = agent.average_policy.act
+    trajectory = rollout(act, agent.steps.random_member, starts, noise)
+    shape = [-1, self._num_candidates, self.horizon, agent.action_size]
+    actions = tf.reshape(tf.stack(trajectory.action, 1), shape)
+    mean, std = _mean_and_std(actions, tf.math.is_finite(actions))
+    first, _ = act(observation, tf.zeros([agent.action_size]))
+    return tf.concat([first[:, tf.newaxis], mean[:, 1:]], 1), std
+
+  def returns(self, observation, candidates, seed):
+    """Predicted returns [B, N] of candidates [B, N, H, A] from observations [B, S].
+
+    Discounted rewards until an imagined end or s_H, then Q of the policy's action there.
+    """
+    agent, num_candidates = self._agent, self._num_candidates
+    num_samples = tf.shape(observation)[0] * self._num_samples  # of all observations
+    starts = tf.repeat(observation, self._num_samples * num_candidates, 0)  # in order of [B, P, N]
+    noise = rollout_noise(self.horizon, num_samples, *agent.noise_arguments, seed)
+    model_noise, permutation = noise.model
+    model_noise = tf.repeat(model_noise, num_candidates, 1)
+    permutation = permutation[..., tf.newaxis] * num_candidates + tf.range(num_candidates)
+    permutation = tf.reshape(permutation, [self.horizon, -1])
+    actions = tf.repeat(candidates[:, tf.newaxis], self._num_samples, 1)
+    actions = tf.reshape(actions, [-1, self.horizon, agent.action_size])
+    trajectory = rollout(
+      replay,
+      agent.steps.random_member,
+      starts,
+      RolloutNoise(tf.transpose(actions, [1, 0, 2]), (model_noise, permutation)),
+    )
+    final = agent.average_policy.act(
+      trajectory.observation[-1], tf.zeros([1, 1, agent.action_size])
+    )
+    returns = objectives.path_return(
+      objectives.Path(trajectory, *final),
+      agent.value,
+      entropy_steps=(),
+      discount=agent.discount,
+      temperature=0.0,
+    )
+    return tf.reduce_mean(tf.reshape(returns, [-1, self._num_samples, num_candidates]), 1)
+
+
+def _mean_and_std(x, valid):
+  """Over axis 1 of x [B, N, ...], of what is `valid` alone, which has its shape or ones in it."""
+  valid = tf.broadcast_to(valid, tf.shape(x))
+  count = tf.reduce_sum(tf.cast(valid, x.dtype), 1)
+  mean = tf.math.divide_no_nan(tf.reduce_sum(tf.where(valid, x, 0.0), 1), count)
+  squares = tf.where(valid, tf.square(x - mean[:, tf.newaxis]), 0.0)
+  return mean, tf.sqrt(tf.math.divide_no_nan(tf.reduce_sum(squares, 1), count))

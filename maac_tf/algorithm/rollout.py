@@ -1,0 +1,63 @@
+"""The one differentiable rollout.
+
+Shapes: H model steps, S observation size, A action size; `...` stands for any leading dimensions.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+
+class RolloutNoise(NamedTuple):
+  """All that is random in a rollout of H steps."""
+
+  action: tf.Tensor  # [H, ..., A] standard normal
+  model: Any  # whatever `step` takes, each tensor [H, ...]
+
+
+class Trajectory(NamedTuple):
+  """H imagined steps, each field a list over time t = 0..H-1, or 0..H where said.
+
+  c_t is `not_done[t]`: 1 until a step has terminated, 0 from then on, where the state is s_0 again.
+  """
+
+  observation: list[tf.Tensor]  # 0..H, of [..., S]
+  action: list[tf.Tensor]  # [..., A]
+  log_prob: list[tf.Tensor]  # [...]
+  reward: list[tf.Tensor]  # [...]
+  terminal: list[tf.Tensor]  # [...] bool
+  not_done: list[tf.Tensor]  # 0..H, of [...], 1.0 or 0.0
+
+
+def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajectory:
+  """Unrolls policy and model from `observation` for as many steps as `noise` has.
+
+  Gradients flow through everything; the caller decides where they stop.
+
+  Args:
+    act: (observation, noise) -> (action, log_prob).
+    step: (observation, action, noise) -> (next_observation, reward, terminal).
+    observation: [..., S] start states s_0.
+    noise: of H steps; H = 0 is allowed and returns the start states alone.
+    first: (action, log_prob) at s_0, when the caller has drawn them already.
+  """
+  not_done = tf.ones(tf.shape(observation)[:-1], observation.dtype)
+  trajectory = Trajectory([observation], [], [], [], [], [not_done])
+  for t in range(noise.action.shape[0]):
+    given = t == 0 and first is not None
+    action, log_prob = first if given else act(observation, noise.action[t])
+    model_noise = tf.nest.map_structure(lambda x, t=t: x[t], noise.model)
+    observation, reward, terminal = step(observation, action, model_noise)
+    not_done *= 1.0 - tf.cast(terminal, not_done.dtype)
+    # Nothing beyond an end counts, but a gradient of zero times one that is not finite is NaN.
+    alive = not_done[..., tf.newaxis] > 0.0
+    observation = tf.where(alive, observation, trajectory.observation[0])
+    new = Trajectory(observation, action, log_prob, reward, terminal, not_done)
+    for values, value in zip(trajectory, new, strict=True):
+      values.append(value)
+  return trajectory
+
+
+def replay(observation, action):
+  """An `act` for `rollout` that takes the actions it finds in the place of its noise."""
+  return action, tf.zeros(tf.shape(observation)[:-1], observation.dtype)

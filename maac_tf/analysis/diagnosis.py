@@ -1,0 +1,229 @@
+"""What a trained agent believes, against fresh episodes of its own policy in the real environment.
+
+Shapes: T steps of an episode, N rows, H model steps, E ensemble members, S, A, O sizes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from maac_tf.algorithm import objectives
+from maac_tf.algorithm.critic_targets import path_targets
+from maac_tf.algorithm.learner import Maac
+from maac_tf.algorithm.noise import policy_noise
+from maac_tf.data.types import Transition
+from maac_tf.networks.layers import normalizer
+from maac_tf.tasks.episodes import run_episodes
+from maac_tf.tasks.task import Task
+
+# A return cut off by a time limit is used where what follows it has this weight or less.
+MAX_BOOTSTRAP_WEIGHT = 0.2
+
+
+class Episode(NamedTuple):
+  """What the sampled policy did, in NumPy."""
+
+  transition: Transition  # [T, ...]
+  log_prob: np.ndarray  # [T]
+
+
+class Values(NamedTuple):
+  """What was believed and what came, [N] each: soft returns from a state and its action."""
+
+  q: np.ndarray  # of the critics, reduced as in the policy objective
+  model: np.ndarray | None  # return of the policy in the models, which ends with Q
+  real: np.ndarray
+
+
+def collect_episodes(task: Task, agent: Maac, seeds) -> list[Episode]:
+  """One episode from each start seed, with actions drawn from the policy that collects data."""
+  rng = np.random.default_rng(list(seeds))
+  rows, log_prob = [[] for _ in seeds], None
+
+  def act(observation):
+    nonlocal log_prob
+    noise = rng.normal(size=(len(observation), agent.action_size)).astype(np.float32)
+    action, log_prob = (x.numpy() for x in agent.policy.act(tf.constant(observation), noise))
+    return action
+
+  def record(i, observation, action, step):
+    transition = observation, action, step.reward, step.observation, step.terminal
+    rows[i].append((*transition, log_prob[i]))
+
+  run_episodes(task, act, seeds, record)
+  episodes = []
+  for steps in rows:
+    *transition, log_probs = (np.asarray(x, np.float32) for x in zip(*steps, strict=True))
+    episodes.append(Episode(Transition(*transition), log_probs))
+  return episodes
+
+
+def open_loop_error(agent: Maac, episodes, horizon=50, num_starts=256):
+  """How far the models are off after 1..H real actions from random states of the episodes.
+
+  H is less than `horizon` where none of these states has so many steps after it.
+
+  Returns:
+    (root mean square error of the mean predictions [H, S], over members and starts, in standard
+    deviations of each state dimension over D_env; how many starts have so many steps after them
+    [H]).
+  """
+  starts = [(e, t) for e in episodes for t in range(len(e.log_prob))]
+  chosen = [starts[i] for i in np.random.default_rng(0).permutation(len(starts))[:num_starts]]
+  horizon = min(horizon, max(len(e.log_prob) - t for e, t in chosen))
+  lasts, windows = np.zeros((horizon, len(chosen)), bool), []
+  for i, (episode, t) in enumerate(chosen):
+    rows = np.minimum(np.arange(t, t + horizon), len(episode.log_prob) - 1)
+    lasts[:, i] = t + np.arange(horizon) < len(episode.log_prob)
+    windows.append(tf.nest.map_structure(lambda x, rows=rows: x[rows], episode.transition))
+  real = tf.nest.map_structure(lambda *x: tf.stack(x, 1), *windows)  # [H, N, ...]
+  members = agent.dynamics.ensemble_size
+
+  def for_each_member(x):
+    return tf.repeat(x[..., tf.newaxis, :, :], members, -3)
+
+  no_noise = tf.zeros([members, len(chosen), agent.dynamics.outcome_size])
+  observation, predicted = for_each_member(real.observation[0]), []
+  for action in tf.unstack(for_each_member(real.action)):  # beyond what the models take for an end
+    observation, _, _ = agent.steps.own_member(observation, action, no_noise)
+    predicted.append(observation)
+  error = tf.stack(predicted) - real.next_observation[:, tf.newaxis]
+  unit = normalizer(agent.observation_size, error.dtype)
+  unit.fit(agent.env_buffer.newest(int(agent.env_buffer.size)).observation)
+  error = (error / unit.scale).numpy()
+  squares = np.where(lasts[:, np.newaxis, :, np.newaxis], error**2, 0.0)
+  counts = lasts.sum(1)
+  return np.sqrt(squares.sum((1, 2)) / (members * counts[:, np.newaxis])), counts
+
+
+def one_step_error(agent: Maac, episodes) -> np.ndarray:
+  """How much of each dimension's change the models do not know: 0 is nothing, 1 or more all.
+
+  Their likelihood hides that: it is the mean over outputs of a *logarithm*, so that many joints
+  known well outweigh a torso that is not known at all.
+
+  Returns:
+    Root mean square error of the mean predictions, over members and steps, in standard deviations
+    of what the dimension changed by in these episodes (the reward, if it is predicted: of the
+    reward), [S] or [S + 1]; 0 of one that never changed.
+  """
+  rows = _for_each_member(agent, episodes)
+  no_noise = tf.zeros([*rows.reward.shape, agent.dynamics.outcome_size])
+  after, reward, _ = agent.steps.own_member(rows.observation, rows.action, no_noise)
+  errors = [after - rows.next_observation]
+  changes = [rows.next_observation - rows.observation]
+  if agent.dynamics.predicts_reward:
+    errors.append((reward - rows.reward)[..., tf.newaxis])
+    changes.append(rows.reward[..., tf.newaxis])
+  errors, changes = (tf.concat(x, -1).numpy() for x in (errors, changes))
+  error, deviation = np.sqrt(np.mean(errors**2, (0, 1))), changes[0].std(0)
+  return np.divide(error, deviation, out=np.zeros_like(error), where=deviation > 1e-6)
+
+
+def calibration(agent: Maac, episodes) -> tuple[np.ndarray, np.ndarray]:
+  """How much of what happened lies in the models' central intervals.
+
+  Returns:
+    (probability of the interval [P], share of the changes, and rewards, in it [P, O]).
+  """
+  rows = _for_each_member(agent, episodes)
+  gaussian = agent.dynamics(rows.observation, rows.action)
+  z = tf.abs((agent.dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev())
+  probability = np.linspace(0.0, 1.0, 51)[1:-1]
+  bound = tfp.distributions.Normal(0.0, 1.0).quantile((1.0 + probability.astype(np.float32)) / 2)
+  share = [tf.reduce_mean(tf.cast(z < b, tf.float32), [0, 1]) for b in bound]
+  return probability, np.stack(share)
+
+
+def values(agent: Maac, episodes, horizon=100, num_states=512) -> Values | None:
+  """Q, the models' H-step return with Q after it, and the real soft return, at random states.
+
+  None where too few real returns are known.
+  """
+  temperature = float(agent.value_temperature)
+  starts, real = [], []
+  for episode in episodes:
+    returns = soft_returns(agent, episode, temperature)
+    weight = agent.discount ** (len(returns) - np.arange(len(returns)))
+    known = bool(episode.transition.terminal[-1]) | (weight <= MAX_BOOTSTRAP_WEIGHT)
+    real.append(returns[known])
+    starts.append(tf.nest.map_structure(lambda x, known=known: x[known], episode))
+  real = np.concatenate(real)
+  every = agent.dynamics.ensemble_size if agent.dynamics else 1
+  count = min(num_states, len(real)) // every * every
+  if not count:
+    return None
+  chosen = np.random.default_rng(1).choice(len(real), count, replace=False)
+  states = tf.nest.map_structure(lambda *x: tf.gather(np.concatenate(x), chosen), *starts)
+  observation, action = states.transition.observation, states.transition.action
+  q = agent.value(observation, action).numpy()
+  if not agent.dynamics:
+    return Values(q, None, real[chosen])
+  noise = policy_noise(horizon, count, 1, *agent.noise_arguments, tf.constant([0, 1]))
+  first = action, states.log_prob
+  path = objectives.imagine_path(
+    agent.policy.act, agent.steps.random_member, observation, noise, first
+  )
+  model = path_targets(
+    path,
+    agent.value,
+    discount=agent.discount,
+    temperature=temperature,
+  )
+  return Values(q, model.numpy(), real[chosen])
+
+
+def ends(agent: Maac, episodes, horizon=50, num_states=512) -> tuple[float, float] | None:
+  """How often what follows terminates within H steps: in the world, and in the models.
+
+  A policy goes where its models let it: where they end too seldom, it will fall.
+
+  Returns:
+    (share of random states, share of the policy's imagined rollouts from the same states); None
+    where no episode is long enough, and none terminated, to know.
+  """
+  starts, ended = [], []
+  for episode in episodes:
+    left = len(episode.log_prob) - np.arange(len(episode.log_prob))
+    terminal = bool(episode.transition.terminal[-1])
+    known = terminal | (left >= horizon)
+    starts.append(episode.transition.observation[known])
+    ended.append(terminal & (left <= horizon)[known])
+  starts, ended = np.concatenate(starts), np.concatenate(ended)
+  every = agent.dynamics.ensemble_size
+  count = min(num_states, len(starts)) // every * every
+  if not count:
+    return None
+  chosen = np.random.default_rng(2).choice(len(starts), count, replace=False)
+  noise = policy_noise(horizon, count, 1, *agent.noise_arguments, tf.constant([0, 3]))
+  start = tf.constant(starts[chosen])
+  path = objectives.imagine_path(agent.policy.act, agent.steps.random_member, start, noise)
+  imagined = 1.0 - path.trajectory.not_done[-1].numpy()
+  return float(ended[chosen].mean()), float(imagined.mean())
+
+
+def soft_returns(agent: Maac, episode: Episode, temperature: float) -> np.ndarray:
+  """G_t = r_t + γ (G_{t+1} - β log π_{t+1}), [T]; after a time limit, Q goes on."""
+  transition, log_prob = episode
+  after = 0.0
+  if not transition.terminal[-1]:
+    last = tf.constant(transition.next_observation[-1:])
+    noise = tf.random.stateless_normal([64, 1, agent.action_size], [0, 2])
+    actions, last_log_prob = agent.policy.act(last, noise)
+    value = agent.value(tf.repeat(last[tf.newaxis], len(actions), 0), actions)
+    after = float(tf.reduce_mean(value - temperature * last_log_prob))
+  returns = np.zeros(len(log_prob))
+  for t in reversed(range(len(log_prob))):
+    returns[t] = transition.reward[t] + agent.discount * after
+    after = returns[t] - temperature * log_prob[t]
+  return returns
+
+
+def _for_each_member(agent, episodes):
+  """All steps, once for each member: [E, N, ...]."""
+  return tf.nest.map_structure(
+    lambda *x: tf.repeat(np.concatenate(x)[np.newaxis], agent.dynamics.ensemble_size, 0),
+    *(e.transition for e in episodes),
+  )

@@ -1,0 +1,62 @@
+"""A ring of transitions in variables, so that compiled functions sample and fill it."""
+
+import tensorflow as tf
+
+from maac_tf.data.types import Transition
+
+
+class ReplayBuffer(tf.Module):
+  """The newest `capacity` transitions; one class for D_env and D_model.
+
+  Attributes:
+    window: int64 variable; samples are of the newest so many only. At first, of all.
+  """
+
+  def __init__(self, capacity: int, observation_size: int, action_size: int):
+    super().__init__()
+    sizes = Transition(
+      observation=(observation_size,),
+      action=(action_size,),
+      reward=(),
+      next_observation=(observation_size,),
+      terminal=(),
+    )
+    self.capacity = capacity
+    self._storage = Transition(
+      *(tf.Variable(tf.zeros((capacity, *size)), trainable=False) for size in sizes)
+    )
+    self._added = tf.Variable(0, dtype=tf.int64, trainable=False)
+    self.window = tf.Variable(capacity, dtype=tf.int64, trainable=False)
+
+  @property
+  def size(self) -> tf.Tensor:
+    """How many transitions there are, int64."""
+    return tf.minimum(self._added, self.capacity)
+
+  def add(self, transition: Transition):
+    """Writes [N, ...] transitions, N <= capacity, over the oldest."""
+    count = transition.reward.shape[0]
+    if count > self.capacity:
+      raise ValueError(f"{count} transitions do not fit a buffer of capacity {self.capacity}.")
+    indices = (self._added + tf.range(count, dtype=tf.int64)) % self.capacity
+    for variable, values in zip(self._storage, transition, strict=True):
+      variable.scatter_update(tf.IndexedSlices(tf.cast(values, variable.dtype), indices))
+    self._added.assign_add(count)
+
+  def random_indices(self, shape, seed) -> tf.Tensor:
+    """Uniform indices of transitions in the window; the buffer must not be empty."""
+    ages = tf.minimum(self.size, self.window)
+    age = tf.random.stateless_uniform(shape, seed, 0, ages, tf.int64)
+    return (self._added - 1 - age) % self.capacity
+
+  def ages(self) -> tf.Tensor:
+    """How many transitions are newer than the one at each index, [size] int64."""
+    return (self._added - 1 - tf.range(self.size)) % self.size
+
+  def newest(self, count: int) -> Transition:
+    """The last `count` transitions, oldest first."""
+    return self.gather((self._added - count + tf.range(count, dtype=tf.int64)) % self.capacity)
+
+  def gather(self, indices) -> Transition:
+    """The transitions at `indices` [...], with replacement where they repeat."""
+    return Transition(*(tf.gather(variable, indices) for variable in self._storage))

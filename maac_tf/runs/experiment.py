@@ -1,0 +1,180 @@
+"""A run from its start, or its last checkpoint, to its end; with logs and checkpoints."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Collection, Sequence
+
+import gin
+import tensorflow as tf
+import tqdm
+
+from maac_tf.algorithm.agent_settings import unused_parameters
+from maac_tf.algorithm.trainer import BEST_EVALUATION_EPISODES, Trainer
+from maac_tf.checks import ConfigError, require_integers
+from maac_tf.runs import config, run_directory
+from maac_tf.runs.run_directory import RunDirectory
+from maac_tf.tasks.registry import make_task
+
+
+@gin.configurable(denylist=["run_dir", "overridden"])
+def train(
+  run_dir: str,
+  overridden: Collection[str] = (),
+  *,
+  task: str = gin.REQUIRED,
+  seed: int = 0,
+  iterations: int = 50,
+):
+  """Trains MAAC on a task, or goes on with the run that `run_dir` holds.
+
+  SIGINT (Ctrl-C) and SIGTERM finish the iteration and save it; a second one stops at once, which
+  loses the iteration under way and no more.
+
+  Args:
+    run_dir: the folder of the run, see `RunDirectory`.
+    overridden: names of parameters that the user set; what has no effect is reported.
+    task: a name of `maac_tf.tasks.TASKS`, or MODULE:NAME of a `Task` of the user's own.
+    seed: of everything random.
+    iterations: of Algorithm 1's loop, in all.
+
+  Returns:
+    The number of the signal that stopped the run, or None when it is finished.
+
+  Raises:
+    ConfigError: for a wrong value, before anything is created.
+  """
+  with config.user_errors():
+    require_integers("train", 1, iterations=iterations)
+    require_integers("train", 0, seed=seed)
+    trainer = Trainer(make_task(task), seed)
+  unused = unused_parameters(trainer.agent)
+  for name, reason in config.without_effect(overridden, unused).items():
+    print(f"Warning: {name} has no effect: {reason}.", file=sys.stderr)
+  with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
+    return _train(trainer, run, iterations)
+
+
+def use_threads(count: int):
+  """CPU threads, for one operation and for several; 0 is one for each core."""
+  if count:
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+
+
+def device(name: str | None):
+  """A context in which variables live, and operations run, on one device.
+
+  Args:
+    name: such as "GPU:1" or "TPU:0", the TPU of this machine; None leaves it to TensorFlow, which
+      takes the first GPU if there is one.
+
+  Raises:
+    ConfigError: for a device that there is not.
+  """
+  if name is None:
+    return contextlib.nullcontext()
+  if name.startswith("TPU"):
+    try:
+      resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
+      tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+      reason = str(error).strip().partition("\n")[0]
+      raise ConfigError(f"TensorFlow cannot connect to a TPU: {reason}") from error
+  known = [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()]
+  if name not in known:
+    raise ConfigError(f"There is no device {name!r}: TensorFlow sees {', '.join(known)}.")
+  return tf.device(name)
+
+
+def _train(trainer, run, iterations):
+  steps = trainer.steps_per_iteration
+  bar = tqdm.tqdm(
+    total=iterations * steps,
+    initial=int(trainer.iteration) * steps,
+    unit="step",
+    bar_format="{l_bar}{bar}| {n:,.0f}/{total:,.0f} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+    disable=None,  # where the output is not a terminal
+  )
+  if run.resumed:
+    tqdm.tqdm.write(f"Resuming {run.path} after {int(trainer.env_steps):,} environment steps.")
+  with _StopSignals() as stop, bar:
+    while int(trainer.iteration) < iterations and stop.signal is None:
+      row = trainer.run_iteration(lambda share: bar.update(share * steps))
+      run.log(row)
+      run.save()
+      if row["eval/return"] is not None:
+        bar.set_postfix_str(_summary(row))
+        tqdm.tqdm.write(f"{row['env_steps']:>9,} steps  {_summary(row)}")
+  if trainer.has_best:
+    value, spread, found = trainer.best.numpy()
+    print(
+      f"The best policy, after {found:,.0f} steps: return {value:.1f} ± {spread:.1f} over "
+      f"{BEST_EVALUATION_EPISODES} further episodes."
+    )
+  return stop.signal if int(trainer.iteration) < iterations else None
+
+
+def _summary(row):
+  text = f"return {row['eval/return']:.1f} ± {row['eval/return_std']:.1f}"
+  if "model/validation_loss" in row:
+    text += f"  model loss {row['model/validation_loss']:.2f}"
+  return text
+
+
+def make_trainer() -> Trainer:
+  """As `train` begins, of the config that was loaded and with seed 0; nothing is written.
+
+  Raises:
+    ConfigError: for a wrong value.
+  """
+  task = gin.get_bindings("train").get("task")
+  if task is None:
+    raise ConfigError("No task: give a task file, such as --gin_file=gin/hopper.gin.")
+  with config.user_errors():
+    return Trainer(make_task(task))
+
+
+def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
+  """The trainer of a run as its newest checkpoint has it, for a look; the run stays as it is.
+
+  Args:
+    run_dir: its folder.
+    gin_params: bindings of `Planner`, which is no part of training.
+
+  Raises:
+    ConfigError: when there is no run or no checkpoint, none that fits this code, or for a binding
+      of anything else.
+  """
+  for name in sorted(config.parameters(gin_params)):
+    if not name.startswith("Planner."):
+      raise ConfigError(f"{name} is not of the planner: all else is as the run was trained.")
+  saved = run_directory.saved_config(run_dir)
+  checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
+  if not saved or not checkpoint:
+    raise ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
+  config.load([saved], gin_params)
+  trainer = make_trainer()
+  run_directory.restore(trainer, checkpoint)
+  return trainer
+
+
+class _StopSignals:
+  """Notes the first SIGINT or SIGTERM in `signal`; leaves later ones to Python's default."""
+
+  def __enter__(self):
+    self.signal = None
+    self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+    return self
+
+  def __exit__(self, *_):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _note(self, number, frame):
+    del frame
+    self.signal = number
+    self.__exit__()
+    # Not through a buffered stream: it may be in mid-write.
+    os.write(2, b"\nFinishing this iteration, then saving; once more stops at once.\n")

@@ -1,0 +1,81 @@
+"""Policy and planner as SavedModels that need none of this package to run."""
+
+import tensorflow as tf
+
+from maac_tf.algorithm.learner import Maac
+from maac_tf.algorithm.planner import Planner
+
+
+class _Exported(tf.Module):
+  """Says what task it was trained for."""
+
+  def __init__(self, agent: Maac):
+    super().__init__()
+    name = agent.task.name
+    self.task = tf.function(
+      lambda: {"task": tf.constant(name)}, input_signature=[], autograph=False
+    )
+
+
+class _ExportedPolicy(_Exported):
+  """Observations in, actions out, both in the environment's units."""
+
+  def __init__(self, agent: Maac):
+    super().__init__(agent)
+    self._policy = agent.average_policy.act
+    self._scale, self._shift = agent.action_scale, agent.action_shift
+    # The variables themselves: loaders that restore by name fail on a Keras model tracked here.
+    self._weights = [v.value for v in agent.average_policy.variables]
+    self._action_size = agent.action_size
+    spec = tf.TensorSpec([None, agent.observation_size], tf.float32, "observation")
+    self.deterministic = tf.function(self._deterministic, input_signature=[spec], autograph=False)
+    self.sample = tf.function(self._sample, input_signature=[spec], autograph=False)
+
+  def _act(self, observation, noise):
+    action, _ = self._policy(observation, noise)
+    return {"action": action * self._scale + self._shift}
+
+  def _deterministic(self, observation):
+    return self._act(observation, tf.zeros([tf.shape(observation)[0], self._action_size]))
+
+  def _sample(self, observation):
+    return self._act(observation, tf.random.normal([tf.shape(observation)[0], self._action_size]))
+
+
+def save_policy(agent: Maac, path: str):
+  """Writes the SavedModel.
+
+  Signatures, two from `observation` [B, S] to a dict with `action` [B, A]: `serving_default` is
+  the deterministic policy, `sample` draws from it; and `task`, of nothing, to the task's name.
+  """
+  module = _ExportedPolicy(agent)
+  signatures = {"serving_default": module.deterministic, "sample": module.sample}
+  tf.saved_model.save(module, path, signatures=signatures | {"task": module.task})
+
+
+class _ExportedPlanner(_Exported):
+  """The same of a planner; models and critics are inside."""
+
+  def __init__(self, agent: Maac, planner: Planner):
+    super().__init__(agent)
+    # A method of a tf.function holds its object weakly; as an attribute, it would be saved whole.
+    self._planner = lambda observation, seed: planner.plan(observation, seed)
+    self._scale, self._shift = agent.action_scale, agent.action_shift
+    networks = agent.average_policy, agent.dynamics, agent.critic
+    self._weights = [v.value for network in networks for v in network.variables]
+    spec = tf.TensorSpec([None, agent.observation_size], tf.float32, "observation")
+    self.plan = tf.function(self._plan, input_signature=[spec], autograph=False)
+
+  def _plan(self, observation):
+    seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
+    return {"action": self._planner(observation, seed) * self._scale + self._shift}
+
+
+def save_planner(agent: Maac, planner: Planner, path: str):
+  """Writes a SavedModel that plans: `serving_default`, from `observation` [B, S] to `action`.
+
+  And `task`, as a policy's.
+  """
+  module = _ExportedPlanner(agent, planner)
+  signatures = {"serving_default": module.plan, "task": module.task}
+  tf.saved_model.save(module, path, signatures=signatures)

@@ -1,0 +1,126 @@
+"""The tasks of Wang et al. 2019, which the paper uses."""
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from maac_tf.tasks.coordinates import PLAIN, sine_and_cosine, torso_frame
+from maac_tf.tasks.symmetries import ant_symmetries
+from maac_tf.tasks.task import Task
+
+
+def _log_mujoco_warning(message):
+  # Gymnasium's half-cheetah and ant set this; it is not for their user to mend.
+  if "settotalmass" not in message:
+    logging.warning("MuJoCo: %s", message)
+
+
+def make_mujoco_env(gym_id, **kwargs):
+  # Without a handler of its own, MuJoCo writes MUJOCO_LOG.TXT into the working directory.
+  mujoco.set_mju_user_warning(_log_mujoco_warning)
+  return gym.make(gym_id, **kwargs)
+
+
+class _LocomotionEnv(gym.Wrapper):
+  """Wang et al.'s observation and reward over Gymnasium's physics.
+
+  Observation: (q[skipped:], v). Reward: v_x - 0.1 |a|², and -3 (z - height)² + 1 with a height.
+  """
+
+  def __init__(self, gym_id: str, skipped: int, z_index: int, height: float | None, **kwargs):
+    super().__init__(make_mujoco_env(gym_id, **kwargs))
+    self._skipped, self._z_index, self._height = skipped, z_index, height
+    size = self._observation().size
+    self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
+
+  def _observation(self):
+    data = self.unwrapped.data
+    return np.concatenate([data.qpos[self._skipped :], data.qvel])
+
+  def reset(self, **kwargs):
+    _, info = self.env.reset(**kwargs)
+    return self._observation(), info
+
+  def step(self, action):
+    _, _, terminated, truncated, info = self.env.step(action)
+    data = self.unwrapped.data
+    reward = data.qvel[0] - 0.1 * np.sum(np.square(action))
+    if self._height is not None:
+      reward += 1.0 - 3.0 * (data.qpos[self._z_index] - self._height) ** 2
+    return self._observation(), reward, terminated, truncated, info
+
+
+def _locomotion_task(
+  name,
+  gym_id,
+  *,
+  positions,
+  skipped,
+  z_index=None,
+  height=None,
+  coordinates=PLAIN,
+  symmetries=(),
+  **kwargs,
+):
+  """A task of Wang et al.; `positions` is the length of MuJoCo's q."""
+  x_velocity = positions - skipped  # v follows q[skipped:] in the observation
+
+  def reward_fn(observation, action, next_observation):
+    del observation
+    reward = next_observation[..., x_velocity] - 0.1 * tf.reduce_sum(tf.square(action), -1)
+    if height is not None:
+      z = next_observation[..., z_index - skipped]
+      reward += 1.0 - 3.0 * tf.square(z - height)
+    return reward
+
+  def make_gym_env():
+    return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs)
+
+  return Task(name, make_gym_env, reward_fn, coordinates=coordinates, symmetries=symmetries)
+
+
+_PITCH_COORDINATES = sine_and_cosine(angle=1)
+
+
+_ANT_COORDINATES = torso_frame(orientation=1, velocity=13)
+
+
+LOCOMOTION_TASKS = (
+  _locomotion_task(
+    "half_cheetah", "HalfCheetah-v5", positions=9, skipped=1, coordinates=_PITCH_COORDINATES
+  ),
+  _locomotion_task(
+    "hopper",
+    "Hopper-v5",
+    positions=6,
+    skipped=1,
+    z_index=1,
+    height=1.3,
+    coordinates=_PITCH_COORDINATES,
+    terminate_when_unhealthy=False,
+  ),
+  _locomotion_task(
+    "walker2d",
+    "Walker2d-v5",
+    positions=9,
+    skipped=1,
+    z_index=1,
+    height=1.3,
+    coordinates=_PITCH_COORDINATES,
+    terminate_when_unhealthy=False,
+    xml_file="walker2d.xml",  # the v5 file has other foot friction than the authors'
+  ),
+  _locomotion_task(
+    "ant",
+    "Ant-v5",
+    positions=15,
+    skipped=2,
+    z_index=2,
+    height=0.57,
+    coordinates=_ANT_COORDINATES,
+    symmetries=ant_symmetries(),
+    terminate_when_unhealthy=False,
+  ),
+)

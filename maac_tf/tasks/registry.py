@@ -1,0 +1,61 @@
+"""The tasks, each an environment with the same reward and termination in TensorFlow.
+
+`reward_fn(observation, action, next_observation)` returns the reward and
+`termination_fn(observation, action, next_observation)` whether the episode truly ends there. Both
+take [..., S], [..., A], [..., S] in the environment's units (action after clipping to the actuator
+range) and return [...]; the reward is differentiable, as the H-step objective needs it.
+
+HalfCheetah, Hopper, Walker2d and Ant are those of Wang et al. 2019, which the paper uses:
+Gymnasium's physics, no termination, 1,000 steps, all of the velocities, unclipped. The tasks whose
+names end in v5 are Gymnasium's own; their rewards are of the distance travelled, which no
+observation holds, so that the models learn them.
+
+Where a robot can turn over, the task has coordinates (`Maac.task_coordinates`): sine and cosine of
+its pitch, or the frame of its torso. Gymnasium's hopper and walker fall before; their velocities
+are shown clipped, and so imagined. Of a robot that is alike left and right, or all round, the task
+has symmetries (`Maac.task_symmetries`).
+"""
+
+import dataclasses
+import difflib
+import importlib
+
+from maac_tf.tasks.gymnasium_tasks import GYMNASIUM_TASKS
+from maac_tf.tasks.locomotion import LOCOMOTION_TASKS
+from maac_tf.tasks.task import Task
+
+TASKS = {task.name: task for task in (*LOCOMOTION_TASKS, *GYMNASIUM_TASKS)}
+
+
+def make_task(name: str) -> Task:
+  """The task of that name, or of MODULE:NAME, a `Task` called NAME in a module of the user's.
+
+  Raises:
+    ValueError: if there is no such module or task, naming the nearest.
+  """
+  module = str(name).rpartition(":")[0]
+  tasks = _tasks_of(module) if module else TASKS
+  if name not in tasks:
+    nearest = difflib.get_close_matches(str(name), tasks, n=1, cutoff=0)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(
+      f"There is no task {name!r}.{hint} The tasks are: {', '.join(tasks) or 'none'}."
+    )
+  return tasks[name]
+
+
+def _tasks_of(module):
+  """The tasks in a module, by MODULE:NAME, which is what a run and its policy remember."""
+  try:
+    found = vars(importlib.import_module(module))
+  except ModuleNotFoundError as error:
+    if not f"{module}.".startswith(f"{error.name}."):  # a module that this one needs
+      raise
+    raise ValueError(
+      f"There is no module {module!r} in the current folder or among the installed packages, for a "
+      "task MODULE:NAME."
+    ) from error
+  except Exception as error:
+    raise ImportError(f"The module {module!r} of the task fails.") from error
+  found = {f"{module}:{name}": value for name, value in found.items() if isinstance(value, Task)}
+  return {name: dataclasses.replace(task, name=name) for name, task in found.items()}

@@ -1,0 +1,199 @@
+"""What a run leaves behind, and what resuming does to it."""
+
+import csv
+import os
+import pathlib
+import re
+import shutil
+
+import filelock
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maac_tf.algorithm.trainer import Trainer
+from maac_tf.checks import ConfigError
+from maac_tf.runs.experiment import train
+from tests.conftest import TINY
+
+
+def _rows(path):
+  with open(path / "metrics.csv", newline="") as file:
+    return list(csv.DictReader(file))
+
+
+def _event_steps(path):
+  steps = []
+  for file in sorted(path.glob("events.out.tfevents.*")):
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+      event = tf.compat.v1.Event.FromString(record)
+      steps += [event.step] if event.summary.value else []
+  return steps
+
+
+@pytest.fixture(scope="module")
+def original_run(tmp_path_factory):
+  path = tmp_path_factory.mktemp("original") / "run"
+  gin.parse_config([*TINY, "train.task = 'pendulum'"])
+  assert train(str(path), iterations=2) is None
+  gin.clear_config()
+  return path
+
+
+@pytest.fixture
+def finished_run(original_run, tiny, tmp_path):
+  """A run of two iterations, and its config bound."""
+  gin.parse_config("train.task = 'pendulum'")
+  shutil.copytree(original_run, tmp_path / "run")
+  return tmp_path / "run"
+
+
+def test_a_run_leaves_all_of_its_files(finished_run):
+  assert {f.name for f in finished_run.iterdir() if f.name[0] not in ".e"} == {
+    "config.gin", "operative_config.gin", "metrics.csv", "checkpoints", "policy", "policy_last",
+    "curve.png",
+  }  # fmt: skip
+  rows = _rows(finished_run)
+  assert [row["env_steps"] for row in rows] == ["340", "380"]
+  assert all(row.pop("collect/return") == "" for row in rows)  # no episode ended
+  assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+  assert set(_event_steps(finished_run)) == {340, 380}
+  assert (finished_run / "curve.png").read_bytes().startswith(b"\x89PNG")
+  assert "Maac.horizon = 4" in (finished_run / "operative_config.gin").read_text()
+
+
+def test_what_came_after_the_checkpoint_is_dropped(finished_run):
+  """As after a kill between writing a row and the end of its checkpoint."""
+  checkpoints = finished_run / "checkpoints"
+  for file in checkpoints.glob("ckpt-2.*"):
+    file.unlink()
+  state = (checkpoints / "checkpoint").read_text()
+  (checkpoints / "checkpoint").write_text(state.replace('path: "ckpt-2"', 'path: "ckpt-1"', 1))
+  with open(finished_run / "metrics.csv", "a") as file:
+    file.write("420,3,-1.0")  # cut off by the kill
+  assert train(str(finished_run), iterations=1) is None  # there is nothing left to do
+  assert [row["env_steps"] for row in _rows(finished_run)] == ["340"]
+  assert set(_event_steps(finished_run)) == {340}
+  before = float(_rows(finished_run)[0]["seconds/total"])
+  assert train(str(finished_run), iterations=2) is None
+  assert [row["env_steps"] for row in _rows(finished_run)] == ["340", "380"]
+  assert set(_event_steps(finished_run)) == {340, 380}
+  assert float(_rows(finished_run)[1]["seconds/total"]) > before
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(finished_run):
+  shutil.rmtree(finished_run / "checkpoints")
+  lines = (finished_run / "metrics.csv").read_text().splitlines(keepends=True)
+  (finished_run / "metrics.csv").write_text("".join(lines[:2]))
+  assert train(str(finished_run), iterations=1) is None
+  assert [row["env_steps"] for row in _rows(finished_run)] == ["340"]
+
+
+def test_metrics_without_their_checkpoints_are_not_overwritten(finished_run):
+  shutil.rmtree(finished_run / "checkpoints")
+  before = (finished_run / "metrics.csv").read_text()
+  with pytest.raises(ConfigError, match="but no checkpoint to resume"):
+    train(str(finished_run), iterations=3)
+  assert (finished_run / "metrics.csv").read_text() == before
+
+
+def test_another_config_is_refused_and_run_length_is_not(finished_run):
+  with pytest.raises(ConfigError) as error:
+    with gin.unlock_config():
+      gin.bind_parameter("Maac.discount", 0.5)
+    train(str(finished_run), iterations=3)
+  assert "+ Maac.discount = 0.5" in str(error.value)
+  with gin.unlock_config():
+    gin.bind_parameter("Maac.discount", 0.99)
+    gin.bind_parameter("Trainer.eval_every", 20)
+  assert train(str(finished_run), iterations=3) is None
+  assert [row["iteration"] for row in _rows(finished_run)] == ["1", "2", "3"]
+
+
+def test_policy_is_of_the_best_evaluation_also_after_a_kill(tiny, tmp_path, monkeypatch):
+  gin.parse_config("train.task = 'pendulum'")
+  evaluations = iter([-3.0, -1.0, -2.0])
+  monkeypatch.setattr(
+    Trainer,
+    "evaluate",
+    lambda self: {"eval/return": next(evaluations), "eval/return_std": 0.0, "eval/length": 200.0},
+  )
+  run, observation = tmp_path / "run", tf.random.stateless_normal([9, 3], [1, 2])
+
+  def actions(name):
+    policy = tf.saved_model.load(str(run / name))
+    return policy.signatures["serving_default"](observation=observation)["action"].numpy()
+
+  train(str(run), iterations=2)
+  best = actions("policy")
+  np.testing.assert_array_equal(best, actions("policy_last"))
+  train(str(run), iterations=3)
+  np.testing.assert_array_equal(actions("policy"), best)
+  last = actions("policy_last")
+  assert not np.array_equal(last, best)
+  assert [row["best/env_steps"] for row in _rows(run)] == ["340.0", "380.0", "380.0"]
+  shutil.rmtree(run / "policy")  # as a kill between two renames leaves it
+  train(str(run), iterations=3)
+  np.testing.assert_array_equal(actions("policy"), best)
+  np.testing.assert_array_equal(actions("policy_last"), last)
+
+
+def test_a_folder_with_other_things_is_refused(tiny, tmp_path):
+  (tmp_path / "thesis.tex").write_text("all of it")
+  gin.parse_config("train.task = 'pendulum'")
+  with pytest.raises(ConfigError, match="is not empty and not a run"):
+    train(str(tmp_path), iterations=1)
+  assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(finished_run):
+  with filelock.FileLock(finished_run / ".lock"):
+    with pytest.raises(ConfigError, match="Another process is training in"):
+      train(str(finished_run), iterations=3)
+  assert len(_rows(finished_run)) == 2
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tiny, tmp_path):
+  gin.parse_config("train.task = 'pendulum'")
+  (tmp_path / "run").write_text("")
+  with pytest.raises(ConfigError, match="File exists"):
+    train(str(tmp_path / "run"), iterations=1)
+
+
+def test_a_path_that_is_a_pattern_to_tensorflow_is_refused(tiny, tmp_path):
+  with pytest.raises(ConfigError, match=r"run\[1\].* for a pattern of file names"):
+    train(str(tmp_path / "run[1]"), iterations=1, task="pendulum")
+  assert not any(tmp_path.iterdir())
+
+
+def test_nothing_is_created_for_a_wrong_value(tiny, tmp_path):
+  gin.parse_config(["train.task = 'pendulum'", "Maac.horizon = -1"])
+  with pytest.raises(ConfigError, match="Maac.horizon must be"):
+    train(str(tmp_path / "run"), iterations=1)
+  assert not pathlib.Path(tmp_path / "run").exists()
+
+
+def test_a_broken_checkpoint_ends_with_one_line(finished_run):
+  for file in (finished_run / "checkpoints").glob("ckpt-2.data*"):
+    file.write_bytes(file.read_bytes()[:100])
+  before = (finished_run / "metrics.csv").read_text()
+  with pytest.raises(ConfigError, match="ckpt-2' is broken, or of other networks"):
+    train(str(finished_run), iterations=3)
+  assert (finished_run / "metrics.csv").read_text() == before
+
+
+def test_a_run_made_before_a_parameter_existed_goes_on(finished_run):
+  """Asked for at its default, too; not at another value."""
+  path = finished_run / "operative_config.gin"
+  older = re.sub(r"Trainer.episode_steps = .*\n", "", path.read_text())
+  assert older != path.read_text()
+  for iterations in (3, 4):
+    path.write_text(older)
+    train(str(finished_run), iterations=iterations)
+    assert len(_rows(finished_run)) == iterations
+    gin.parse_config("Trainer.episode_steps = None")
+  path.write_text(older)
+  gin.parse_config("Trainer.episode_steps = 7")
+  with pytest.raises(ConfigError, match=r"\+ Trainer.episode_steps = 7"):
+    train(str(finished_run), iterations=5)

@@ -1,0 +1,52 @@
+"""The floors of the house: imports go down only."""
+
+import ast
+
+import pytest
+
+from tests.commands import ROOT
+
+PACKAGE = ROOT / "maac_tf"
+# From the top. The commands are modules of the package itself; `analysis` looks at finished runs.
+FLOORS = (
+  ("commands",),
+  ("analysis",),
+  ("runs",),
+  ("algorithm",),
+  ("models",),
+  ("networks",),
+  ("tasks",),
+  ("data",),
+  ("checks",),
+  ("__init__",),
+  ("_quiet_import",),
+)
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+
+
+def _floor(parts):
+  """The floor of a module, from the parts of its name after `maac_tf`."""
+  return LEVEL.get(parts[0], LEVEL["commands"]) if parts else LEVEL["__init__"]
+
+
+def _imported(path):
+  """Modules of this package that a file imports, by the parts of their names."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    names = []
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      assert not node.level, f"{path}: a relative import"
+      names = [f"{node.module}.{alias.name}" for alias in node.names]
+    yield from (name.split(".")[1:] for name in names if name.split(".")[0] == "maac_tf")
+
+
+@pytest.mark.parametrize(
+  "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_imports_go_down_only(path):
+  own = path.relative_to(PACKAGE).with_suffix("").parts
+  for parts in _imported(path):
+    assert _floor(parts) > _floor(own) or parts[0] == own[0], (
+      f"{'.'.join(own)} imports {'.'.join(parts)}"
+    )
