@@ -1,0 +1,306 @@
+"""The tables and figures of README.md and docs/, drawn from results/ as results/report.toml says.
+
+A table stands between the markers `<!-- report:NAME -->` and `<!-- /report:NAME -->` of a document.
+Shapes: N seeds, T evaluations.
+"""
+
+import csv
+import glob
+import os
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from maac_tf.runs.curves import Run, until
+from maac_tf.runs.plotting import _pyplot
+
+NEAREST = 500  # environment steps that an evaluation may be away from the step of a column
+MISSING = "–"
+
+
+class Interval(NamedTuple):
+  """Mean over the first axis and its 95 % bootstrap interval; of one value, three times itself."""
+
+  mean: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+
+
+def interval(values: np.ndarray) -> Interval:
+  """Mean and percentile bootstrap interval over seeds, [N, ...]; of three seeds it is rough."""
+  from scipy import stats  # here, not above: it takes a second, and most commands do not need it
+
+  mean = np.mean(values, 0)
+  if len(values) == 1:
+    return Interval(mean, mean, mean)
+  bounds = stats.bootstrap((values,), np.mean, axis=0, method="percentile", rng=0)
+  return Interval(mean, *bounds.confidence_interval)
+
+
+def read_runs(results: str, task: str, setting: str) -> list[Run]:
+  """The runs results/runs/TASK/SETTING-SEED.csv, one a seed.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  runs = []
+  for path in sorted(glob.glob(os.path.join(results, "runs", task, f"{setting}-[0-9]*.csv"))):
+    with open(path, newline="") as file:
+      rows = list(csv.DictReader(file))
+    steps, seconds, returns = (
+      np.array([float(row[name] or "nan") for row in rows])
+      for name in ("env_steps", "seconds", "return")
+    )
+    seed = os.path.splitext(path)[0].rpartition("-")[2]
+    runs.append(Run(task, setting, seed, steps, seconds / 3_600, returns))
+  if not runs:
+    raise ValueError(f"there is no run {results}/runs/{task}/{setting}-SEED.csv")
+  return runs
+
+
+def return_at(run: Run, step: int) -> float:
+  """The return of the evaluation nearest to that step; NaN if none is within `NEAREST` steps."""
+  nearest = np.abs(run.steps - step).argmin()
+  return run.returns[nearest] if abs(run.steps[nearest] - step) <= NEAREST else np.nan
+
+
+def differences(
+  runs: Sequence[Run], baseline: Sequence[Run], end: float = np.inf
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Mean returns of runs less those of the baseline's runs with the same seeds.
+
+  Returns:
+    The differences [N], the baseline's means [N], and the environment steps [T] that they are over:
+    those to `end` at which each of these 2 N runs has an evaluation.
+
+  Raises:
+    ValueError: if there is no such seed or step.
+  """
+  partners = {run.seed: run for run in baseline}
+  pairs = [(run, partners[run.seed]) for run in runs if run.seed in partners]
+  each = [run.steps[run.steps <= end] for pair in pairs for run in pair]
+  steps = each[0] if each else np.array([])
+  for other in each[1:]:
+    steps = np.intersect1d(steps, other)
+  if not steps.size:
+    names = f"{runs[0].task}: {runs[0].method} and {baseline[0].method}"
+    raise ValueError(f"{names} have no seeds and steps in common")
+  means = np.array(
+    [[run.returns[np.isin(run.steps, steps)].mean() for run in pair] for pair in pairs]
+  )
+  return means[:, 0] - means[:, 1], means[:, 1], steps
+
+
+def returns_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
+  """Return at fixed environment steps: a row a setting of a task, or a published reference."""
+  lines = [["task", "setting", *(f"{step:,}" for step in table["steps"]), "seeds"]]
+  for row in table["rows"]:
+    if "reference" in row:
+      known = report["reference"][row["reference"]]
+      published = [known[row["task"]].get(str(step)) for step in table["steps"]]
+      cells = [MISSING if value is None else _number(value) for value in published]
+      lines.append([row["name"], known["name"], *cells, known["seeds"]])
+      continue
+    runs, cells = read_runs(results, row["task"], row["setting"]), []
+    for step in table["steps"]:
+      values = np.array([return_at(run, step) for run in runs])
+      values = values[np.isfinite(values)]
+      fewer = f" (n = {values.size})" if 0 < values.size < len(runs) else ""
+      cells.append(_cell(values) + fewer if values.size else MISSING)
+    lines.append([row["name"], row["label"], *cells, str(len(runs))])
+  return _markdown(lines)
+
+
+def pairs_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
+  """Paired differences of the mean return: a row a setting, less a baseline of the same seeds."""
+  lines = [["task", "change", "difference", "mean without the change", "steps", "pairs"]]
+  for row in table["rows"]:
+    setting, baseline = (read_runs(results, row["task"], row[k]) for k in ("setting", "baseline"))
+    change, without, steps = differences(setting, baseline, row.get("until", np.inf))
+    over = f"{steps[0]:,.0f} to {steps[-1]:,.0f}"
+    cells = [_cell(change, "+,.0f"), _number(without.mean()), over, str(change.size)]
+    lines.append([row["name"], row["label"], *cells])
+  return _markdown(lines)
+
+
+def reached_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
+  """When a return was first reached, least to most over seeds, and what came after it."""
+  lines = [["task", "setting", "reaches", "environment steps", "minutes", "seeds"]]
+  lines[0] += ["evaluations after", "of these a fifth below the one before", "least"]
+  for row in table["rows"]:
+    runs = read_runs(results, row["task"], row["setting"])
+    reached = [run for run in runs if run.returns.max() >= row["return"]]
+    first = [(run.returns >= row["return"]).argmax() for run in reached]
+    steps = [run.steps[i] for run, i in zip(reached, first, strict=True)]
+    minutes = [60 * run.hours[i] for run, i in zip(reached, first, strict=True)]
+    later = [run.returns[i:] for run, i in zip(reached, first, strict=True)]
+    falls = sum(np.sum(returns[1:] < 0.8 * returns[:-1]) for returns in later)
+    after = [value for returns in later for value in returns[1:]]
+    cells = [_number(row["return"]), _range(steps), _range(minutes)]
+    least = _number(min(after)) if after else MISSING
+    cells += [f"{len(reached)} of {len(runs)}", str(len(after)), str(falls), least]
+    lines.append([row["name"], row["label"], *cells])
+  return _markdown(lines)
+
+
+def speed_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
+  """Measurements of `python -m maac_tf.benchmark`: a row a setting of a CSV, a column a part."""
+  lines, units = [], {}
+  for row in table["rows"]:
+    with open(os.path.join(results, row["file"]), newline="") as file:
+      measured = {m["part"]: m for m in csv.DictReader(file) if m["setting"] == row["setting"]}
+    units |= {part: m["unit"] for part, m in measured.items()}
+    cells = [measured.get(part, {}).get("value") for part in table["parts"]]
+    lines.append([row["label"], *(_number(float(c)) if c else MISSING for c in cells)])
+  return _markdown([["", *(f"{part} [{units[part]}]" for part in table["parts"])], *lines])
+
+
+def gradient_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
+  """Columns of the gradient study's CSV against H, over its seeds."""
+  lines = [["", *(f"H = {h}" for h in table["horizons"]), "seeds"]]
+  for row in table["rows"]:
+    with open(os.path.join(results, row["file"]), newline="") as file:
+      rows = [(int(r["H"]), float(r[row["column"]])) for r in csv.DictReader(file)]
+    values = [np.array([value for h, value in rows if h == at]) for at in table["horizons"]]
+    cells = [_cell(v, ".2f") for v in values]
+    lines.append([row["label"], *cells, str(values[0].size)])
+  return _markdown(lines)
+
+
+def csv_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
+  """A CSV as it is."""
+  with open(os.path.join(results, table["csv"]), newline="") as file:
+    return _markdown(list(csv.reader(file)))
+
+
+KINDS: dict[str, Callable[[str, dict[str, Any], dict[str, Any]], str]] = {
+  "returns": returns_table,
+  "pairs": pairs_table,
+  "reached": reached_table,
+  "speed": speed_table,
+  "gradient": gradient_table,
+  "csv": csv_table,
+}
+
+
+def replace(text: str, name: str, table: str) -> str:
+  """The document with that table between its markers.
+
+  Raises:
+    ValueError: if it has no such markers.
+  """
+  begin, end = f"<!-- report:{name} -->", f"<!-- /report:{name} -->"
+  pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+  if not pattern.search(text):
+    raise ValueError(f"it has no markers {begin} and {end}")
+  return pattern.sub(lambda _: f"{begin}\n{table}\n{end}", text)
+
+
+def documents(root: str) -> dict[str, tuple[str, str]]:
+  """Each document that report.toml names: as it is, and as it is with the tables of results/.
+
+  Raises:
+    ValueError: for a run, a reference, a marker or a kind of table that is not there.
+  """
+  results, report = _read(root)
+  texts = {}
+  for table in report.get("table", []):
+    name, file = table["name"], table["file"]
+    if file not in texts:
+      with open(os.path.join(root, file)) as document:
+        texts[file] = (document.read(),) * 2
+    try:
+      old, new = texts[file]
+      texts[file] = old, replace(new, name, KINDS[table["kind"]](results, table, report))
+    except ValueError as error:
+      raise ValueError(f"{file}: table {name}: {error}") from error
+    except KeyError as error:
+      raise ValueError(f"{file}: table {name}: report.toml has no {error}") from error
+  return texts
+
+
+def draw_figures(root: str) -> list[str]:
+  """Draws the figures of report.toml and returns their paths.
+
+  A panel a task: a faint line a seed, the mean and its interval at the environment steps that all
+  seeds have, and published means as points.
+  """
+  results, report = _read(root)
+  plt, paths = _pyplot(), []
+  for figure in report.get("figure", []):
+    panels, columns = figure["panels"], figure["columns"]
+    paths.append(os.path.join(root, figure["file"]))
+    rows = -(-len(panels) // columns)
+    drawing, axes = plt.subplots(
+      rows, columns, figsize=(4.3 * columns, 3 * rows + 0.4), squeeze=False, layout="constrained"
+    )
+    for panel, ax in zip(panels, axes.flat, strict=True):
+      _draw_panel(ax, results, panel, report.get("reference", {}))
+    for ax in axes[:, 0]:
+      ax.set_ylabel("return")
+    for ax in axes[-1]:
+      ax.set_xlabel("environment steps [thousands]")
+    handles = {}
+    for ax in axes.flat:
+      handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    drawing.legend(
+      handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False
+    )
+    os.makedirs(os.path.dirname(paths[-1]), exist_ok=True)
+    drawing.savefig(paths[-1], dpi=150)
+    plt.close(drawing)
+  return paths
+
+
+def _draw_panel(ax, results, panel, references):
+  end = panel["until"]
+  for color, line in enumerate(panel["lines"]):
+    runs = [until(run, end) for run in read_runs(results, panel["task"], line["setting"])]
+    steps = runs[0].steps
+    for run in runs:
+      ax.plot(run.steps / 1_000, run.returns, color=f"C{color}", alpha=0.45, linewidth=0.8)
+      steps = np.intersect1d(steps, run.steps)
+    band = interval(np.stack([run.returns[np.isin(run.steps, steps)] for run in runs]))
+    ax.fill_between(steps / 1_000, band.low, band.high, color=f"C{color}", alpha=0.2, linewidth=0)
+    ax.plot(steps / 1_000, band.mean, color=f"C{color}", linewidth=2.2, label=line["label"])
+  for name in panel.get("references", []):
+    published = {int(s): value for s, value in references[name][panel["task"]].items()}
+    x = [step for step in published if step <= end]
+    style = dict(color="0.15", markersize=6, zorder=3, clip_on=False)
+    ax.plot(
+      np.divide(x, 1_000), [published[s] for s in x], "D", label=references[name]["name"], **style
+    )
+  ax.set(title=panel["title"], xlim=(0, end / 970), ylim=(0 if ax.dataLim.y0 >= 0 else None, None))
+  ax.yaxis.set_major_formatter("{x:,.0f}")
+  ax.grid(alpha=0.3)
+  ax.spines[["top", "right"]].set_visible(False)
+
+
+def _read(root):
+  results = os.path.join(root, "results")
+  with open(os.path.join(results, "report.toml"), "rb") as file:
+    return results, tomllib.load(file)
+
+
+def _number(value):
+  return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _range(values):
+  if not values:
+    return MISSING
+  least, most = f"{min(values):,.0f}", f"{max(values):,.0f}"
+  return least if least == most else f"{least} to {most}"
+
+
+def _cell(values, form=",.0f"):
+  mean, low, high = (format(float(x), form) for x in interval(values))
+  return mean if values.size == 1 else f"{mean} [{low}, {high}]"
+
+
+def _markdown(lines):
+  head, *rows = lines
+  return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
