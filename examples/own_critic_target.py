@@ -1,6 +1,6 @@
 """A critic target of one's own: TD(λ) over the policy's imagined steps (Sutton 1988).
 
-    python -m maac_tf.train --gin_file=gin/pendulum.gin --gin_file=examples/own_critic_target.gin
+python -m maac_tf.train --gin_file=gin/pendulum.gin --gin_file=examples/own_critic_target.gin
 """
 
 from typing import Annotated
@@ -8,7 +8,7 @@ from typing import Annotated
 import tensorflow as tf
 
 from maac_tf.algorithm.critic_targets import CriticTargets, Regression
-from maac_tf.checks import Option, configurable
+from maac_tf.checks import Option, configurable, require
 
 
 @configurable
@@ -20,6 +20,9 @@ class LambdaTargets(CriticTargets):
 
   def uses_models(self) -> bool:
     return True
+
+  def check(self, learner) -> None:
+    require(learner.horizon, "LambdaTargets are of the policy's imagined steps: set Maac.horizon.")
 
   def __call__(self, learner, batch, path, target_values, noise) -> Regression:
     steps, temperature = path.trajectory, learner.temperature

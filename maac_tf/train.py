@@ -44,12 +44,12 @@ def main(argv):
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(0)  # asked for by the exported policy's own random operation
   try:
-    gin_files = _GIN_FILE.value
-    if not gin_files and _RUN_DIR.value and run_directory.saved_config(_RUN_DIR.value):
-      run_directory.check_version(_RUN_DIR.value)
-      gin_files = [run_directory.saved_config(_RUN_DIR.value)]
     seed = [] if _SEED.value is None else [f"train.seed = {_SEED.value}"]
-    overridden = config.load(gin_files, [*_GIN_PARAM.value, *seed])
+    params = [*_GIN_PARAM.value, *seed]
+    if not _GIN_FILE.value and _RUN_DIR.value and run_directory.saved_config(_RUN_DIR.value):
+      overridden = run_directory.load_config(_RUN_DIR.value, params)
+    else:
+      overridden = config.load(_GIN_FILE.value, params)
     task, run_dir = gin.get_bindings("train").get("task"), _RUN_DIR.value
     if task is None:
       where = f"There is no run in {run_dir!r} and no task" if run_dir else "No task"

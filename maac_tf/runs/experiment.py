@@ -188,8 +188,7 @@ def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
   checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
   if not saved or not checkpoint:
     raise ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
-  run_directory.check_version(run_dir)
-  config.load([saved], gin_params)
+  run_directory.load_config(run_dir, gin_params)
   trainer = make_trainer()
   run_directory.restore(trainer, checkpoint)
   return trainer

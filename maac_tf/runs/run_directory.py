@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 
 import filelock
 import gin
@@ -39,15 +40,26 @@ def saved_config(path: str) -> str | None:
   return files[0] if all(map(os.path.isfile, files)) else None
 
 
-def check_version(path: str) -> None:
-  """Raises ConfigError where the run in `path` has options that this version does not know."""
-  with open(os.path.join(path, "operative_config.gin")) as file:
-    unknown = config.unknown(file.read())
-  if unknown:
+def load_config(path: str, gin_params: Sequence[str] = ()) -> set[str]:
+  """Loads the config of the run in `path`, then single bindings; returns as `config.load`.
+
+  Raises:
+    ConfigError: for no run, or one with options that this version of the code does not know.
+  """
+  saved = saved_config(path)
+  if not saved:
+    raise ConfigError(f"There is no run in {path!r}.")
+  try:
+    return config.load([saved], gin_params)
+  except ConfigError as error:
+    with open(saved) as file:
+      unknown = config.unknown(file.read())
+    if not unknown:
+      raise
     raise ConfigError(
       f"{path!r} is a run of {version.describe(path)}, with options that this version does not "
       f"know: {', '.join(sorted(unknown))}. Check that commit out to go on with it."
-    )
+    ) from error
 
 
 class RunDirectory:
