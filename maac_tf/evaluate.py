@@ -140,7 +140,7 @@ def _action(loaded, task):
 
   def act(observation):
     action = policy(observation=tf.constant(observation))["action"].numpy()
-    return (action - environment.action_shift) / environment.action_scale
+    return environment.action_box.fractions(action).numpy()
 
   return act
 
