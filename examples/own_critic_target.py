@@ -8,6 +8,7 @@ from typing import Annotated
 import tensorflow as tf
 
 from maac_tf.algorithm.critic_targets import CriticTargets, Regression
+from maac_tf.algorithm.objectives import if_alive
 from maac_tf.checks import Option, configurable, require
 
 
@@ -35,7 +36,6 @@ class LambdaTargets(CriticTargets):
       if target is not None:
         later = target - temperature * log_probs[t + 1]
         value = (1.0 - self.decay) * value + self.decay * later
-      alive = tf.logical_not(steps.terminal[t])
-      target = steps.reward[t] + learner.discount * tf.where(alive, value, tf.zeros_like(value))
+      target = steps.reward[t] + learner.discount * if_alive(1.0 - steps.terminal[t], value)
     targets = tf.stop_gradient(target)
     return Regression(steps.observation[0], actions[0], targets, {})

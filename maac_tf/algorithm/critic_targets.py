@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from maac_tf.algorithm.actor_critic import ActorCritic
 from maac_tf.algorithm.noise import permutations, policy_noise
-from maac_tf.algorithm.objectives import Path, imagine_path, path_return
+from maac_tf.algorithm.objectives import Path, if_alive, imagine_path, path_return
 from maac_tf.algorithm.rollout import RolloutNoise, rollout
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.types import Transition
@@ -251,13 +251,9 @@ def steve_targets(
   def soft_value(observation, action, log_prob):
     return q_value(observation, action) - temperature * log_prob  # [Q, ...]
 
-  def until_end(not_done, x):
-    # Not a product: what a model predicts beyond an end may not be finite.
-    return tf.where(not_done > 0.0, x, tf.zeros_like(x))
-
   not_done_1 = 1.0 - transition.terminal
   value_1 = soft_value(transition.next_observation, first_action, first_log_prob)
-  td = transition.reward + discount * until_end(not_done_1, value_1)  # [Q, B]
+  td = transition.reward + discount * if_alive(not_done_1, value_1)  # [Q, B]
   candidates = [tf.repeat(td[:, tf.newaxis], num_members, 1)]  # of [Q, M, B]
 
   if horizon:
@@ -282,8 +278,8 @@ def steve_targets(
     for h in range(1, horizon + 1):
       c = [not_done_1 * not_done for not_done in trajectory.not_done[h - 1 : h + 1]]
       soft_reward = trajectory.reward[h - 1] - temperature * log_probs[h - 1]
-      partial += discount**h * until_end(c[0], soft_reward)
-      candidate = partial + discount ** (h + 1) * until_end(c[1], values[:, h - 1])
+      partial += discount**h * if_alive(c[0], soft_reward)
+      candidate = partial + discount ** (h + 1) * if_alive(c[1], values[:, h - 1])
       candidates.append(from_members(candidate, noise.members, ensemble_size))
 
   candidates = tf.stack(candidates)  # [h_max + 1, Q, M, B]

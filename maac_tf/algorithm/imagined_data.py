@@ -36,12 +36,15 @@ class ImaginedData(tf.Module):
       noise = tf.nest.map_structure(lambda x: x[0], noise)
       action, _ = self._learner.act(observation, noise.action)
       after = self._learner.model_env.random_member(observation, action, noise.model)
-      terminal = tf.cast(after.terminal, tf.float32)
+      terminal = after.terminal
+      if self._learner.model_env.predicts_end:  # drawn: D_model holds what happened
+        uniform = tf.random.stateless_uniform(terminal.shape, tf.random.fold_in(seed, 1))
+        terminal = tf.cast(uniform < terminal, tf.float32)
       self.buffer.add(
         Transition(observation, action, after.reward, after.next_observation, terminal)
       )
       fresh = self._learner.env_buffer.gather(fresh_starts).observation
-      observation = tf.where(after.terminal[:, tf.newaxis], fresh, after.next_observation)
+      observation = tf.where(terminal[:, tf.newaxis] > 0.0, fresh, after.next_observation)
       return observation, terminated + tf.reduce_mean(terminal)
 
     start = self._learner.env_buffer.gather(starts[0]).observation, tf.constant(0.0)

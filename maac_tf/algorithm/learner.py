@@ -114,7 +114,8 @@ class Maac(tf.Module):
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
     self.dynamics = self.dynamics_fit = self.model_env = self.model_buffer = None
     if self.uses_model:
-      self.dynamics = Dynamics(*sizes, task.reward_fn is None, task.coordinates, seed=model_seed)
+      learned = task.reward_fn is None, task.termination_fn is None
+      self.dynamics = Dynamics(*sizes, *learned, task.coordinates, seed=model_seed)
       scaled = [s.scaled(self.action_box) for s in task.symmetries]
       self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, fit_seed, jit_compile, scaled)
       self.model_env = ModelEnv(self.dynamics, task, environment)

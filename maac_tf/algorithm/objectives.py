@@ -1,7 +1,8 @@
 """The objective of MAAC (section 4.3) and its losses: pure functions of networks, data and noise.
 
-Shapes: B batch, S, A sizes, n final actions per start state, H horizon, Q critics. `c` counts 1
-until an imagined step terminates: the reward of that step counts, nothing after it does.
+Shapes: B batch, S, A sizes, n final actions per start state, H horizon, Q critics. `c` is
+the probability that no imagined step before has terminated: the reward of the step that terminates
+counts, nothing after it does.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,12 +68,17 @@ def path_return(
   log_probs = [*trajectory.log_prob, tf.reduce_mean(path.final_log_prob, 0)]
   for t in entropy_steps:
     gains[t] -= temperature * log_probs[t]
-  # From the end, R_t = r_t + γ (1 - d_{t+1}) R_{t+1}. (A plain sum may become an AddN, which
+  # From the end, R_t = r_t + γ (1 - p_{t+1}) R_{t+1}. (A plain sum may become an AddN, which
   # adds in an order that depends on timing.)
   total = gains[horizon]
   for t in reversed(range(horizon)):
-    total = gains[t] + discount * tf.where(trajectory.terminal[t], tf.zeros_like(total), total)
+    total = gains[t] + discount * if_alive(1.0 - trajectory.terminal[t], total)
   return total
+
+
+def if_alive(probability: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+  """x times the probability of being alive; 0 where that is 0, though x may not be finite there."""
+  return tf.where(probability > 0.0, probability * x, tf.zeros_like(x))
 
 
 def policy_loss(

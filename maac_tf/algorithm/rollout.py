@@ -18,15 +18,16 @@ class RolloutNoise(NamedTuple):
 class Trajectory(NamedTuple):
   """H imagined steps, each field a list over time t = 0..H-1, or 0..H where said.
 
-  c_t is `not_done[t]`: 1 until a step has terminated, 0 from then on, where the state is s_0 again.
+  c_t is `not_done[t]`, the probability that no step before t has terminated: of a termination
+  function 1 until a step has terminated, and 0 from then on, where the state is s_0 again.
   """
 
   observation: list[tf.Tensor]  # 0..H, of [..., S]
   action: list[tf.Tensor]  # [..., A]
   log_prob: list[tf.Tensor]  # [...]
   reward: list[tf.Tensor]  # [...]
-  terminal: list[tf.Tensor]  # [...] bool
-  not_done: list[tf.Tensor]  # 0..H, of [...], 1.0 or 0.0
+  terminal: list[tf.Tensor]  # [...], the probability that this step terminates
+  not_done: list[tf.Tensor]  # 0..H, of [...]
 
 
 def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajectory:
@@ -36,7 +37,8 @@ def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajecto
 
   Args:
     act: (observation, noise) -> (action, log_prob).
-    step: (observation, action, noise) -> (next_observation, reward, terminal).
+    step: (observation, action, noise) -> (next_observation, reward, terminal), the last a
+      probability, or bool.
     observation: [..., S] start states s_0.
     noise: of H steps; H = 0 is allowed and returns the start states alone.
     first: (action, log_prob) at s_0, when the caller has drawn them already.
@@ -48,7 +50,8 @@ def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajecto
     action, log_prob = first if given else act(observation, noise.action[t])
     model_noise = tf.nest.map_structure(lambda x, t=t: x[t], noise.model)
     observation, reward, terminal = step(observation, action, model_noise)
-    not_done *= 1.0 - tf.cast(terminal, not_done.dtype)
+    terminal = tf.cast(terminal, not_done.dtype)
+    not_done *= 1.0 - terminal
     # Nothing beyond an end counts, but a gradient of zero times one that is not finite is NaN.
     alive = not_done[..., tf.newaxis] > 0.0
     observation = tf.where(alive, observation, trajectory.observation[0])

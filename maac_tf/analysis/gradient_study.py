@@ -64,7 +64,7 @@ def true_q(observation, action):
 def _judge(observation, action, after):
   task = find_task("double_integrator")
   arguments = observation, action, after
-  return after, task.reward_fn(*arguments), task.termination_fn(*arguments)
+  return after, task.reward_fn(*arguments), tf.zeros(tf.shape(after)[:-1], tf.bool)
 
 
 def start_states() -> tuple[np.ndarray, np.ndarray]:

@@ -35,6 +35,7 @@ class Dynamics(keras.Model):
     observation_size: int,
     action_size: int,
     predicts_reward: bool = False,
+    predicts_end: bool = False,
     coordinates: Coordinates = PLAIN,
     ensemble_size: Annotated[
       int, Option("E, members of the ensemble of models; a divisor of Maac.batch_size", low=1)
@@ -63,15 +64,18 @@ class Dynamics(keras.Model):
 
     Args:
       predicts_reward: whether the reward is one of the outputs.
+      predicts_end: whether the members predict the probability that the episode ends there.
       coordinates: what the members see of an observation, and predict of a step.
     """
     super().__init__(dtype=dtype)
-    self.ensemble_size, self.predicts_reward = ensemble_size, predicts_reward
+    self.ensemble_size = ensemble_size
+    self.predicts_reward, self.predicts_end = predicts_reward, predicts_end
     self.coordinates = coordinates
     num_features, self._change_size = coordinates.sizes(observation_size)
     inputs = num_features + action_size
     self.outcome_size = outputs = self._change_size + predicts_reward
-    sizes = (inputs, *hidden_units, outputs if constant_noise else 2 * outputs)
+    last = (outputs if constant_noise else 2 * outputs) + predicts_end
+    sizes = (inputs, *hidden_units, last)
     self._mlp = mlp(ensemble_size, sizes, "silu", seed, dtype, layer_norm)
 
     def weight(name, value, **kwargs):
@@ -121,7 +125,16 @@ class Dynamics(keras.Model):
 
     The leading index *is* the member, so that no call depends on hidden state.
     """
+    return self.predict(observation, action)[0]
+
+  def predict(
+    self, observation: tf.Tensor, action: tf.Tensor
+  ) -> tuple[tfd.Distribution, tf.Tensor | None]:
+    """The same, and the logit of the probability that the step ends the episode, [E, N] or None."""
     output = self._mlp(self.input_normalizer(self._inputs(observation, action)))
+    end_logit = None
+    if self.predicts_end:
+      output, end_logit = output[..., :-1], output[..., -1]
     if self.constant_noise:
       mean, log_var = output, self.log_var
     else:
@@ -129,12 +142,25 @@ class Dynamics(keras.Model):
       log_var = soft_clip(log_var, self.min_log_var, self.max_log_var)
     scale = self.target_normalizer.scale
     mean = self.target_normalizer.mean + scale * mean
-    return tfd.Independent(tfd.Normal(mean, scale * tf.exp(0.5 * log_var)), 1)
+    return tfd.Independent(tfd.Normal(mean, scale * tf.exp(0.5 * log_var)), 1), end_logit
 
   def sample(self, observation: tf.Tensor, action: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-    """The outcomes [E, N, O] that `noise` [E, N, O], as of `draw_noise`, selects."""
-    gaussian = self(observation, action)
-    return gaussian.mean() + gaussian.stddev() * noise
+    """The outcomes [E, N, O] that `noise` [E, N, O], as of `draw_noise`, selects.
+
+    If the members predict ends, one number more: the probability that the step ends the episode.
+    """
+    gaussian, end_logit = self.predict(observation, action)
+    outcome = gaussian.mean() + gaussian.stddev() * noise
+    if end_logit is None:
+      return outcome
+    return tf.concat([outcome, tf.sigmoid(end_logit)[..., tf.newaxis]], -1)
+
+  def start_ends(self, terminal: tf.Tensor) -> None:
+    """Before the first fit: the probability of an end is its share of these transitions, [N]."""
+    ends, count = tf.reduce_sum(terminal), tf.cast(tf.size(terminal), terminal.dtype)
+    logit = tf.math.log((ends + 0.5) / (count - ends + 0.5))
+    bias = self._mlp.layers[-1].bias
+    bias.assign(tf.concat([bias[..., :-1], tf.fill([*bias.shape[:-1], 1], logit)], -1))
 
   def next_observation(self, observation: tf.Tensor, outcome: tf.Tensor) -> tf.Tensor:
     """Where an outcome [..., O] leads from `observation` [..., S]."""

@@ -136,11 +136,17 @@ class DynamicsFit(tf.Module):
   def negative_log_likelihood(self, batch: Transition) -> tf.Tensor:
     """Of each output, in nats of the *normalised* change: [E, N, ...] -> [E, N, O].
 
-    The change of variables makes fits comparable between tasks and iterations.
+    The change of variables makes fits comparable between tasks and iterations. If the members
+    predict ends, those have the last place, by Bernoulli's likelihood, without weights:
+    [E, N, O + 1].
     """
-    gaussian = self._dynamics(batch.observation, batch.action)
+    gaussian, end_logit = self._dynamics.predict(batch.observation, batch.action)
     scale = self._dynamics.target_normalizer.scale
-    return -gaussian.distribution.log_prob(self._dynamics.outcome(batch)) - tf.math.log(scale)
+    nll = -gaussian.distribution.log_prob(self._dynamics.outcome(batch)) - tf.math.log(scale)
+    if end_logit is None:
+      return nll
+    ends = tf.nn.sigmoid_cross_entropy_with_logits(batch.terminal, end_logit)
+    return tf.concat([nll, ends[..., tf.newaxis]], -1)
 
   @tf.function
   def fit(self, seed: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -159,6 +165,8 @@ class DynamicsFit(tf.Module):
     size = tf.cast(self._buffer.size, tf.int32)
     everything = self._buffer.gather(tf.range(size))
     self._dynamics.set_normalizer(everything)
+    if self._dynamics.predicts_end and self.steps == 0:
+      self._dynamics.start_ends(everything.terminal)
     bag_seed, shuffle_seed = tf.unstack(tf.random.split(seed, 2))
     is_validation = self._is_validation[:, :size]
     # Training rows first, each kind from the oldest to the newest.
@@ -176,7 +184,11 @@ class DynamicsFit(tf.Module):
       if self._dynamics.constant_noise:
         # Of errors that have the predicted variance, the mean NLL is the Gaussian's entropy.
         self._dynamics.set_noise(validation)
-        return tf.reduce_mean(GAUSSIAN_ENTROPY + 0.5 * self._dynamics.log_var, [1, 2])
+        losses = GAUSSIAN_ENTROPY + 0.5 * self._dynamics.log_var  # [E, 1, O]
+        if self._dynamics.predicts_end:
+          ends = self.negative_log_likelihood(validation)[..., -1:]
+          losses = tf.concat([losses, tf.reduce_mean(ends, 1, keepdims=True)], -1)
+        return tf.reduce_mean(losses, [1, 2])
       return tf.reduce_mean(self.negative_log_likelihood(validation), [1, 2])
 
     early_stopping = self._max_batches is None

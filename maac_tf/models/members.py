@@ -26,7 +26,8 @@ def random_member(predict, ensemble_size, observation, action, noise, permutatio
     return tf.reshape(tf.gather(x, permutation), [ensemble_size, -1, x.shape[-1]])
 
   dealt = predict(deal(observation), deal(action), deal(noise))
-  return tf.gather(tf.reshape(dealt, tf.shape(noise)), tf.math.invert_permutation(permutation))
+  flat = tf.reshape(dealt, [-1, dealt.shape[-1]])
+  return tf.gather(flat, tf.math.invert_permutation(permutation))
 
 
 def to_members(x, members, ensemble_size):

@@ -18,7 +18,7 @@ class ModelStep(NamedTuple):
 
   next_observation: tf.Tensor  # [..., S]
   reward: tf.Tensor  # [...]
-  terminal: tf.Tensor  # [...] bool
+  terminal: tf.Tensor  # [...] the probability of an end; 0.0 or 1.0 of a termination function
 
 
 class ModelEnv:
@@ -26,12 +26,14 @@ class ModelEnv:
 
   Attributes:
     ensemble_size: E.
+    predicts_end: whether the probability of an end is learned, and anything but 0 or 1.
     draw_noise: (shape, seed) -> what a step takes as the noise of the models, [*shape, O].
   """
 
   def __init__(self, dynamics: Dynamics, task: Task, environment: Environment):
     """Takes the scale of actions from `environment`, which is not stepped."""
     self._dynamics, self._task = dynamics, task
+    self.predicts_end = dynamics.predicts_end
     self.ensemble_size, self.draw_noise = dynamics.ensemble_size, dynamics.draw_noise
     self._action_box = environment.action_box
 
@@ -49,6 +51,11 @@ class ModelEnv:
   def _step(self, observation, action, outcome):
     next_observation = self._dynamics.next_observation(observation, outcome)
     arguments = observation, self._action_box.units(action), next_observation
-    learned = self._dynamics.predicts_reward
-    reward = outcome[..., -1] if learned else self._task.reward_fn(*arguments)
-    return ModelStep(next_observation, reward, self._task.termination_fn(*arguments))
+    if self._dynamics.predicts_reward:
+      reward = outcome[..., self._dynamics.outcome_size - 1]
+    else:
+      reward = self._task.reward_fn(*arguments)
+    if self.predicts_end:
+      return ModelStep(next_observation, reward, outcome[..., -1])
+    ends = self._task.termination_fn(*arguments)
+    return ModelStep(next_observation, reward, tf.cast(ends, reward.dtype))

@@ -1,11 +1,13 @@
 """Gymnasium's own tasks, and the double integrator of section 5.2."""
 
+import functools
+
 import gymnasium as gym
 import tensorflow as tf
 
 from maac_tf.tasks.coordinates import PLAIN, clipped, sine_and_cosine, torso_frame
 from maac_tf.tasks.double_integrator import DoubleIntegrator
-from maac_tf.tasks.locomotion import make_mujoco_env
+from maac_tf.tasks.locomotion import make_env
 from maac_tf.tasks.symmetries import ant_symmetries, walker_symmetries
 from maac_tf.tasks.task import Task, never_terminates
 
@@ -15,7 +17,12 @@ def _gymnasium_task(
 ):
   """Gymnasium's own task, with its reward and termination."""
   return Task(
-    name, lambda: make_mujoco_env(gym_id, **kwargs), None, termination_fn, coordinates, symmetries
+    name,
+    functools.partial(make_env, gym_id, **kwargs),
+    None,
+    termination_fn,
+    coordinates,
+    symmetries,
   )
 
 
@@ -82,6 +89,6 @@ GYMNASIUM_TASKS = (
     ant_symmetries(),
     include_cfrc_ext_in_observation=False,
   ),
-  Task("pendulum", lambda: gym.make("Pendulum-v1"), _pendulum_reward),
-  Task("double_integrator", _make_double_integrator, _double_integrator_reward),
+  Task("pendulum", functools.partial(make_env, "Pendulum-v1"), _pendulum_reward, never_terminates),
+  Task("double_integrator", _make_double_integrator, _double_integrator_reward, never_terminates),
 )

@@ -8,7 +8,7 @@ from absl import logging
 
 from maac_tf.tasks.coordinates import PLAIN, sine_and_cosine, torso_frame
 from maac_tf.tasks.symmetries import ant_symmetries
-from maac_tf.tasks.task import Task
+from maac_tf.tasks.task import Task, never_terminates
 
 
 def _log_mujoco_warning(message):
@@ -17,7 +17,7 @@ def _log_mujoco_warning(message):
     logging.warning("MuJoCo: %s", message)
 
 
-def make_mujoco_env(gym_id, **kwargs):
+def make_env(gym_id, **kwargs):
   # Without a handler of its own, MuJoCo writes MUJOCO_LOG.TXT into the working directory.
   mujoco.set_mju_user_warning(_log_mujoco_warning)
   return gym.make(gym_id, **kwargs)
@@ -30,7 +30,7 @@ class _LocomotionEnv(gym.Wrapper):
   """
 
   def __init__(self, gym_id: str, skipped: int, z_index: int, height: float | None, **kwargs):
-    super().__init__(make_mujoco_env(gym_id, **kwargs))
+    super().__init__(make_env(gym_id, **kwargs))
     self._skipped, self._z_index, self._height = skipped, z_index, height
     size = self._observation().size
     self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
@@ -75,10 +75,10 @@ def _locomotion_task(
       reward += 1.0 - 3.0 * tf.square(z - height)
     return reward
 
-  def make_gym_env():
-    return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs)
+  def make_gym_env(**more):
+    return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs | more)
 
-  return Task(name, make_gym_env, reward_fn, coordinates=coordinates, symmetries=symmetries)
+  return Task(name, make_gym_env, reward_fn, never_terminates, coordinates, symmetries)
 
 
 _PITCH_COORDINATES = sine_and_cosine(angle=1)

@@ -18,40 +18,72 @@ has symmetries (`make_task.symmetries`).
 
 import dataclasses
 import difflib
+import functools
 import importlib
 from typing import Annotated
+
+import gymnasium as gym
 
 from maac_tf.checks import Option, configurable
 from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.gymnasium_tasks import GYMNASIUM_TASKS
-from maac_tf.tasks.locomotion import LOCOMOTION_TASKS
+from maac_tf.tasks.locomotion import LOCOMOTION_TASKS, make_env
 from maac_tf.tasks.task import Task
 
 TASKS = {task.name: task for task in (*LOCOMOTION_TASKS, *GYMNASIUM_TASKS)}
 
 
 def find_task(name: str) -> Task:
-  """The task of that name, or of MODULE:NAME, a `Task` called NAME in a module of the user's.
+  """The task of that name.
+
+  Args:
+    name: of `TASKS`; or the id of a registered Gymnasium environment, of which the models learn
+      reward and end; or MODULE:NAME, where NAME is a `Task` of the module, a function that makes a
+      Gymnasium environment, or an id that the module registers.
 
   Raises:
-    ValueError: if there is no such module or task, naming the nearest.
+    ValueError: if there is no such module, task or environment, naming the nearest.
   """
-  module = str(name).rpartition(":")[0]
-  tasks = _tasks_of(module) if module else TASKS
-  if name not in tasks:
-    nearest = difflib.get_close_matches(str(name), tasks, n=1, cutoff=0)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(
-      f"There is no task {name!r}.{hint} The tasks are: {', '.join(tasks) or 'none'}."
-    )
-  return tasks[name]
+  name = str(name)
+  if name in TASKS:
+    return TASKS[name]
+  module, _, attribute = name.rpartition(":")
+  if module:
+    value = _import(module).get(attribute)
+    if isinstance(value, Task):
+      return dataclasses.replace(value, name=name)
+    if callable(value):
+      return Task(name, value)
+  if attribute in gym.registry:
+    return Task(name, functools.partial(make_env, attribute))
+  known = [f"{module}:{n}" for n, v in _import(module).items() if isinstance(v, Task)]
+  known = known if module else list(TASKS)
+  nearest = difflib.get_close_matches(name, [*known, *gym.registry], n=1, cutoff=0.6)
+  hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+  raise ValueError(
+    f"There is no task and no Gymnasium environment {name!r}.{hint} The tasks are: "
+    f"{', '.join(known) or 'none'}."
+  )
 
 
 @configurable
 def make_task(
   name: str,
+  env_kwargs: Annotated[
+    dict | None, Option("keyword arguments of the environment, such as {'frame_skip': 2}")
+  ] = None,
+  max_episode_steps: Annotated[
+    int | None, Option("a time limit of all episodes; None: the environment's own", low=1)
+  ] = None,
   learn_reward: Annotated[
     bool, Option("learn the reward, even where the task has a function; always where it has none")
+  ] = False,
+  learn_end: Annotated[
+    bool,
+    Option(
+      "learn the probability that an episode ends, even where the task has a termination function; "
+      "always where it has none"
+    ),
   ] = False,
   coordinates: Annotated[
     bool,
@@ -71,18 +103,27 @@ def make_task(
 ) -> Task:
   """The task that `find_task` finds, with that of its knowledge which is to be used."""
   task = find_task(name)
+
+  def make_gym_env():
+    env = task.make_gym_env(**(env_kwargs or {}))
+    return gym.wrappers.TimeLimit(env, max_episode_steps) if max_episode_steps else env
+
   return dataclasses.replace(
     task,
+    make_gym_env=make_gym_env,
     reward_fn=None if learn_reward else task.reward_fn,
+    termination_fn=None if learn_end else task.termination_fn,
     coordinates=task.coordinates if coordinates else PLAIN,
     symmetries=task.symmetries if symmetries else (),
   )
 
 
-def _tasks_of(module):
-  """The tasks in a module, by MODULE:NAME, which is what a run and its policy remember."""
+def _import(module):
+  """What a module has, by name; of no module nothing."""
+  if not module:
+    return {}
   try:
-    found = vars(importlib.import_module(module))
+    return vars(importlib.import_module(module))
   except ModuleNotFoundError as error:
     if not f"{module}.".startswith(f"{error.name}."):  # a module that this one needs
       raise
@@ -92,5 +133,3 @@ def _tasks_of(module):
     ) from error
   except Exception as error:
     raise ImportError(f"The module {module!r} of the task fails.") from error
-  found = {f"{module}:{name}": value for name, value in found.items() if isinstance(value, Task)}
-  return {name: dataclasses.replace(task, name=name) for name, task in found.items()}

@@ -25,9 +25,9 @@ class Task:
   """A named environment and what the imagined rollouts must know of it."""
 
   name: str
-  make_gym_env: Callable[[], gym.Env]
-  reward_fn: TensorFn | None  # None: no function of these three; the models learn the reward
-  termination_fn: TensorFn = never_terminates
+  make_gym_env: Callable[..., gym.Env]  # with the keyword arguments of a run, if any
+  reward_fn: TensorFn | None = None  # None: the models learn the reward
+  termination_fn: TensorFn | None = None  # None: the models learn the probability of an end
   coordinates: Coordinates = PLAIN  # what networks see of a state, and models predict
   symmetries: tuple[Symmetry, ...] = ()  # what is true of a transition is true of its images, too
 
@@ -99,7 +99,8 @@ class Task:
         "its coordinates do not lead back to the next observation: apply(observation, "
         f"change(observation, next_observation)) is off by up to {np.max(error):.3g}"
       )
-    ends, terminal = np.asarray(self.termination_fn(*arguments)), np.asarray(terminal, bool)
+    terminal = np.asarray(terminal, bool)
+    ends = np.asarray(self.termination_fn(*arguments)) if self.termination_fn else terminal
     if np.any(ends != terminal):
       sentences.append(
         f"its termination function ends {np.sum(ends)} steps and the environment "
