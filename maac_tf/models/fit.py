@@ -138,15 +138,21 @@ class DynamicsFit(tf.Module):
 
     The change of variables makes fits comparable between tasks and iterations. If the members
     predict ends, those have the last place, by Bernoulli's likelihood, without weights:
-    [E, N, O + 1].
+    [E, N, O + 1]. That of an output that never changed in the data is 0.
     """
     gaussian, end_logit = self._dynamics.predict(batch.observation, batch.action)
     scale = self._dynamics.target_normalizer.scale
     nll = -gaussian.distribution.log_prob(self._dynamics.outcome(batch)) - tf.math.log(scale)
+    nll = tf.where(self._dynamics.target_normalizer.moves > 0.0, nll, tf.zeros_like(nll))
     if end_logit is None:
       return nll
     ends = tf.nn.sigmoid_cross_entropy_with_logits(batch.terminal, end_logit)
     return tf.concat([nll, ends[..., tf.newaxis]], -1)
+
+  def _mean(self, losses):
+    """Over the outputs that change, and ends: [E, N, O] to [E]."""
+    count = tf.reduce_sum(self._dynamics.target_normalizer.moves) + self._dynamics.predicts_end
+    return tf.reduce_mean(tf.reduce_sum(losses, -1), -1) / tf.maximum(count, 1.0)
 
   @tf.function
   def fit(self, seed: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -185,11 +191,12 @@ class DynamicsFit(tf.Module):
         # Of errors that have the predicted variance, the mean NLL is the Gaussian's entropy.
         self._dynamics.set_noise(validation)
         losses = GAUSSIAN_ENTROPY + 0.5 * self._dynamics.log_var  # [E, 1, O]
+        losses *= self._dynamics.target_normalizer.moves
         if self._dynamics.predicts_end:
           ends = self.negative_log_likelihood(validation)[..., -1:]
           losses = tf.concat([losses, tf.reduce_mean(ends, 1, keepdims=True)], -1)
-        return tf.reduce_mean(losses, [1, 2])
-      return tf.reduce_mean(self.negative_log_likelihood(validation), [1, 2])
+        return self._mean(losses)
+      return self._mean(self.negative_log_likelihood(validation))
 
     early_stopping = self._max_batches is None
     kept_loss = validation_loss()
@@ -278,8 +285,8 @@ class DynamicsFit(tf.Module):
 
   def loss(self, batch: Transition) -> tuple[tf.Tensor, tf.Tensor]:
     """What a step descends on a batch of [E, N, ...] transitions, and its mean NLL, scalars."""
-    likelihood = self.negative_log_likelihood(batch)
-    member_loss = tf.reduce_mean(likelihood, [1, 2])
+    likelihood = self._mean(self.negative_log_likelihood(batch))
+    member_loss = likelihood
     if not self._dynamics.constant_noise:
       limits = tf.reduce_mean(self._dynamics.max_log_var - self._dynamics.min_log_var, [1, 2])
       member_loss += LIMIT_WEIGHT * limits
