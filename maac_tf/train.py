@@ -10,18 +10,10 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, experiment, run_directory
+from maac_tf.runs import command_line, experiment
 
-_GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "A gin file; repeatable, later ones win.")
-_GIN_PARAM = flags.DEFINE_multi_string(
-  "gin_param", [], "A gin binding such as 'Maac.horizon=0'; repeatable, wins over the files."
-)
 _RUN_DIR = flags.DEFINE_string(
   "run_dir", None, "Where the run goes; one that holds a run resumes. Default: runs/TASK/SEED-TIME."
-)
-_SEED = flags.DEFINE_integer("seed", None, "Of everything random; default 0.", lower_bound=0)
-_THREADS = flags.DEFINE_integer(
-  "threads", 0, "CPU threads to use; 0 is one for each core.", lower_bound=0
 )
 _DEVICE = flags.DEFINE_string(
   "device", None, "Such as GPU:1 or TPU:0; default: the first GPU if there is one, else the CPU."
@@ -39,21 +31,18 @@ def main(argv):
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
   sys.stdout.reconfigure(line_buffering=True)  # progress is seen in a log file too
-  experiment.use_threads(_THREADS.value)
+  experiment.use_threads(command_line.THREADS.value)
   if _DETERMINISTIC.value:
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(0)  # asked for by the exported policy's own random operation
   try:
-    seed = [] if _SEED.value is None else [f"train.seed = {_SEED.value}"]
-    params = [*_GIN_PARAM.value, *seed]
-    if not _GIN_FILE.value and _RUN_DIR.value and run_directory.saved_config(_RUN_DIR.value):
-      overridden = run_directory.load_config(_RUN_DIR.value, params)
-    else:
-      overridden = config.load(_GIN_FILE.value, params)
+    overridden = command_line.load(_RUN_DIR.value)
     task, run_dir = gin.get_bindings("train").get("task"), _RUN_DIR.value
     if task is None:
       where = f"There is no run in {run_dir!r} and no task" if run_dir else "No task"
-      raise ConfigError(f"{where}: give a task file, such as --gin_file=gin/hopper.gin.")
+      raise ConfigError(
+        f"{where}: give --env=ENVIRONMENT or a task file, such as --gin_file=gin/hopper.gin."
+      )
     run_dir = run_dir or _default_run_dir(str(task))
     with experiment.device(_DEVICE.value):
       stopped_by = experiment.train(run_dir, overridden)
@@ -82,7 +71,7 @@ def _default_run_dir(task):
 def _resume_command(run_dir):
   """As this process was started: the shell script or Python, and the flags of the invocation."""
   command = os.environ.get("MAAC_COMMAND", "python -m maac_tf.train")
-  threads = f" --threads={_THREADS.value}" if _THREADS.value else ""
+  threads = f" --threads={command_line.THREADS.value}" if command_line.THREADS.value else ""
   device = f" --device={_DEVICE.value}" if _DEVICE.value else ""
   deterministic = " --deterministic" if _DETERMINISTIC.value else ""
   return f"{command} --run_dir={shlex.quote(run_dir)}{threads}{device}{deterministic}"

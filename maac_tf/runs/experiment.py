@@ -19,6 +19,7 @@ from maac_tf.runs import config, run_directory
 from maac_tf.runs.run_directory import RunDirectory
 from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.registry import find_task, make_task
+from maac_tf.tasks.task import Task
 
 
 @configurable
@@ -157,17 +158,30 @@ def unused_options(trainer: Trainer) -> dict[str, str]:
   return unused
 
 
+def bound_task() -> Task:
+  """The task of the config that was loaded.
+
+  Raises:
+    ConfigError: if there is none.
+  """
+  name = gin.get_bindings("train").get("task")
+  if name is None:
+    raise ConfigError(
+      "No task: give --env=ENVIRONMENT or a task file, such as --gin_file=gin/hopper.gin."
+    )
+  with config.user_errors():
+    return make_task(name)
+
+
 def make_trainer() -> Trainer:
   """As `train` begins, of the config that was loaded and with seed 0; nothing is written.
 
   Raises:
     ConfigError: for a wrong value.
   """
-  task = gin.get_bindings("train").get("task")
-  if task is None:
-    raise ConfigError("No task: give a task file, such as --gin_file=gin/hopper.gin.")
+  name = bound_task().name
   with config.user_errors():
-    return build_trainer(task)
+    return build_trainer(name)
 
 
 def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
