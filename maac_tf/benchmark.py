@@ -28,7 +28,7 @@ from maac_tf.runs import config, experiment
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file",
   [],
-  "As in training. Default: the shipped settings, the paper's and the baselines, one by one.",
+  "As in training. Default: the default settings, the paper's and two baselines, one by one.",
 )
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "As in training; repeatable.")
 _PART = flags.DEFINE_multi_enum("part", PARTS, PARTS, "What to measure; repeatable. Default: all.")

@@ -51,7 +51,7 @@ def true_step(observation, action, noise):
   """The double integrator as the `step` of a rollout."""
   del noise
   after = tf.matmul(observation, A.T) + tf.matmul(action, B.T)
-  return _judge(observation, action, after)
+  return _model_step(observation, action, after)
 
 
 def true_q(observation, action):
@@ -61,7 +61,7 @@ def true_q(observation, action):
   return reward - DISCOUNT * 0.5 * tf.reduce_sum(after * tf.matmul(after, value_matrix()), -1)
 
 
-def _judge(observation, action, after):
+def _model_step(observation, action, after):
   task = find_task("double_integrator")
   arguments = observation, action, after
   return after, task.reward_fn(*arguments), task.termination_fn(*arguments)
@@ -84,7 +84,7 @@ class Learned(NamedTuple):
     """f_U as in training."""
     predict, members = self.dynamics.sample, self.dynamics.ensemble_size
     outcome = random_member(predict, members, observation, action, *noise)
-    return _judge(observation, action, self.dynamics.next_observation(observation, outcome))
+    return _model_step(observation, action, self.dynamics.next_observation(observation, outcome))
 
   def q(self, observation, action):
     return tf.reduce_mean(self.critic(observation, action), 0)
