@@ -1,4 +1,4 @@
-"""SAC of Stable-Baselines3 or SBX, of the sizes that gin/baselines/sac.gin has over gin/paper.gin.
+"""SAC of Stable-Baselines3 or SBX, of the sizes that gin/paper/sac.gin has over gin/paper/maac.gin.
 
 Runs in .venv-peers (launch/peers.sh), without maac_tf:
 
