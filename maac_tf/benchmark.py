@@ -29,7 +29,7 @@ from maac_tf.runs import config, experiment
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file",
   [],
-  "As in training. Default: the shipped settings, the paper's and the baselines, one by one.",
+  "As in training. Default: the default settings, the paper's and two baselines, one by one.",
 )
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "As in training; repeatable.")
 _PART = flags.DEFINE_multi_enum("part", PARTS, PARTS, "What to measure; repeatable. Default: all.")
@@ -47,21 +47,22 @@ _OUT = flags.DEFINE_string("out", None, "A CSV file for the table.")
 _JSON = flags.DEFINE_bool("json", False, "Print rows for the benchmark that started this process.")
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_GIN = os.path.join(_ROOT, "gin")
 STANDARD = tuple(
-  tuple(os.path.join(_ROOT, "gin", f"{name}.gin") for name in names)
+  tuple(os.path.join(_GIN, f"{name}.gin") for name in names)
   for names in (
     ("half_cheetah",),
     ("ant",),
-    ("half_cheetah", "paper"),
-    ("ant", "paper"),
-    ("half_cheetah", "baselines/sac"),
-    ("half_cheetah", "baselines/mbpo"),
+    ("paper/half_cheetah",),
+    ("paper/ant",),
+    ("half_cheetah", "baselines/model_free"),
+    ("half_cheetah", "baselines/imagined_data"),
   )
 )
 # Their update has the networks, the batch and the critics of these files.
 PEERS = ("stable_baselines3", "sbx")
 PEERS_FILES = tuple(
-  os.path.join(_ROOT, "gin", f"{name}.gin") for name in ("half_cheetah", "paper", "baselines/sac")
+  os.path.join(_GIN, f"{name}.gin") for name in ("paper/half_cheetah", "paper/sac")
 )
 PEERS_FOLDER = os.path.join(_ROOT, ".venv-peers")
 PEER_TURNS = 9  # on shared machines medians of three differed by half
@@ -149,7 +150,10 @@ def _output(command: Sequence[str], environment: dict[str, str] | None = None) -
 
 
 def _name(files: Sequence[str]) -> str:
-  return " + ".join(os.path.splitext(os.path.basename(file))[0] for file in files)
+  """Of the project's own files with their folder in gin/: two have the name half_cheetah."""
+  paths = [os.path.relpath(file, _GIN) for file in files]
+  paths = [os.path.basename(path) if path.startswith("..") else path for path in paths]
+  return " + ".join(os.path.splitext(path)[0] for path in paths)
 
 
 def peers() -> Iterator[Row]:

@@ -1,7 +1,7 @@
 """Trains a setting, and variants of it, from the same seeds:
 
 python -m maac_tf.compare --gin_file=gin/gymnasium/half_cheetah_v5.gin --env_steps=10000 \\
-  --variant=gin/without/layer_norm.gin --variant=Trainer.updates_per_step=2
+  --variant=Critic.layer_norm=False --variant=gin/baselines/model_free.gin
 """
 
 import concurrent.futures

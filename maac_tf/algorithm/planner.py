@@ -34,7 +34,7 @@ class Planner(tf.Module):
     learner: Maac,
     *,
     horizon: Annotated[
-      int, Option("model steps of a plan; the critics judge what comes after", low=1)
+      int, Option("model steps of a plan; the critics value what comes after", low=1)
     ] = 8,
     num_candidates: Annotated[
       int, Option("sequences of actions in each of the planner's iterations", low=1)
@@ -81,12 +81,12 @@ class Planner(tf.Module):
     """Actions [B, A] in [-1, 1] for observations [B, S]; `seed` [2] is of the search."""
     seeds = tf.unstack(tf.random.split(seed, 1 + 2 * self._num_iterations))
     mean, std = self._policy_sequences(observation, seeds[0])
-    for sampling, judging in zip(seeds[1::2], seeds[2::2], strict=True):
+    for sampling, imagining in zip(seeds[1::2], seeds[2::2], strict=True):
       shape = [tf.shape(observation)[0], self._num_candidates, *mean.shape[1:]]
       noise = tf.random.stateless_normal(shape, sampling)
       noise = tf.concat([tf.zeros_like(noise[:, :1]), noise[:, 1:]], 1)  # the mean is one of them
       candidates = tf.clip_by_value(mean[:, tf.newaxis] + std[:, tf.newaxis] * noise, -1.0, 1.0)
-      returns = self.returns(observation, candidates, judging)
+      returns = self.returns(observation, candidates, imagining)
       # Ranked last, and never an elite, whatever the models' numbers ran away to.
       returns = tf.where(tf.math.is_finite(returns), returns, -np.inf)
       best = tf.math.top_k(returns, self._num_elites)

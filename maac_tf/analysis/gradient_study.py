@@ -53,17 +53,17 @@ def true_step(observation: tf.Tensor, action: tf.Tensor, noise: Noise) -> ModelS
   """The double integrator as the `step` of a rollout."""
   del noise
   after = tf.matmul(observation, A.T) + tf.matmul(action, B.T)
-  return _judge(observation, action, after)
+  return _model_step(observation, action, after)
 
 
 def true_q(observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
   """Q of the policy, in closed form."""
   after = tf.matmul(observation, A.T) + tf.matmul(action, B.T)
-  reward = _judge(observation, action, after).reward
+  reward = _model_step(observation, action, after).reward
   return reward - DISCOUNT * 0.5 * tf.reduce_sum(after * tf.matmul(after, value_matrix()), -1)
 
 
-def _judge(observation: tf.Tensor, action: tf.Tensor, after: tf.Tensor) -> ModelStep:
+def _model_step(observation: tf.Tensor, action: tf.Tensor, after: tf.Tensor) -> ModelStep:
   task = find_task("double_integrator")
   assert task.reward_fn, "the double integrator has one"
   arguments = observation, action, after
@@ -87,7 +87,7 @@ class Learned(NamedTuple):
     """f_U as in training."""
     predict, members = self.dynamics.sample, self.dynamics.ensemble_size
     outcome = random_member(predict, members, observation, action, *noise)
-    return _judge(observation, action, self.dynamics.next_observation(observation, outcome))
+    return _model_step(observation, action, self.dynamics.next_observation(observation, outcome))
 
   def q(self, observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     """The mean of the critics."""
