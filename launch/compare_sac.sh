@@ -18,10 +18,11 @@ trap 'kill $(jobs -p) 2>/dev/null || :' EXIT
 # The same networks, batch, learning rates, discount and first temperature; one update a step.
 for seed in "${@:2}"; do
   "$python" -m maac_tf.train --threads=1 --seed="$seed" --run_dir="$runs/maac_tf-$seed" \
-    --gin_file=gin/gymnasium/half_cheetah_v5.gin --gin_file=gin/paper.gin \
-    --gin_file=gin/baselines/sac.gin --gin_param="paper_policy_activation='relu'" \
+    --gin_file=gin/gymnasium/half_cheetah_v5.gin --gin_file=gin/paper/maac.gin \
+    --gin_file=gin/paper/sac.gin --gin_param="Policy.activation='relu'" \
     --gin_param=Trainer.updates_per_step=1 --gin_param=Trainer.steps_per_iteration=250 \
-    --gin_param=Trainer.rounds=1 --gin_param=train.iterations=$(((steps - 5000) / 250)) &
+    --gin_param=Trainer.rollout_frequency=250 \
+    --gin_param=train.iterations=$(((steps - 5000) / 250)) &
   ours=$!
   peer="$runs/stable_baselines3-$seed"
   grep -q "^$steps," "$peer/metrics.csv" 2>/dev/null || OMP_NUM_THREADS=1 \

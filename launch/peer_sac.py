@@ -1,4 +1,4 @@
-"""SAC of Stable-Baselines3 or SBX, of the sizes that gin/baselines/sac.gin has over gin/paper.gin.
+"""SAC of Stable-Baselines3 or SBX, of the sizes that gin/paper/sac.gin has over gin/paper/maac.gin.
 
 Runs in .venv-peers (launch/peers.sh), without maac_tf:
 
@@ -22,7 +22,7 @@ RANDOM_STEPS, EVAL_EVERY, EVAL_EPISODES, EVALUATION_SEED = 5_000, 1_000, 5, 10_0
 
 def _sac(library, task, random_steps, seed):
   """Both libraries have the same interface."""
-  mujoco.set_mju_user_warning(lambda message: None)  # as maac_tf.envs does: no MUJOCO_LOG.TXT
+  mujoco.set_mju_user_warning(lambda message: None)  # as maac_tf.tasks does: no MUJOCO_LOG.TXT
   cpu = {"device": "cpu"} if library == "stable_baselines3" else {}
   return importlib.import_module(library).SAC(
     "MlpPolicy",

@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 
 from absl import app, flags, logging
 
@@ -28,7 +29,7 @@ from maac_tf.runs import config, experiment
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file",
   [],
-  "As in training. Default: the shipped settings, the paper's and the baselines, one by one.",
+  "As in training. Default: the default settings, the paper's and two baselines, one by one.",
 )
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "As in training; repeatable.")
 _PART = flags.DEFINE_multi_enum("part", PARTS, PARTS, "What to measure; repeatable. Default: all.")
@@ -46,28 +47,29 @@ _OUT = flags.DEFINE_string("out", None, "A CSV file for the table.")
 _JSON = flags.DEFINE_bool("json", False, "Print rows for the benchmark that started this process.")
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_GIN = os.path.join(_ROOT, "gin")
 STANDARD = tuple(
-  tuple(os.path.join(_ROOT, "gin", f"{name}.gin") for name in names)
+  tuple(os.path.join(_GIN, f"{name}.gin") for name in names)
   for names in (
     ("half_cheetah",),
     ("ant",),
-    ("half_cheetah", "paper"),
-    ("ant", "paper"),
-    ("half_cheetah", "baselines/sac"),
-    ("half_cheetah", "baselines/mbpo"),
+    ("paper/half_cheetah",),
+    ("paper/ant",),
+    ("half_cheetah", "baselines/model_free"),
+    ("half_cheetah", "baselines/imagined_data"),
   )
 )
 # Their update has the networks, the batch and the critics of these files.
 PEERS = ("stable_baselines3", "sbx")
 PEERS_FILES = tuple(
-  os.path.join(_ROOT, "gin", f"{name}.gin") for name in ("half_cheetah", "paper", "baselines/sac")
+  os.path.join(_GIN, f"{name}.gin") for name in ("paper/half_cheetah", "paper/sac")
 )
 PEERS_FOLDER = os.path.join(_ROOT, ".venv-peers")
 PEER_TURNS = 9  # on shared machines medians of three differed by half
 _STARTED = "MAAC_BENCHMARK_STARTED"  # environment variable: when the process was
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
@@ -95,7 +97,7 @@ def main(argv):
   return code
 
 
-def _machine():
+def _machine() -> dict[str, str | int]:
   """What the numbers are of, as columns of the CSV."""
   processor = platform.processor() or platform.machine()
   with contextlib.suppress(OSError, KeyError), open("/proc/cpuinfo") as file:
@@ -108,7 +110,7 @@ def _machine():
   return {"processor": processor, "threads": threads, "versions": ", ".join(versions)}
 
 
-def _rows():
+def _rows() -> Iterator[Row]:
   """One after the other, so that none is lost when a later one fails."""
   if _PEERS.value:
     if _GIN_FILE.value or _GIN_PARAM.value or _SCALING.value:
@@ -123,12 +125,12 @@ def _rows():
       yield from _in_a_process(files, _GIN_PARAM.value, _PART.value)
 
 
-def _measure_here():
+def _measure_here() -> list[Row]:
   files, started = _GIN_FILE.value, float(os.environ.get(_STARTED, time.time()))
   return timing.measure(_name(files), files, _GIN_PARAM.value, _ROUNDS.value, _PART.value, started)
 
 
-def _in_a_process(files, bindings, parts):
+def _in_a_process(files: Sequence[str], bindings: Sequence[str], parts: Sequence[str]) -> list[Row]:
   """`_measure_here` in a process of its own, which has a start and a peak of memory."""
   print(f"Measuring {_name(files)} ...", file=sys.stderr)
   command = [sys.executable, "-m", "maac_tf.benchmark", "--json", f"--rounds={_ROUNDS.value}"]
@@ -139,7 +141,7 @@ def _in_a_process(files, bindings, parts):
   return [Row(*row) for row in json.loads(output)]
 
 
-def _output(command, environment=None):
+def _output(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
   """The last line that a command prints."""
   done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
   if done.returncode:
@@ -147,16 +149,19 @@ def _output(command, environment=None):
   return done.stdout.splitlines()[-1]
 
 
-def _name(files):
-  return " + ".join(os.path.splitext(os.path.basename(file))[0] for file in files)
+def _name(files: Sequence[str]) -> str:
+  """Of the project's own files with their folder in gin/: two have the name half_cheetah."""
+  paths = [os.path.relpath(file, _GIN) for file in files]
+  paths = [os.path.basename(path) if path.startswith("..") else path for path in paths]
+  return " + ".join(os.path.splitext(path)[0] for path in paths)
 
 
-def peers():
+def peers() -> Iterator[Row]:
   """Rows of one SAC update, here and in other libraries, each in a process of its own, in turn."""
   if not os.path.exists(os.path.join(PEERS_FOLDER, ".made_from")):
     raise ConfigError(f"There is no {PEERS_FOLDER}: make it with launch/peers.sh.")
   command = [os.path.join(PEERS_FOLDER, "bin", "python"), f"{_ROOT}/launch/peer_sac.py", "update"]
-  times = {name: [] for name in ("maac_tf", *PEERS)}
+  times: dict[str, list[float]] = {name: [] for name in ("maac_tf", *PEERS)}
   for _ in range(PEER_TURNS):
     for name, milliseconds in times.items():
       if name == "maac_tf":
@@ -167,8 +172,8 @@ def peers():
         numbers = str(_THREADS.value), str(_ROUNDS.value)
         milliseconds.append(float(_output([*command, name, *numbers])))
   medians = {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
-  for name, milliseconds in medians.items():
-    yield Row(name, "SAC update", milliseconds, "ms", ratio=milliseconds / medians["maac_tf"])
+  for name, median in medians.items():
+    yield Row(name, "SAC update", median, "ms", ratio=median / medians["maac_tf"])
 
 
 def table(rows: list[Row]) -> str:
@@ -186,7 +191,7 @@ def table(rows: list[Row]) -> str:
   )
 
 
-def _text(cell):
+def _text(cell: str | float | None) -> str:
   if cell is None:
     return ""
   if isinstance(cell, str):

@@ -6,6 +6,7 @@ python -m maac_tf.check --env=Reacher-v5
 import resource
 import sys
 import time
+from collections.abc import Callable
 
 import tensorflow as tf
 from absl import app, flags, logging
@@ -13,6 +14,7 @@ from absl import app, flags, logging
 from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, config, experiment
 from maac_tf.tasks import environment_check
+from maac_tf.tasks.task import Task
 
 _STEPS = flags.DEFINE_integer("steps", 1_000, "Random steps of the environment.", lower_bound=10)
 _COST = flags.DEFINE_bool("cost", True, "Measure what a training will cost; takes a minute.")
@@ -22,7 +24,7 @@ def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
-  sys.stdout.reconfigure(line_buffering=True)
+  experiment.write_whole_lines()
   experiment.use_threads(command_line.THREADS.value)
   try:
     command_line.load()
@@ -37,7 +39,7 @@ def main(argv: list[str]) -> int:
   return int(errors)
 
 
-def _environment(task):
+def _environment(task: Task) -> bool:
   """Prints what an environment of the task does; whether training cannot work."""
   environment = task.make_environment()
   print(
@@ -58,11 +60,11 @@ def _environment(task):
   return any(level == "error" for level, _ in found)
 
 
-def _source(function):
+def _source(function: object) -> str:
   return "learned" if function is None else "a function of the task"
 
 
-def _cost():
+def _cost() -> None:
   """Prints what a training takes, from a few updates and a fit."""
   trainer = experiment.make_trainer()
   learner = trainer.learner
@@ -71,7 +73,8 @@ def _cost():
   learner.begin_iteration()
   acting = (time.perf_counter() - start) / trainer.random_steps
   seed = tf.constant([0, 0], tf.int64)
-  fitting = _seconds(lambda: learner.dynamics_fit.fit(seed)) if learner.uses_model else 0.0
+  fit = learner.dynamics_fit
+  fitting = _seconds(lambda: fit.fit(seed)) if fit else 0.0
   imagining = _seconds(trainer.imagine) if learner.imagines else 0.0
   updating = _seconds(lambda: learner.train(10, seed)["critic/loss"].numpy()) / 10
   updates = trainer.rounds * trainer.rollout_frequency
@@ -88,7 +91,7 @@ def _cost():
   )
 
 
-def _seconds(function):
+def _seconds(function: Callable[[], object]) -> float:
   function()  # compiles
   start = time.perf_counter()
   function()

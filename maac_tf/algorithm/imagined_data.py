@@ -30,14 +30,19 @@ class ImaginedData(tf.Module):
     seeds = tf.random.split(seed, rollout_length + 1)
     starts = self._learner.env_buffer.random_indices([rollout_length + 1, num_starts], seeds[0])
 
-    def step(state, elements):
+    model_env = self._learner.model_env
+    assert model_env, "a learner that imagines has models"
+
+    def step(
+      state: tuple[tf.Tensor, tf.Tensor], elements: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
       (observation, terminated), (seed, fresh_starts) = state, elements
       noise = rollout_noise(1, num_starts, *self._learner.noise_arguments, seed)
       noise = tf.nest.map_structure(lambda x: x[0], noise)
       action, _ = self._learner.act(observation, noise.action)
-      after = self._learner.model_env.random_member(observation, action, noise.model)
+      after = model_env.random_member(observation, action, noise.model)
       terminal = after.terminal
-      if self._learner.model_env.predicts_end:  # drawn: D_model holds what happened
+      if model_env.predicts_end:  # drawn: D_model holds what happened
         uniform = tf.random.stateless_uniform(terminal.shape, tf.random.fold_in(seed, 1))
         terminal = tf.cast(uniform < terminal, tf.float32)
       self.buffer.add(

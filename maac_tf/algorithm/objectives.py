@@ -5,12 +5,13 @@ the probability that no imagined step before has terminated: the reward of the s
 counts, nothing after it does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from maac_tf.algorithm.rollout import RolloutNoise, Trajectory, rollout
+from maac_tf.data.types import Act, Step, Value
 
 
 class PolicyNoise(NamedTuple):
@@ -29,8 +30,8 @@ class Path(NamedTuple):
 
 
 def imagine_path(
-  act: Callable,
-  step: Callable,
+  act: Act,
+  step: Step | None,
   observation: tf.Tensor,
   noise: PolicyNoise,
   first: tuple[tf.Tensor, tf.Tensor] | None = None,
@@ -42,7 +43,7 @@ def imagine_path(
 
 def path_return(
   path: Path,
-  value: Callable,
+  value: Value,
   entropy_steps: Sequence[int],
   *,
   discount: float,
@@ -82,7 +83,7 @@ def if_alive(probability: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 
 def policy_loss(
-  path: Path, value: Callable, *, discount: float, temperature: tf.Tensor | float
+  path: Path, value: Value, *, discount: float, temperature: tf.Tensor | float
 ) -> tf.Tensor:
   """-J_π of section 4.3: minus the mean return that the model predicts from the start states.
 
@@ -100,7 +101,7 @@ def policy_loss(
 
 
 def critic_loss(
-  q_value: Callable, observation: tf.Tensor, action: tf.Tensor, targets: tf.Tensor
+  q_value: Value, observation: tf.Tensor, action: tf.Tensor, targets: tf.Tensor
 ) -> tf.Tensor:
   """J_Q (section 3.1): mean squared error to the targets [B], summed over the critics."""
   errors = q_value(observation, action) - targets

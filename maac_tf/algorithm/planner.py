@@ -11,6 +11,7 @@ from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.noise import rollout_noise
 from maac_tf.algorithm.rollout import RolloutNoise, replay, rollout
 from maac_tf.checks import Option, configurable, require
+from maac_tf.models.model_env import ModelEnv
 
 # The best of the candidates, an eighth, are what the next Gaussian is fitted to.
 ELITE_FRACTION = 1 / 8
@@ -33,7 +34,7 @@ class Planner(tf.Module):
     learner: Maac,
     *,
     horizon: Annotated[
-      int, Option("model steps of a plan; the critics judge what comes after", low=1)
+      int, Option("model steps of a plan; the critics value what comes after", low=1)
     ] = 8,
     num_candidates: Annotated[
       int, Option("sequences of actions in each of the planner's iterations", low=1)
@@ -55,7 +56,8 @@ class Planner(tf.Module):
       ValueError: for a value that makes no sense.
     """
     super().__init__()
-    require(learner.dynamics is not None, "Planning needs models, and this run has none.")
+    if learner.dynamics is None:
+      raise ValueError("Planning needs models, and this run has none.")
     ensemble_size = learner.dynamics.ensemble_size
     num_samples = ensemble_size if num_samples is None else num_samples
     for name, value in [("num_candidates", num_candidates), ("num_samples", num_samples)]:
@@ -69,17 +71,22 @@ class Planner(tf.Module):
     self._num_elites = math.ceil(ELITE_FRACTION * num_candidates)
     self._num_iterations, self._num_samples = num_iterations, num_samples
 
+  @property
+  def _model_env(self) -> ModelEnv:
+    assert self._learner.model_env, "there is one where there are models"
+    return self._learner.model_env
+
   @tf.function(autograph=False)
   def plan(self, observation: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Actions [B, A] in [-1, 1] for observations [B, S]; `seed` [2] is of the search."""
     seeds = tf.unstack(tf.random.split(seed, 1 + 2 * self._num_iterations))
     mean, std = self._policy_sequences(observation, seeds[0])
-    for sampling, judging in zip(seeds[1::2], seeds[2::2], strict=True):
+    for sampling, imagining in zip(seeds[1::2], seeds[2::2], strict=True):
       shape = [tf.shape(observation)[0], self._num_candidates, *mean.shape[1:]]
       noise = tf.random.stateless_normal(shape, sampling)
       noise = tf.concat([tf.zeros_like(noise[:, :1]), noise[:, 1:]], 1)  # the mean is one of them
       candidates = tf.clip_by_value(mean[:, tf.newaxis] + std[:, tf.newaxis] * noise, -1.0, 1.0)
-      returns = self.returns(observation, candidates, judging)
+      returns = self.returns(observation, candidates, imagining)
       # Ranked last, and never an elite, whatever the models' numbers ran away to.
       returns = tf.where(tf.math.is_finite(returns), returns, -np.inf)
       best = tf.math.top_k(returns, self._num_elites)
@@ -90,7 +97,9 @@ class Planner(tf.Module):
       mean, std = (tf.where(some, *pair) for pair in zip(fitted, (mean, std), strict=True))
     return mean[:, 0]
 
-  def _policy_sequences(self, observation, seed):
+  def _policy_sequences(
+    self, observation: tf.Tensor, seed: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and standard deviation [B, H, A] of the actions in imagined trajectories of the policy.
 
     The first mean is the action without noise.
@@ -99,7 +108,7 @@ class Planner(tf.Module):
     starts = tf.repeat(observation, self._num_candidates, 0)
     noise = rollout_noise(self.horizon, tf.shape(starts)[0], *learner.noise_arguments, seed)
     act = learner.actor_critic.ema_policy.act
-    trajectory = rollout(act, learner.model_env.random_member, starts, noise)
+    trajectory = rollout(act, self._model_env.random_member, starts, noise)
     shape = [-1, self._num_candidates, self.horizon, learner.action_size]
     actions = tf.reshape(tf.stack(trajectory.action, 1), shape)
     mean, std = _mean_and_std(actions, tf.math.is_finite(actions))
@@ -123,7 +132,7 @@ class Planner(tf.Module):
     actions = tf.reshape(actions, [-1, self.horizon, learner.action_size])
     trajectory = rollout(
       replay,
-      learner.model_env.random_member,
+      self._model_env.random_member,
       starts,
       RolloutNoise(tf.transpose(actions, [1, 0, 2]), (model_noise, permutation)),
     )
@@ -140,7 +149,7 @@ class Planner(tf.Module):
     return tf.reduce_mean(tf.reshape(returns, [-1, self._num_samples, num_candidates]), 1)
 
 
-def _mean_and_std(x, valid):
+def _mean_and_std(x: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """Over axis 1 of x [B, N, ...], of what is `valid` alone, which has its shape or ones in it."""
   valid = tf.broadcast_to(valid, tf.shape(x))
   count = tf.reduce_sum(tf.cast(valid, x.dtype), 1)

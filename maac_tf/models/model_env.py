@@ -48,14 +48,16 @@ class ModelEnv:
     """f_m: [E, N, ...], each trajectory by the member it is dealt to."""
     return self._step(observation, action, self._dynamics.sample(observation, action, noise))
 
-  def _step(self, observation, action, outcome):
+  def _step(self, observation: tf.Tensor, action: tf.Tensor, outcome: tf.Tensor) -> ModelStep:
     next_observation = self._dynamics.next_observation(observation, outcome)
     arguments = observation, self._action_box.units(action), next_observation
     if self._dynamics.predicts_reward:
       reward = outcome[..., self._dynamics.outcome_size - 1]
     else:
+      assert self._task.reward_fn, "a reward that has no function is predicted"
       reward = self._task.reward_fn(*arguments)
     if self.predicts_end:
       return ModelStep(next_observation, reward, outcome[..., -1])
+    assert self._task.termination_fn, "an end that has no function is predicted"
     ends = self._task.termination_fn(*arguments)
     return ModelStep(next_observation, reward, tf.cast(ends, reward.dtype))

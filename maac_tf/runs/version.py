@@ -14,21 +14,22 @@ def current() -> dict[str, str | None]:
   return {"maac_tf": maac_tf.__version__, "commit": _commit()}
 
 
-def _commit():
+def _commit() -> str | None:
   folder = os.path.dirname(os.path.abspath(maac_tf.__file__))
-  git = ["git", "-C", folder]
+
+  def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["git", "-C", folder, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
   try:
-    tracked = subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], **_QUIET)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], **_QUIET)
-    changes = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], **_QUIET)
+    tracked = git("ls-files", "--error-unmatch", "__init__.py")
+    commit = git("rev-parse", "HEAD")
+    changes = git("status", "--porcelain", "--untracked-files=no")
   except OSError:  # no git
     return None
   if tracked.returncode or commit.returncode:
     return None
   return commit.stdout.strip() + "+" * bool(changes.stdout.strip())
-
-
-_QUIET = {"capture_output": True, "text": True, "check": False}
 
 
 def describe(run_dir: str) -> str:

@@ -50,7 +50,7 @@ class ActionBox:
     return tf.where(constant, 0.0, (units - self.shift) / scale)
 
 
-def _round(bound, inwards, where):
+def _round(bound: np.ndarray, inwards: float, where: np.ndarray) -> np.ndarray:
   """To float32; a bound of float64 that lies between two numbers becomes the one inside."""
   nearest = bound.astype(np.float32)
   outside = nearest < bound if inwards > 0 else nearest > bound

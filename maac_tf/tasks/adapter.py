@@ -1,21 +1,13 @@
 """The adapter between a Gymnasium environment and networks whose actions lie in [-1, 1]."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
+from maac_tf.data.types import TimeStep
 from maac_tf.tasks.actions import ActionBox
-
-
-class TimeStep(NamedTuple):
-  """What one step returns; `terminal` is true termination, `truncated` a time limit."""
-
-  observation: np.ndarray  # [S] float32
-  reward: float
-  terminal: bool
-  truncated: bool
 
 
 class Environment:
@@ -33,9 +25,9 @@ class Environment:
 
   def __init__(self, env: gym.Env):
     """Raises ValueError, with what to do, for an environment that cannot be learned in."""
-    _refuse(env)
+    self._actions = _checked_actions(env)
     self.env = env
-    self.action_box = ActionBox(env.action_space)
+    self.action_box = ActionBox(self._actions)
     self.observation_size = gym.spaces.flatdim(env.observation_space)
     self.action_size = self.action_box.size
     self._high = np.ones(self.action_size, np.float32)
@@ -67,7 +59,7 @@ class Environment:
 
   def step_in_units(self, action: np.ndarray) -> TimeStep:
     """Takes `action`, [A] in the environment's units."""
-    space = self.env.action_space
+    space = self._actions
     action = np.asarray(action, space.dtype).reshape(space.shape)
     answer = self.env.step(np.minimum(np.maximum(action, space.low), space.high))
     if not isinstance(answer, tuple) or len(answer) != 5:
@@ -108,7 +100,9 @@ class Environment:
     return float(array.item())
 
 
-def _flatten(space, value, source, key, parts):
+def _flatten(
+  space: gym.Space[Any], value: Any, source: str, key: str, parts: list[np.ndarray]
+) -> None:
   """Appends the numbers of an observation, [n] float32 each."""
   if isinstance(space, gym.spaces.Dict):
     missing = [k for k in space.spaces if not isinstance(value, dict) or k not in value]
@@ -133,8 +127,8 @@ def _flatten(space, value, source, key, parts):
     parts.append(np.asarray(gym.spaces.flatten(space, value), np.float32))
 
 
-def _refuse(env):
-  """Raises ValueError for an environment that cannot be learned in, with the reason."""
+def _checked_actions(env: Any) -> gym.spaces.Box:
+  """The actions of an environment; ValueError, with the reason, if it cannot be learned in."""
   name = _name(env)
   if isinstance(env, gym.vector.VectorEnv):
     raise ValueError(f"{name} is a vector of environments: give a function that makes one of them.")
@@ -153,9 +147,10 @@ def _refuse(env):
   if not np.all(actions.low <= actions.high) or not actions.low.size:
     raise ValueError(f"The action space of {name} is {actions}: it is empty.")
   _refuse_observations(env.observation_space, name)
+  return actions
 
 
-def _refuse_observations(space, name):
+def _refuse_observations(space: gym.Space[Any], name: str) -> None:
   if isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
     parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else space.spaces
     for part in parts:
@@ -173,11 +168,11 @@ def _refuse_observations(space, name):
     )
 
 
-def _name(env):
+def _name(env: Any) -> str:
   spec = getattr(env, "spec", None)
   return spec.id if spec else type(getattr(env, "unwrapped", env)).__name__
 
 
-def _shorten(value):
+def _shorten(value: Any) -> str:
   text = " ".join(repr(value).split())
   return text if len(text) <= 80 else f"{text[:77]}..."

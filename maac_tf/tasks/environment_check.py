@@ -71,11 +71,11 @@ def findings(task: Task, seen: Seen, again: Seen | None = None) -> list[Finding]
   found += _of_numbers(steps)
   found += _of_rewards(steps.reward)
   if again is not None:
-    found += _of_repetition(task, seen, again)
+    found += _of_repetition(seen, again)
   return found
 
 
-def _of_episodes(seen):
+def _of_episodes(seen: Seen) -> list[Finding]:
   count = len(seen.steps.reward)
   if not seen.lengths:
     text = (
@@ -98,7 +98,7 @@ def _of_episodes(seen):
   return found
 
 
-def _of_numbers(steps):
+def _of_numbers(steps: Transition) -> list[Finding]:
   observations, found = steps.observation.astype(np.float64), []
   low, high, std = observations.min(0), observations.max(0), observations.std(0)
   size = observations.shape[1]
@@ -138,7 +138,7 @@ def _of_numbers(steps):
   return found
 
 
-def _of_rewards(reward):
+def _of_rewards(reward: np.ndarray) -> list[Finding]:
   low, middle, high = np.quantile(reward, [0.01, 0.5, 0.99])
   text = f"Rewards: median {middle:.4g}, 1 % and 99 % quantiles {low:.4g} and {high:.4g}, "
   found = [Finding("note", text + f"least {reward.min():.4g}, greatest {reward.max():.4g}.")]
@@ -155,7 +155,7 @@ def _of_rewards(reward):
   return found
 
 
-def _of_repetition(task, seen, again):
+def _of_repetition(seen: Seen, again: Seen) -> list[Finding]:
   names = "observation", "next_observation", "reward", "terminal"
   same = all(np.array_equal(getattr(seen.steps, n), getattr(again.steps, n)) for n in names)
   if same:
@@ -181,6 +181,6 @@ def same_object(task: Task) -> bool:
   return same
 
 
-def _some(indices, most=8):
+def _some(indices: np.ndarray, most: int = 8) -> str:
   text = ", ".join(map(str, indices[:most]))
   return text + (" ..." if len(indices) > most else "")

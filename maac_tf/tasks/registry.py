@@ -20,7 +20,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import gymnasium as gym
 
@@ -70,7 +70,7 @@ def find_task(name: str) -> Task:
 def make_task(
   name: str,
   env_kwargs: Annotated[
-    dict | None, Option("keyword arguments of the environment, such as {'frame_skip': 2}")
+    dict[str, Any] | None, Option("keyword arguments of the environment, such as {'frame_skip': 2}")
   ] = None,
   max_episode_steps: Annotated[
     int | None, Option("a time limit of all episodes; None: the environment's own", low=1)
@@ -104,7 +104,7 @@ def make_task(
   """The task that `find_task` finds, with that of its knowledge which is to be used."""
   task = find_task(name)
 
-  def make_gym_env():
+  def make_gym_env() -> gym.Env:
     env = task.make_gym_env(**(env_kwargs or {}))
     return gym.wrappers.TimeLimit(env, max_episode_steps) if max_episode_steps else env
 
@@ -118,7 +118,7 @@ def make_task(
   )
 
 
-def _import(module):
+def _import(module: str) -> dict[str, Any]:
   """What a module has, by name; of no module nothing."""
   if not module:
     return {}

@@ -7,9 +7,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import tensorflow as tf
+from maac_tf.algorithm.agent_settings import unused_parameters
 
 from maac_tf.algorithm import trainer as trainer_module
-from maac_tf.algorithm.agent_settings import unused_parameters
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.runs import config

@@ -31,7 +31,7 @@ class Fake(gym.Env):
     return self._answer
 
 
-def _step(observation=np.float32([1, 2]), reward=0.0, terminated=False, truncated=False, **spaces):
+def _step(observation=(1, 2), reward=0.0, terminated=False, truncated=False, **spaces):
   env = Environment(Fake(answer=(observation, reward, terminated, truncated, {}), **spaces))
   return env.step(np.zeros(env.action_size, np.float32))
 
