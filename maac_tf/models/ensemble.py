@@ -94,6 +94,8 @@ class Dynamics(keras.Model):
       self.max_log_var = weight("max_log_var", 0.5)
     self.input_normalizer = normalizer(inputs, dtype)
     self.target_normalizer = normalizer(outputs, dtype)
+    # 1 once there was an end in the data: one that never came is predicted never to come.
+    self.end_was_seen = self.add_weight(shape=(), initializer="zeros", trainable=False)
     self.built = True
 
   def outcome(self, transition: Transition) -> tf.Tensor:
@@ -158,14 +160,23 @@ class Dynamics(keras.Model):
     outcome = gaussian.mean() + gaussian.stddev() * noise
     if end_logit is None:
       return outcome
-    return tf.concat([outcome, tf.sigmoid(end_logit)[..., tf.newaxis]], -1)
+    probability = self.end_was_seen * tf.sigmoid(end_logit)
+    return tf.concat([outcome, probability[..., tf.newaxis]], -1)
 
-  def start_ends(self, terminal: tf.Tensor) -> None:
-    """Before the first fit: the probability of an end is its share of these transitions, [N]."""
+  def see_ends(self, terminal: tf.Tensor) -> None:
+    """Takes note of these transitions, [N]; the probability starts as the share of ends in them.
+
+    That is at the first fit for which there is an end. Random weights would expect ends where there
+    are none, and unlearn that slowly, as ends are rare.
+    """
     ends, count = tf.reduce_sum(terminal), tf.cast(tf.size(terminal), terminal.dtype)
+    is_first = (self.end_was_seen == 0.0) & (ends > 0.0)
     logit = tf.math.log((ends + 0.5) / (count - ends + 0.5))
-    bias = self._mlp.layers[-1].bias
-    bias.assign(tf.concat([bias[..., :-1], tf.fill([*bias.shape[:-1], 1], logit)], -1))
+    last = self._mlp.layers[-1]
+    for weight, value in ((last.kernel, tf.zeros_like(logit)), (last.bias, logit)):
+      column = tf.where(is_first, value, weight[..., -1:])
+      weight.assign(tf.concat([weight[..., :-1], column], -1))
+    self.end_was_seen.assign(tf.cast(ends > 0.0, self.end_was_seen.dtype))
 
   def next_observation(self, observation: tf.Tensor, outcome: tf.Tensor) -> tf.Tensor:
     """Where an outcome [..., O] leads from `observation` [..., S]."""

@@ -138,7 +138,8 @@ class DynamicsFit(tf.Module):
 
     The change of variables makes fits comparable between tasks and iterations. If the members
     predict ends, those have the last place, by Bernoulli's likelihood, without weights:
-    [E, N, O + 1]. That of an output that never changed in the data is 0.
+    [E, N, O + 1]. That of an output that never changed in the data is 0, and that of an end that
+    never came.
     """
     gaussian, end_logit = self._dynamics.predict(batch.observation, batch.action)
     scale = self._dynamics.target_normalizer.scale
@@ -147,11 +148,12 @@ class DynamicsFit(tf.Module):
     if end_logit is None:
       return nll
     ends = tf.nn.sigmoid_cross_entropy_with_logits(batch.terminal, end_logit)
+    ends *= self._dynamics.end_was_seen
     return tf.concat([nll, ends[..., tf.newaxis]], -1)
 
   def _mean(self, losses: tf.Tensor) -> tf.Tensor:
     """Over the outputs that change, and ends: [E, N, O] to [E]."""
-    count = tf.reduce_sum(self._dynamics.target_normalizer.moves) + self._dynamics.predicts_end
+    count = tf.reduce_sum(self._dynamics.target_normalizer.moves) + self._dynamics.end_was_seen
     return tf.reduce_mean(tf.reduce_sum(losses, -1), -1) / tf.maximum(count, 1.0)
 
   @tf.function
@@ -171,8 +173,8 @@ class DynamicsFit(tf.Module):
     size = tf.cast(self._buffer.size, tf.int32)
     everything = self._buffer.gather(tf.range(size))
     self._dynamics.set_normalizer(everything)
-    if self._dynamics.predicts_end and self.steps == 0:
-      self._dynamics.start_ends(everything.terminal)
+    if self._dynamics.predicts_end:
+      self._dynamics.see_ends(everything.terminal)
     bag_seed, shuffle_seed = tf.unstack(tf.random.split(seed, 2))
     is_validation = self._is_validation[:, :size]
     # Training rows first, each kind from the oldest to the newest.
