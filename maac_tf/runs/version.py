@@ -34,7 +34,7 @@ def _commit() -> str | None:
 
 def record(run_dir: str) -> dict[str, object]:
   """What version.json holds: the version that began the run, and others that went on with it."""
-  now = current()
+  now: dict[str, object] = dict(current())
   try:
     with open(os.path.join(run_dir, FILE)) as file:
       record = json.load(file)
