@@ -10,8 +10,8 @@ import tensorflow as tf
 from maac_tf.algorithm import objectives
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
-from maac_tf.algorithm.value_range import RATE
 from maac_tf.data.types import Transition
+from maac_tf.networks.value_range import RATE
 from maac_tf.tasks.coordinates import PLAIN, sine_and_cosine
 from maac_tf.tasks.registry import make_task
 from maac_tf.tasks.symmetries import Symmetry
