@@ -100,8 +100,8 @@ class Maac(tf.Module):
       ValueError: for a value, or a combination, that makes no sense.
     """
     super().__init__()
-    self.task, self.action_size = task, environment.action_size
-    self.observation_size = environment.observation_size
+    sizes = environment.observation_size, environment.action_size
+    self.task, (self.observation_size, self.action_size) = task, sizes
     self.action_scale, self.action_shift = environment.action_scale, environment.action_shift
     self.horizon, self.num_final_actions = horizon, num_final_actions
     self.critic_targets = critic_targets or RolloutTargets()
@@ -109,7 +109,6 @@ class Maac(tf.Module):
     self.batch_size, self.num_real = batch_size, round(batch_size * real_fraction)
     self.target_entropy, self.jit_compile = -float(self.action_size), jit_compile
 
-    sizes = self.observation_size, self.action_size
     *seeds, model_seed, fit_seed = (int(s) for s in _seeds(seed))
     self.actor_critic = ActorCritic(*sizes, task.coordinates, discount, seeds)
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
@@ -137,8 +136,8 @@ class Maac(tf.Module):
 
   def network_variables(self) -> list[tf.Variable]:
     """Of policy, critics and models, normalisers included."""
-    networks = *self.actor_critic.networks, self.dynamics
-    return [v.value for network in networks if network for v in network.variables]
+    networks = filter(None, (*self.actor_critic.networks, self.dynamics))
+    return [v.value for network in networks for v in network.variables]
 
   @property
   def act(self) -> Act:
