@@ -71,9 +71,7 @@ def test_its_numbers_are_those_of_a_loop(horizon, decay):
   ]
   value, reward = np.array(values) - 0.3 * log_probs[1:], np.array(steps.reward)
   reward[1:] -= 0.3 * log_probs[1:-1]
-  want = [
-    _lambda_return(decay, 0.9, reward[:, i], terminal[:, i], value[:, i]) for i in range(32)
-  ]
+  want = [_lambda_return(decay, 0.9, reward[:, i], terminal[:, i], value[:, i]) for i in range(32)]
   np.testing.assert_allclose(regression.targets, want, rtol=1e-4, atol=1e-4)
   np.testing.assert_array_equal(regression.observation, batch.observation)
   np.testing.assert_array_equal(regression.action, steps.action[0])

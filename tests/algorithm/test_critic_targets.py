@@ -231,5 +231,3 @@ def test_no_gradient_flows_from_the_targets_of_steve():
     )
   variables = policy.trainable_variables + critic.trainable_variables
   assert tape.gradient(targets, variables) == [None] * len(variables)
-
-

@@ -14,7 +14,11 @@ from tests.learners import H0, ROLLOUT, SAC, SEED, STEVE, TD, make_learner, valu
 
 @pytest.mark.parametrize(
   "bindings",
-  [(*STEVE, "Maac.horizon = 1", "SteveTargets.horizon = 1"), ROLLOUT, (*H0, "Maac.kl_penalty = 1.0")],
+  [
+    (*STEVE, "Maac.horizon = 1", "SteveTargets.horizon = 1"),
+    ROLLOUT,
+    (*H0, "Maac.kl_penalty = 1.0"),
+  ],
   ids=["steve", "rollouts", "h0_with_kl_penalty"],
 )
 def test_xla_and_plain_updates_agree(bindings):
@@ -55,9 +59,7 @@ def test_each_loss_moves_its_own_network_only(bindings):
 
 def test_policy_and_critics_have_the_learning_rate_and_the_temperature_its_own():
   """A first step of Adam is the learning rate, whatever the gradient."""
-  learner = make_learner(
-    *SAC, "Maac.learning_rate = 2e-3", "Maac.temperature_learning_rate = 5e-4"
-  )
+  learner = make_learner(*SAC, "Maac.learning_rate = 2e-3", "Maac.temperature_learning_rate = 5e-4")
   networks = learner.actor_critic.policy, learner.actor_critic.critic
   watched = [*(n.trainable_variables[0].value for n in networks), learner._log_temperature]
   before = values_of(watched)

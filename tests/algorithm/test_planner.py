@@ -27,7 +27,9 @@ Q, R = np.diag([1.0, 0.1]), np.array([[0.2]])
 DISCOUNT = 0.95
 
 
-def _linear_quadratic_learner(act, decide=lambda after, reward: (after, reward, after[..., 0] > 1e9)):
+def _linear_quadratic_learner(
+  act, decide=lambda after, reward: (after, reward, after[..., 0] > 1e9)
+):
   """s' = A s + B a, reward -(s'Q s + a'R a), value -s'Q s after it; act(observation, noise)."""
 
   def cost(x, matrix):
@@ -198,7 +200,9 @@ def test_without_iterations_it_is_the_policy(tiny):
   observation = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
   planner = Planner(learner, num_iterations=0)
   got = planner.plan(observation, tf.constant([1, 2]))
-  np.testing.assert_allclose(got, learner.actor_critic.ema_policy.in_numpy()(observation, 0.0), atol=1e-6)
+  np.testing.assert_allclose(
+    got, learner.actor_critic.ema_policy.in_numpy()(observation, 0.0), atol=1e-6
+  )
 
 
 def test_the_search_starts_with_the_deviation_of_the_policy(tiny):

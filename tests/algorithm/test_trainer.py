@@ -142,7 +142,7 @@ def test_d_model_holds_an_iterations_rollouts(tiny, monkeypatch, starts, schedul
 
 
 def test_rollout_starts_shrink_to_fit_the_buffer(tiny, monkeypatch):
-  monkeypatch.setattr(trainer_module, "MAX_MODEL_CAPACITY", 490)
+  monkeypatch.setattr(trainer_module, "MAX_MODEL_CAPACITY", 480)
   trainer = _make()
   trainer.collect(50, random=True)
   with eagerly():
@@ -167,9 +167,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
     ({"rollout_schedule": (5, 1, 0, 1)}, "rollout_schedule must be"),
     ({"rollout_schedule": (1, 2)}, "rollout_schedule must be .from, to, first, last."),
     ({"rollout_schedule": (1.5, 2, 0, 1)}, "rollout_schedule must be a tuple of integers"),
-    ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, not 0"),
+    ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, or None, not 0"),
     ({"updates_per_step": 0}, "makes 0 updates an iteration"),
-    ({"updates_per_step": 0.52}, r"makes 20.8 updates .* rollout_frequency \(5\) must divide"),
+    ({"updates_per_step": 0.52}, r"makes 20.8 updates .*rollout_frequency \(5\) must divide"),
     ({"rollout_frequency": 3}, "makes 20 updates an iteration, which"),
     ({"rollout_frequency": 40}, "makes 20 updates an iteration, which"),
     ({"random_steps": 5_000}, r"env_capacity \(2000\) must hold"),

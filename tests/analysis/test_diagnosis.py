@@ -103,7 +103,9 @@ def test_one_step_error_of_models_that_predict_no_change(name):
   want = np.sqrt(np.mean(error**2, 0)) / moved.std(0)
   np.testing.assert_allclose(diagnosis.one_step_error(learner, episodes), want, rtol=1e-4)
   constant = [e._replace(transition=e.transition._replace(reward=0 * e.log_prob)) for e in episodes]
-  np.testing.assert_allclose(diagnosis.one_step_error(learner, constant), [*want[:-1], 0], rtol=1e-4)
+  np.testing.assert_allclose(
+    diagnosis.one_step_error(learner, constant), [*want[:-1], 0], rtol=1e-4
+  )
 
 
 def test_calibration_counts_what_lies_inside():

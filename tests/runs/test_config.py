@@ -107,7 +107,9 @@ def test_a_file_includes_what_is_in_its_own_folder(tmp_path, monkeypatch):
   assert gin.query_parameter("Maac.horizon") == 4
   (tmp_path / "mine.gin").write_text(f"include '{HOPPER}'\ntrain.iterations = 3")
   config.load(["mine.gin"])
-  assert gin.query_parameter("train.task") == "hopper" and gin.query_parameter("train.iterations") == 3
+  assert (
+    gin.query_parameter("train.task") == "hopper" and gin.query_parameter("train.iterations") == 3
+  )
 
 
 def test_loading_forgets_what_was_loaded_before():

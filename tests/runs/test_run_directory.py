@@ -218,7 +218,11 @@ def _changed(path, old, new):
   ("old", "new", "difference"),
   [
     (r"Trainer.episode_steps = None\n", "", r"\+ Trainer.episode_steps = None"),
-    ("Maac.kl_penalty = 0.0", "Maac.kl_penalty = 1.0", r"- Maac.kl_penalty = 1.0\n\+ Maac.kl_p.*0.0"),
+    (
+      "Maac.kl_penalty = 0.0",
+      "Maac.kl_penalty = 1.0",
+      r"- Maac.kl_penalty = 1.0\n\+ Maac.kl_p.*0.0",
+    ),
     ("Maac.kl_penalty", "Maac.soft = 3\nMaac.kl_penalty", "- Maac.soft = 3"),
   ],
   ids=["a_new_option", "another_default", "an_option_that_is_gone"],

@@ -146,7 +146,10 @@ def test_a_torsos_frame_is_the_same_under_xla():
       total = sum(map(tf.reduce_sum, found))
     return *found, tape.gradient(total, observation)
 
-  want, got = numbers(observation, after), tf.function(numbers, jit_compile=True)(observation, after)
+  want, got = (
+    numbers(observation, after),
+    tf.function(numbers, jit_compile=True)(observation, after),
+  )
   for a, b in zip(got, want, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 

@@ -41,7 +41,9 @@ def test_tasks_of_a_module_have_its_name(tmp_path, monkeypatch):
   (tmp_path / "no_robots.py").write_text("import nothing_such")
   monkeypatch.syspath_prepend(tmp_path)
   assert find_task("own_robots:swing").name == "own_robots:swing"
-  with pytest.raises(ValueError, match="no task 'own_robots:sing'. Did you mean 'own_robots:swing'"):
+  with pytest.raises(
+    ValueError, match="no task 'own_robots:sing'. Did you mean 'own_robots:swing'"
+  ):
     find_task("own_robots:sing")
   with pytest.raises(ValueError, match="no task 'own_robots:other'"):
     find_task("own_robots:other")
