@@ -1,5 +1,10 @@
 """Shared by all tests."""
 
+import os
+
+# A test compiles for seconds what it then runs for milliseconds: XLA need not optimise it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import maac_tf  # noqa: F401  isort: skip  (first: it imports TensorFlow quietly)
 import gc
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tests import commands
 from tests.commands import ROOT
 from tests.conftest import TINY
+from tests.learners import ROLLOUT
 
 PENDULUM = f"--gin_file={ROOT / 'gin' / 'pendulum.gin'}"
 PARAMS = [f"--gin_param={p}" for p in TINY]
@@ -41,7 +42,8 @@ def _wait_for(condition, process):
 
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
   """4 iterations in one go, or killed by -9 after the second and resumed: equal to the last bit."""
-  long = [PENDULUM, *PARAMS, "--gin_param=train.iterations=4", "--seed=5", "--threads=1"]
+  small = [f"--gin_param={p}" for p in ROLLOUT]
+  long = [PENDULUM, *PARAMS, *small, "--gin_param=train.iterations=4", "--seed=5", "--threads=1"]
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   uninterrupted = commands.start("train", *long, f"--run_dir={whole}", cwd=tmp_path)
   process = commands.start("train", *long, f"--run_dir={killed}", cwd=tmp_path)

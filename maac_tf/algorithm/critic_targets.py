@@ -56,10 +56,6 @@ class CriticTargets:
   def check(self, learner: Learner) -> None:
     """Raises ValueError where these targets and the rest of the setting contradict each other."""
 
-  def unused(self) -> dict[str, str]:
-    """Options that have no effect, each with the reason."""
-    return {}
-
   def draw(self, learner: Learner, seed: tf.Tensor) -> Any:
     """All that is random in the targets of one update, tensors: `noise` of the call."""
     return ()

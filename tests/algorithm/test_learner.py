@@ -31,7 +31,11 @@ def test_xla_and_plain_updates_agree(bindings):
     np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-5, err_msg=name)
   for a, b in zip(xla.network_variables(), plain.network_variables(), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5, err_msg=a.name)
-  assert np.isfinite(xla.train(2, SEED)["critic/loss"])  # they run in the loop of a call, too
+
+
+def test_compiled_updates_run_in_the_loop_of_a_call():
+  learner = make_learner(*SAC, "Maac.jit_compile = True")
+  assert np.isfinite(learner.train(2, SEED)["critic/loss"])
 
 
 @pytest.mark.parametrize("bindings", [STEVE, ROLLOUT], ids=["steve", "rollouts"])
