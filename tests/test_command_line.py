@@ -174,6 +174,7 @@ def test_every_mistake_is_one_clear_line_and_creates_nothing(tmp_path):
 
 
 OWN_TASK = """
+from maac_tf.tasks.task import Task
 import gymnasium as gym
 swing = Task("swing", lambda: gym.make("Pendulum-v1"), None)
 def first(s, a, n): return n[..., 0]

@@ -38,7 +38,7 @@ def test_tasks_of_a_module_have_its_name(tmp_path, monkeypatch):
   (tmp_path / "own_robots.py").write_text(
     "from maac_tf.tasks.task import Task\nswing = Task('swing', None, None)\nother = 3\n"
   )
-  (tmp_path / "no_robots.py").write_text("import nothing_such")
+  (tmp_path / "no_robots.py").write_text("1 / 0")
   monkeypatch.syspath_prepend(tmp_path)
   assert find_task("own_robots:swing").name == "own_robots:swing"
   with pytest.raises(
@@ -51,4 +51,7 @@ def test_tasks_of_a_module_have_its_name(tmp_path, monkeypatch):
     find_task("robots:swing")
   with pytest.raises(ImportError, match="'no_robots' of the task fails"):
     find_task("no_robots:swing")
+  (tmp_path / "needy_robots.py").write_text("import nothing_such")
+  with pytest.raises(ModuleNotFoundError, match="No module named 'nothing_such'"):
+    find_task("needy_robots:swing")
   sys.modules.pop("own_robots")
