@@ -1,30 +1,40 @@
 """Shared by all tests."""
 
+import os
+
+# A test compiles for seconds what it then runs for milliseconds: XLA need not optimise it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import maac_tf  # noqa: F401  isort: skip  (first: it imports TensorFlow quietly)
+import gc
+
 import gin
 import pytest
 
-import maac_tf.runs.experiment  # noqa: F401  (TINY binds what it imports)
+import maac_tf.runs.experiment  # (TINY binds what it imports)
+import maac_tf.runs.saved_model  # noqa: F401  (and the planner)
+from maac_tf import checks
+
+# Of the package alone: examples and tests declare others.
+OPTIONS = tuple(checks.options())
 
 # A run that takes seconds, with every part of the algorithm in it.
 TINY = (
   "Trainer.random_steps = 300",
   "Trainer.initial_updates = 0",
-  "Trainer.rounds = 4",
   "Trainer.steps_per_iteration = 40",
   "Trainer.updates_per_step = 0.5",
-  "Trainer.rollout_starts = 400",
+  "Trainer.rollout_frequency = 5",
+  "Trainer.rollout_starts = 40",
   "Trainer.eval_every = 40",
   "Trainer.eval_episodes = 2",
   "Maac.batch_size = 32",
   "Maac.env_capacity = 2_000",
-  "Maac.model_capacity = 4_000",
   "Maac.jit_compile = False",
-  "Policy.hidden_units = (16, 16)",
-  "Critic.hidden_units = (16, 16)",
+  "ActorCritic.hidden_units = (16, 16)",
   "Dynamics.hidden_units = (16, 16)",
   "Dynamics.ensemble_size = 4",
-  "DynamicsFit.max_epochs = 3",
+  "DynamicsFit.max_batches = 3",
 )
 
 
@@ -32,6 +42,13 @@ TINY = (
 def clear_gin():
   yield
   gin.clear_config()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collect_garbage():
+  """Graphs refer to each other: without this, a worker holds gigabytes of them."""
+  yield
+  gc.collect()
 
 
 @pytest.fixture

@@ -6,23 +6,21 @@ import pytest
 import tensorflow as tf
 
 from maac_tf import benchmark
-from maac_tf.algorithm.trainer import Trainer
 from maac_tf.analysis import matrix_products, timing
 from maac_tf.analysis.timing import Row
 from maac_tf.runs import config
-from maac_tf.tasks.registry import make_task
+from maac_tf.runs.experiment import make_trainer
 from tests import commands
 from tests.commands import ROOT
 from tests.conftest import TINY
+from tests.learners import fill
 
 
 def test_products_of_a_sac_update_are_those_of_its_layers():
   """Against a count by hand: S = 17, A = 6, two layers of 16, B = 32, two critics, one action."""
   config.load(benchmark.PEERS_FILES, TINY)
-  trainer = Trainer(make_task("half_cheetah"))
-  trainer.collect(300, random=True)
-  agent = trainer.agent
-  counted = matrix_products.products_of(agent.update, agent.draw(timing.SEED))
+  learner = fill(make_trainer().learner)
+  counted = matrix_products.products_of(learner.update, learner.draw(timing.SEED))
 
   def network(sizes, to_input):
     """Of one batch: (forward, gradient to the input, gradient to the weights)."""
@@ -57,7 +55,8 @@ def test_a_floor_is_the_time_of_one_pass(monkeypatch):
 
 
 def test_the_command_measures_every_part(tmp_path):
-  params = [f"--gin_param={p}" for p in (*TINY, "Planner.num_candidates = 16")]
+  small = "Planner.num_candidates = 16", "Maac.horizon = 1", "Planner.horizon = 2"
+  params = [f"--gin_param={p}" for p in (*TINY, *small)]
   file = ROOT / "gin" / "pendulum.gin"
   out = tmp_path / "benchmark.csv"
   code, text, error = commands.run(
@@ -111,3 +110,10 @@ def test_the_table_lines_up():
   assert "12.3" in lines[1] and "1.23" in lines[1] and "0.75" in lines[1]
   assert "10,000" in lines[2]
   assert lines[1].index("12.3") + 4 == lines[2].index("10,000") + 6
+
+
+@pytest.mark.parametrize("files", [*benchmark.STANDARD, benchmark.PEERS_FILES], ids=benchmark._name)
+def test_its_own_settings_are_those_of_files_that_exist(files, capsys):
+  config.load(files)
+  make_trainer()
+  assert capsys.readouterr().err == ""

@@ -16,7 +16,8 @@ RUNS = pathlib.Path("runs") / "compare" / "tiny"
 
 def _arguments(tmp_path):
   task = tmp_path / "tiny.gin"
-  task.write_text("\n".join([*TINY, "train.task = 'pendulum'"]))
+  small = "Maac.horizon = 1", "Critic.num_critics = 2", "train.task = 'pendulum'"
+  task.write_text("\n".join([*TINY, *small]))
   return [f"--gin_file={task}"]
 
 
@@ -33,33 +34,44 @@ def _table(out):
   ]
 
 
+def _returns(tmp_path, name):
+  rows = list(csv.DictReader((tmp_path / RUNS / name / "metrics.csv").open()))
+  # 300 random steps, and two iterations of 40
+  assert [row["env_steps"] for row in rows] == ["340", "380"]
+  return [float(row["eval/return"]) for row in rows]
+
+
 def test_variants_are_trained_and_their_returns_listed(tmp_path):
   (tmp_path / "without").mkdir()
   (tmp_path / "model_free.gin").write_text("Maac.horizon = 0")
   (tmp_path / "without" / "h.gin").write_text("include '../model_free.gin'")
-  variants = "--variant=without/h.gin", "--variant=Maac.horizon = 1"
-  code, out, err = _compare(tmp_path, *variants, "--seeds=3,5", "--env_steps=360")
+  variants = "--variant=without/h.gin", "--variant=Critic.num_critics = 3"
+  code, out, err = _compare(tmp_path, *variants, "--seeds=3", "--env_steps=360")
   assert code == 0, err
-  tables = _table(out)
-  for name, horizon in (("maac", 4), ("without_h", 0), ("Maac.horizon=1", 1)):
-    last, mean = [], []
-    for seed in (3, 5):
-      run = tmp_path / RUNS / f"{name}-{seed}"
-      rows = list(csv.DictReader((run / "metrics.csv").open()))
-      # 300 random ones, and two iterations of 40
-      assert [row["env_steps"] for row in rows] == ["340", "380"]
-      config = (run / "operative_config.gin").read_text()
-      assert f"Maac.horizon = {horizon}\n" in config and f"train.seed = {seed}\n" in config
-      returns = [float(row["eval/return"]) for row in rows]
-      last.append(returns[-1])
-      mean.append(sum(returns) / 2)
-    for table, values in zip(tables, (last, mean), strict=True):
-      assert table[name] == [f"{v:,.1f}" for v in [*values, sum(values) / 2]]
+  last, mean = _table(out)
+  for name, horizon, critics in (
+    ("maac", 1, 2),
+    ("without_h", 0, 2),
+    ("Critic.num_critics=3", 1, 3),
+  ):
+    config = (tmp_path / RUNS / f"{name}-3" / "operative_config.gin").read_text()
+    assert f"Maac.horizon = {horizon}\n" in config and "train.seed = 3\n" in config
+    assert f"Critic.num_critics = {critics}\n" in config
+    returns = _returns(tmp_path, f"{name}-3")
+    assert last[name] == [f"{returns[-1]:,.1f}"] * 2  # of the seed, and of all
+    assert mean[name] == [f"{sum(returns) / 2:,.1f}"] * 2
 
-  # Shorter: of the rows there are, the first ones. With a seed more, only that one is trained.
+  # With a seed more, only that one is trained.
+  code, out, err = _compare(tmp_path, "--seeds=3,5", "--env_steps=360")
+  assert code == 0, err
+  assert "Resuming" not in (tmp_path / RUNS / "maac-5.log").read_text()
+  ends = [_returns(tmp_path, f"maac-{seed}")[-1] for seed in (3, 5)]
+  assert _table(out)[0]["maac"] == [f"{v:,.1f}" for v in (*ends, sum(ends) / 2)]
+
+  # Shorter: of the rows there are, the first ones.
   code, out, _ = _compare(tmp_path, "--seeds=3", "--env_steps=340")
-  first = next(csv.DictReader((tmp_path / RUNS / "maac-3" / "metrics.csv").open()))
-  assert code == 0 and _table(out)[0]["maac"] == [f"{float(first['eval/return']):,.1f}"] * 2
+  first = _returns(tmp_path, "maac-3")[0]
+  assert code == 0 and _table(out)[0]["maac"] == [f"{first:,.1f}"] * 2
 
 
 def test_a_signal_lets_the_runs_finish_their_iteration(tmp_path):
@@ -94,11 +106,11 @@ def test_a_run_that_fails_is_named(tmp_path):
     (["--env_steps=300"], "--env_steps must be more than Trainer.random_steps (300), not 300."),
     (["--variant=Maac.discount=2"], "discount must be a number"),
     (
-      ["--variant=DynamicsFit.recent_transitions=9"],
-      "recent_transitions=9' has no effect",
+      ["--variant=SteveTargets.horizon=3"],
+      "of 'SteveTargets.horizon=3' has no effect: the critics' targets are RolloutTargets",
     ),
     (["--variant=Maac.batch_size=32"], "'Maac.batch_size=32' changes nothing"),
-    (["--variant=Maac.learn_reward=True"] * 2, "Two variants have the name"),
+    (["--variant=make_task.learn_reward=True"] * 2, "Two variants have the name"),
     (["--variant=train.seed=3"], "'train.seed=3' changes no training"),
     (["--variant=Planner.horizon=3"], "'Planner.horizon=3' changes no training"),
     (["--variant=shorter.gin"], "'shorter' changes no training"),
@@ -107,7 +119,7 @@ def test_a_run_that_fails_is_named(tmp_path):
       "--env_steps (330) end before the first evaluation",
     ),
     (  # what a common file sets is not the variant's: the mistake is in the second
-      ["--gin_file=steve.gin", "--variant=Maac.critic_horizon=0", "--variant=Maac.discount=2"],
+      ["--gin_file=steve.gin", "--variant=Maac.horizon=0", "--variant=Maac.discount=2"],
       "Error: Maac.discount must be a number",
     ),
     (["--seeds=1,1"], "must be different numbers"),
@@ -116,7 +128,7 @@ def test_a_run_that_fails_is_named(tmp_path):
 )
 def test_what_makes_no_sense_ends_before_anything_runs(tmp_path, arguments, message):
   (tmp_path / "shorter.gin").write_text("train.iterations = 3")
-  (tmp_path / "steve.gin").write_text("Maac.models_per_target = 4\nMaac.critic_horizon = 1")
+  (tmp_path / "steve.gin").write_text("SteveTargets.horizon = 1")
   code, _, err = _compare(tmp_path, *arguments)
   assert code == 1 and message in err
   assert not (tmp_path / "runs").exists()

@@ -147,6 +147,31 @@ def test_commands_are_found_in_a_page():
   assert list(commands_in(text)) == [["plot", "runs", "--out=x"], ["train", "--seed=1"]]
 
 
+SMALL = (
+  "Trainer.random_steps = 100",
+  "Trainer.initial_updates = 0",
+  "Trainer.steps_per_iteration = 20",
+  "Trainer.updates_per_step = 0.1",
+  "Trainer.rollout_frequency = 2",
+  "Trainer.eval_every = 20",
+  "Trainer.eval_episodes = 1",
+  "Maac.batch_size = 16",
+  "Maac.env_capacity = 200",
+  "ActorCritic.hidden_units = (8, 8)",
+  "Dynamics.hidden_units = (8, 8)",
+  "Dynamics.ensemble_size = 2",
+  "DynamicsFit.max_batches = 2",
+)
+
+
+def test_the_learner_of_the_documents_keeps_its_temperature(monkeypatch, capsys):
+  monkeypatch.chdir(ROOT)
+  monkeypatch.syspath_prepend(str(ROOT))
+  trainer = importlib.import_module("examples.own_learner").main(1, SMALL)
+  np.testing.assert_allclose(trainer.learner.temperature, 0.1, rtol=1e-6)  # a step: 3e-4
+  assert " 120 steps: return -" in capsys.readouterr().out
+
+
 def test_the_task_of_the_documents_is_that_of_its_environment(monkeypatch):
   monkeypatch.syspath_prepend(str(ROOT))
   task = find_task("examples.own_task:balance")

@@ -35,23 +35,24 @@ print(json.dumps(out))
 
 def test_an_exported_policy_has_the_coordinates_of_its_task(tiny, tmp_path):
   task = make_task("ant_v5")
-  agent = Maac(task, task.make_environment(), seed=4, task_coordinates=True)
-  save_policy(agent, str(tmp_path / "policy"))
+  learner = Maac(task, task.make_environment(), seed=4)
+  save_policy(learner, str(tmp_path / "policy"))
   observation = np.random.default_rng(0).normal(size=(5, 27)).astype(np.float32)
   loaded = tf.saved_model.load(tmp_path / "policy")
   got = loaded.deterministic(tf.constant(observation))["action"]
-  np.testing.assert_allclose(got, agent.average_policy.in_numpy()(observation, 0.0), atol=1e-5)
+  want = learner.actor_critic.ema_policy.in_numpy()(observation, 0.0)
+  np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path):
   task = make_task("pendulum")  # torques in [-2, 2]
-  agent = Maac(task, task.make_environment(), seed=4)
-  agent.policy.normalizer.fit(tf.random.stateless_normal([50, 3], [1, 2], 5.0, 9.0))
-  average = agent.average_policy  # what is exported
-  for variable, value in zip(average.variables, agent.policy.variables, strict=True):
-    variable.assign(value)
-  agent.policy.trainable_variables[0].assign_add(tf.ones_like(agent.policy.trainable_variables[0]))
-  save_policy(agent, str(tmp_path / "policy"))
+  learner = Maac(task, task.make_environment(), seed=4)
+  policy, average = learner.actor_critic.policy, learner.actor_critic.ema_policy
+  policy.normalizer.fit(tf.random.stateless_normal([50, 3], [1, 2], 5.0, 9.0))
+  for variable, value in zip(average.variables, policy.variables, strict=True):
+    variable.assign(value)  # the average is exported
+  policy.trainable_variables[0].assign_add(tf.ones_like(policy.trainable_variables[0]))
+  save_policy(learner, str(tmp_path / "policy"))
   observation = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
   np.save(tmp_path / "observation.npy", observation)
   arguments = [tmp_path / "policy", tmp_path / "observation.npy"]
@@ -65,8 +66,8 @@ def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path):
   assert result.returncode == 0, result.stderr
   got = json.loads(result.stdout)
   assert got["task"] == "pendulum"
-  want = 2.0 * agent.average_policy.in_numpy()(observation, 0.0)
-  assert not np.allclose(want, 2.0 * agent.policy.in_numpy()(observation, 0.0))
+  want = 2.0 * average.in_numpy()(observation, 0.0)
+  assert not np.allclose(want, 2.0 * policy.in_numpy()(observation, 0.0))
   np.testing.assert_allclose(got["1"], want[:1], atol=1e-6)
   np.testing.assert_allclose(got["5"], want, atol=1e-6)
   many = 2.0 * np.tanh(average(observation).distribution.sample(20_000, seed=[1, 2]).numpy())

@@ -50,3 +50,25 @@ def test_imports_go_down_only(path):
     assert _floor(parts) > _floor(own) or parts[0] == own[0], (
       f"{'.'.join(own)} imports {'.'.join(parts)}"
     )
+
+
+def _classes(path):
+  return [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ClassDef)]
+
+
+@pytest.mark.parametrize(
+  "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_classes_and_their_constructors_are_small(path):
+  """At most 250 lines, and 15 parameters; of what is built from parts, each is named."""
+  built_of_parts = path.parent.name in ("algorithm", "models", "networks")
+  for node in _classes(path):
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    assert node.end_lineno - first < 250, node.name
+    for method in node.body:
+      if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+        arguments = method.args
+        names = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        assert len(names) - 1 <= 15, node.name
+        standard = node.name == "EnsembleDense"  # a layer passes on name and dtype to Keras
+        assert standard or not (built_of_parts and (arguments.kwarg or arguments.vararg)), node.name

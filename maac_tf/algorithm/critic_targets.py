@@ -7,7 +7,6 @@ from typing import Annotated, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from maac_tf.algorithm.actor_critic import ActorCritic
 from maac_tf.algorithm.noise import permutations, policy_noise
 from maac_tf.algorithm.objectives import Path, PolicyNoise, if_alive, imagine_path, path_return
 from maac_tf.algorithm.rollout import RolloutNoise, rollout
@@ -15,6 +14,7 @@ from maac_tf.checks import Option, configurable, require
 from maac_tf.data.types import Act, DrawNoise, Noise, Step, Transition, Value
 from maac_tf.models.members import from_members, to_members
 from maac_tf.models.model_env import ModelEnv
+from maac_tf.networks.actor_critic import ActorCritic
 
 
 class Learner(Protocol):

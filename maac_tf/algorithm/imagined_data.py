@@ -1,4 +1,4 @@
-"""D_model: what the policy does in the models, from states of D_env (Algorithm 1, line 6)."""
+"""D_model: what the policy does in the models, from states of D_env (Algorithm 1, line 7)."""
 
 import tensorflow as tf
 

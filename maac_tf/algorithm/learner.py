@@ -11,9 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from maac_tf.algorithm import objectives
-from maac_tf.algorithm.actor_critic import ActorCritic
 from maac_tf.algorithm.critic_targets import CriticTargets, RolloutTargets
-from maac_tf.algorithm.noise import normals, policy_noise
+from maac_tf.algorithm.noise import normals, permutations, policy_noise
 from maac_tf.algorithm.objectives import Path, PolicyNoise
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
@@ -21,6 +20,7 @@ from maac_tf.data.types import Act, Noise, Transition
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.fit import DynamicsFit
 from maac_tf.models.model_env import ModelEnv
+from maac_tf.networks.actor_critic import CRITICS_PER_TARGET, ActorCritic
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.task import Task
 
@@ -100,8 +100,8 @@ class Maac(tf.Module):
       ValueError: for a value, or a combination, that makes no sense.
     """
     super().__init__()
-    self.task, self.action_size = task, environment.action_size
-    self.observation_size = environment.observation_size
+    sizes = environment.observation_size, environment.action_size
+    self.task, (self.observation_size, self.action_size) = task, sizes
     self.action_box = environment.action_box
     self.horizon, self.num_final_actions = horizon, num_final_actions
     self.critic_targets = critic_targets or RolloutTargets()
@@ -109,9 +109,7 @@ class Maac(tf.Module):
     self.batch_size, self.num_real = batch_size, round(batch_size * real_fraction)
     self.target_entropy, self.jit_compile = -float(self.action_size), jit_compile
 
-    sizes = self.observation_size, self.action_size
-    policy_seed, critic_seed, model_seed, fit_seed = (int(s) for s in _seeds(seed))
-    seeds = policy_seed, critic_seed
+    *seeds, model_seed, fit_seed = (int(s) for s in _seeds(seed))
     self.actor_critic = ActorCritic(*sizes, task.coordinates, discount, seeds)
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
     self.dynamics: Dynamics | None = None
@@ -139,8 +137,8 @@ class Maac(tf.Module):
 
   def network_variables(self) -> list[tf.Variable]:
     """Of policy, critics and models, normalisers included."""
-    networks = *self.actor_critic.networks, self.dynamics
-    return [v.value for network in networks if network for v in network.variables]
+    networks = filter(None, (*self.actor_critic.networks, self.dynamics))
+    return [v.value for network in networks for v in network.variables]
 
   @property
   def act(self) -> Act:
@@ -170,20 +168,17 @@ class Maac(tf.Module):
   def draw(self, seed: tf.Tensor) -> UpdateNoise:
     """All the randomness of one update."""
     env, model, policy, targets, critics = tf.unstack(tf.random.split(seed, 5))
-    num_model = self.batch_size - self.num_real
     sizes = self.batch_size, self.num_final_actions, *self.noise_arguments
-    env_indices = self.env_buffer.random_indices([self.num_real], env)
+    model_indices = tf.zeros([0], tf.int64)
     if self.imagines:
       assert self.model_buffer, "`imagined_data.ImaginedData` gives it"
-      model_indices = self.model_buffer.random_indices([num_model], model)
-    else:
-      model_indices = tf.zeros([0], tf.int64)
+      model_indices = self.model_buffer.random_indices([self.batch_size - self.num_real], model)
     return UpdateNoise(
-      env_indices=env_indices,
+      env_indices=self.env_buffer.random_indices([self.num_real], env),
       model_indices=model_indices,
       policy=policy_noise(self.horizon, *sizes, policy),
       targets=self.critic_targets.draw(self, targets),
-      critics=self.actor_critic.draw_critics(critics),
+      critics=_draw_critics(self.actor_critic, critics),
     )
 
   def update(self, noise: UpdateNoise) -> dict[str, tf.Tensor]:
@@ -292,6 +287,13 @@ class Maac(tf.Module):
     spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.draw(seed))
     seeds = tf.random.split(seed, num_updates)
     return self.compiled_updates(tf.map_fn(self.draw, seeds, fn_output_signature=spec))
+
+
+def _draw_critics(actor_critic: ActorCritic, seed: tf.Tensor) -> tf.Tensor | tuple[()]:
+  """Which target critics an update uses, [n] int; (): all."""
+  if not actor_critic.draws_critics:
+    return ()
+  return permutations([actor_critic.critic.num_critics], seed)[:CRITICS_PER_TARGET]
 
 
 def _seeds(seed: int) -> np.ndarray:

@@ -172,7 +172,7 @@ class Trainer(tf.Module):
     progress(0.1)
     for _ in range(self.rounds):
       if learner.imagines:
-        with clock("imagine"):  # lines 6-7
+        with clock("imagine"):  # line 7
           imagined.append(self.imagine())
       with clock("update"):  # lines 8-11
         rows += self.update(lambda share: progress(0.9 * share / self.rounds))
@@ -210,7 +210,7 @@ class Trainer(tf.Module):
       logging.warning("Task %r: over the random steps %s.", learner.task.name, sentence)
 
   def imagine(self) -> dict[str, float]:
-    """Line 6: imagined rollouts from states of D_env into D_model."""
+    """Line 7: imagined rollouts from states of D_env into D_model."""
     assert self.imagined_data and self.learner.dynamics, "nothing uses imagined data"
     length, buffer = self.rollout_length(), self.imagined_data.buffer
     room = buffer.capacity // length

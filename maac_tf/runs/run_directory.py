@@ -119,7 +119,7 @@ class RunDirectory:
     self._drop_later_rows(int(trainer.env_steps))
     self._write("operative_config.gin", operative)
     self._write("config.gin", gin.config_str())
-    self._write(version.FILE, json.dumps(version.current()) + "\n")
+    self._write(version.FILE, json.dumps(version.record(self.path)) + "\n")
     _drop_later_events(self.path, int(trainer.env_steps))
 
   def close(self) -> None:

@@ -32,8 +32,22 @@ def _commit() -> str | None:
   return commit.stdout.strip() + "+" * bool(changes.stdout.strip())
 
 
+def record(run_dir: str) -> dict[str, object]:
+  """What version.json holds: the version that began the run, and others that went on with it."""
+  now: dict[str, object] = dict(current())
+  try:
+    with open(os.path.join(run_dir, FILE)) as file:
+      record = json.load(file)
+  except (OSError, ValueError):
+    return now
+  others = [v for v in record.get("resumed_by", []) if v != now]
+  if {name: record.get(name) for name in now} != now:
+    others.append(now)
+  return record | ({"resumed_by": others} if others else {})
+
+
 def describe(run_dir: str) -> str:
-  """The version that a run was made by, for a message."""
+  """The version that a run was begun by, for a message."""
   try:
     with open(os.path.join(run_dir, FILE)) as file:
       found = json.load(file)

@@ -5,10 +5,12 @@ import pytest
 
 from maac_tf.checks import ConfigError
 from maac_tf.runs import config
-from tests.algorithm.test_trainer import GIN
+from maac_tf.runs.experiment import make_trainer
+from tests.commands import ROOT
 
-HOPPER, PAPER = str(GIN / "hopper.gin"), str(GIN / "paper.gin")
-SINGLE_SAMPLE = str(GIN / "ablations" / "single_sample.gin")
+GIN = ROOT / "gin"
+HOPPER, PAPER = str(GIN / "hopper.gin"), str(GIN / "paper" / "maac.gin")
+SAC = str(GIN / "paper" / "sac.gin")
 
 
 def test_differences_ignore_order_comments_and_line_breaks():
@@ -19,34 +21,54 @@ def test_differences_ignore_order_comments_and_line_breaks():
 
 
 def test_a_macro_of_what_may_change_may_change():
-  """A run of gin/paper.gin, where train.iterations = %paper_iterations, is made longer."""
-  saved = "paper_iterations = 50\npaper_horizon = 4\ntrain.iterations = %paper_iterations\n"
-  assert not config.differences(saved, "paper_horizon = 4\ntrain.iterations = 100\n")
+  saved = "n = 50\nm = 4\ntrain.iterations = %n\n"
+  assert not config.differences(saved, "m = 4\ntrain.iterations = 100\n")
   assert not config.differences(saved, saved.replace("50", "60"))
   changed = config.differences(saved, saved.replace("= 4", "= 5"))
-  assert changed == ["- paper_horizon = 4", "+ paper_horizon = 5"]
-  saved += "Trainer.eval_episodes = %paper_iterations\n"  # which may not
+  assert changed == ["- m = 4", "+ m = 5"]
+  saved += "Trainer.eval_episodes = %n\n"  # which may not
   assert config.differences(saved, saved.replace("50", "60"))
+
+
+def test_a_difference_is_a_new_option_and_another_default_too():
+  """Operative configs hold the defaults: nothing is the same because it was not said."""
+  saved = "A.x = 1\nA.y = 2\n"
+  assert config.differences(saved, saved) == []
+  assert config.differences(saved, saved + "A.new = None\n") == ["+ A.new = None"]
+  assert config.differences(saved, "A.x = 1\nA.y = 3\n") == ["- A.y = 2", "+ A.y = 3"]
+  assert config.differences(saved, "A.x = 1\n") == ["- A.y = 2"]
+
+
+def test_unknown_options_are_those_that_nothing_declares():
+  text = "m = 3\nMaac.horizon = 2\nMaac.soft_returns = True\nx/Planner.horizon = 1\n"
+  assert config.unknown(text) == {"Maac.soft_returns"}
+
+
+def test_values_are_what_is_in_force():
+  config.load([HOPPER], ["Maac.horizon = 3", "n = 7", "train.iterations = %n"])
+  values = config.values()
+  assert values["Maac.horizon"] == "3" and values["Maac.discount"] == "0.995"
+  assert values["train.task"] == "'hopper'" and values["n"] == "7"
 
 
 @pytest.mark.parametrize(
   ("files", "idle"),
   [
     ([HOPPER, PAPER], None),
-    ([HOPPER, SINGLE_SAMPLE], SINGLE_SAMPLE),
-    ([HOPPER, PAPER, SINGLE_SAMPLE], None),
+    ([HOPPER, PAPER, SAC], None),
+    ([HOPPER, str(GIN / "without" / "small_networks.gin")], "small_networks.gin"),
   ],
-  ids=["paper", "same", "ablation"],
+  ids=["paper", "baseline", "same"],
 )
 def test_a_file_that_changes_nothing_is_reported(files, idle, capsys):
   config.load(files)
   warning = capsys.readouterr().err
-  assert warning.startswith(f"Warning: {idle} has no effect") if idle else warning == ""
+  assert f"{idle} has no effect" in warning if idle else warning == ""
 
 
-@pytest.mark.parametrize("task", ["hopper", "double_integrator"])
+@pytest.mark.parametrize("task", ["hopper", "double_integrator", "paper/ant"])
 def test_a_task_file_comes_first(task):
-  with pytest.raises(ConfigError, match=f"{task}.gin includes maac.gin, .* give it first"):
+  with pytest.raises(ConfigError, match=f"{task}.gin sets the task: give it first"):
     config.load([PAPER, str(GIN / f"{task}.gin")])
 
 
@@ -56,18 +78,10 @@ def test_a_mistake_in_a_file_is_shown_with_its_line(tmp_path):
     config.load([str(tmp_path / "mine.gin")])
 
 
-def test_paper_gin_alone_asks_for_a_task_file():
-  with pytest.raises(ConfigError, match="macro paper_iterations: .* give a task"):
-    config.load([PAPER])
-
-
-def test_a_misspelt_macro_of_the_paper_is_reported(tmp_path, capsys):
-  path = tmp_path / "mine.gin"
-  path.write_text(f"include '{HOPPER}'\npaper_horizn = 2")
-  config.load([str(path), PAPER])
-  assert "paper_horizn has no effect" in capsys.readouterr().err
-  config.load([HOPPER])
-  assert not capsys.readouterr().err
+def test_a_file_without_a_task_asks_for_one():
+  config.load([PAPER])
+  with pytest.raises(ConfigError, match="No task: give a task file"):
+    make_trainer()
 
 
 def test_a_scope_is_refused():
@@ -89,27 +103,31 @@ def test_a_file_includes_what_is_in_its_own_folder(tmp_path, monkeypatch):
   """Not what has the same name in the folder that the command runs in."""
   (tmp_path / "maac.gin").write_text("Maac.horizon = 77")
   monkeypatch.chdir(tmp_path)
-  config.load([HOPPER])
-  assert gin.query_parameter("Maac.horizon") == 5
+  config.load([str(GIN / "paper" / "hopper.gin")])
+  assert gin.query_parameter("Maac.horizon") == 4
   (tmp_path / "mine.gin").write_text(f"include '{HOPPER}'\ntrain.iterations = 3")
   config.load(["mine.gin"])
-  assert gin.query_parameter("Maac.horizon") == 5 and gin.query_parameter("train.iterations") == 3
+  assert (
+    gin.query_parameter("train.task") == "hopper" and gin.query_parameter("train.iterations") == 3
+  )
 
 
 def test_loading_forgets_what_was_loaded_before():
-  config.load([HOPPER], ["Maac.critic_horizon = 7"])  # which no file of these binds
+  config.load([HOPPER], ["SteveTargets.horizon = 7"])
   config.load([HOPPER])
-  assert "critic_horizon" not in gin.config_str()
+  assert "SteveTargets" not in gin.config_str()
 
 
 @pytest.mark.parametrize(
   ("binding", "message"),
   [
-    ("horizon = 0", "'horizon' is no parameter's name: write Maac.horizon or Planner.horizon"),
-    ("horizn = 0", "'horizn' is no parameter's name: write OWNER.horizn"),
-    ("Policy.hidden_units = (64, 64", "open bracket"),
-    ("Maac.soft_returns = false", "it is True and False"),
+    ("horizon = 0", "'horizon' is no option's name: write Maac.horizon or Planner"),
+    ("horizn = 0", "'horizn' is no option's name: write OWNER.horizn"),
+    ("Dynamics.hidden_units = (64, 64", "open bracket"),
+    ("Maac.jit_compile = false", "it is True and False"),
     ("train.iterations = %typo", "typo"),
+    ("Maac.horizn = 3", "horizn"),
+    ("Mac.horizon = 3", "Mac"),
   ],
 )
 def test_a_binding_that_is_none_is_refused(binding, message):

@@ -1,10 +1,11 @@
 """What a run leaves behind, and what resuming does to it."""
 
 import csv
+import json
 import os
-import pathlib
 import re
 import shutil
+import subprocess
 
 import filelock
 import gin
@@ -12,10 +13,37 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import maac_tf
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
+from maac_tf.runs import config, run_directory, version
 from maac_tf.runs.experiment import train
+from tests.commands import ROOT
 from tests.conftest import TINY
+from tests.learners import eagerly
+
+# Of which nothing is compiled, nor long: what a run leaves behind is the point.
+BARE = (
+  *TINY,
+  "train.task = 'pendulum'",
+  "Trainer.rollout_frequency = 1",
+  "Trainer.updates_per_step = 0.025",
+  "Trainer.rollout_schedule = (1, 1, 0, 1)",
+  "Maac.horizon = 1",
+  "Critic.num_critics = 2",
+  "DynamicsFit.max_batches = 1",
+)
+
+
+@pytest.fixture(autouse=True)
+def run_without_tracing():
+  with eagerly():
+    yield
+
+
+@pytest.fixture
+def bare():
+  gin.parse_config(BARE)
 
 
 def _rows(path):
@@ -35,16 +63,16 @@ def _event_steps(path):
 @pytest.fixture(scope="module")
 def original_run(tmp_path_factory):
   path = tmp_path_factory.mktemp("original") / "run"
-  gin.parse_config([*TINY, "train.task = 'pendulum'"])
-  assert train(str(path), iterations=2) is None
+  gin.parse_config(BARE)
+  with eagerly():
+    assert train(str(path), iterations=2) is None
   gin.clear_config()
   return path
 
 
 @pytest.fixture
-def finished_run(original_run, tiny, tmp_path):
+def finished_run(original_run, bare, tmp_path):
   """A run of two iterations, and its config bound."""
-  gin.parse_config("train.task = 'pendulum'")
   shutil.copytree(original_run, tmp_path / "run")
   return tmp_path / "run"
 
@@ -52,7 +80,7 @@ def finished_run(original_run, tiny, tmp_path):
 def test_a_run_leaves_all_of_its_files(finished_run):
   assert {f.name for f in finished_run.iterdir() if f.name[0] not in ".e"} == {
     "config.gin", "operative_config.gin", "metrics.csv", "checkpoints", "policy", "policy_last",
-    "curve.png",
+    "curve.png", "version.json",
   }  # fmt: skip
   rows = _rows(finished_run)
   assert [row["env_steps"] for row in rows] == ["340", "380"]
@@ -60,7 +88,7 @@ def test_a_run_leaves_all_of_its_files(finished_run):
   assert all(np.isfinite(float(value)) for row in rows for value in row.values())
   assert set(_event_steps(finished_run)) == {340, 380}
   assert (finished_run / "curve.png").read_bytes().startswith(b"\x89PNG")
-  assert "Maac.horizon = 4" in (finished_run / "operative_config.gin").read_text()
+  assert "Maac.horizon = 1" in (finished_run / "operative_config.gin").read_text()
 
 
 def test_what_came_after_the_checkpoint_is_dropped(finished_run):
@@ -105,14 +133,13 @@ def test_another_config_is_refused_and_run_length_is_not(finished_run):
     train(str(finished_run), iterations=3)
   assert "+ Maac.discount = 0.5" in str(error.value)
   with gin.unlock_config():
-    gin.bind_parameter("Maac.discount", 0.99)
+    gin.bind_parameter("Maac.discount", 0.995)
     gin.bind_parameter("Trainer.eval_every", 20)
   assert train(str(finished_run), iterations=3) is None
   assert [row["iteration"] for row in _rows(finished_run)] == ["1", "2", "3"]
 
 
-def test_policy_is_of_the_best_evaluation_also_after_a_kill(tiny, tmp_path, monkeypatch):
-  gin.parse_config("train.task = 'pendulum'")
+def test_policy_is_of_the_best_evaluation_also_after_a_kill(bare, tmp_path, monkeypatch):
   evaluations = iter([-3.0, -1.0, -2.0])
   monkeypatch.setattr(
     Trainer,
@@ -139,9 +166,8 @@ def test_policy_is_of_the_best_evaluation_also_after_a_kill(tiny, tmp_path, monk
   np.testing.assert_array_equal(actions("policy_last"), last)
 
 
-def test_a_folder_with_other_things_is_refused(tiny, tmp_path):
+def test_a_folder_with_other_things_is_refused(bare, tmp_path):
   (tmp_path / "thesis.tex").write_text("all of it")
-  gin.parse_config("train.task = 'pendulum'")
   with pytest.raises(ConfigError, match="is not empty and not a run"):
     train(str(tmp_path), iterations=1)
   assert os.listdir(tmp_path) == ["thesis.tex"]
@@ -154,24 +180,23 @@ def test_a_run_is_trained_by_one_process_at_a_time(finished_run):
   assert len(_rows(finished_run)) == 2
 
 
-def test_a_file_in_place_of_the_folder_is_refused(tiny, tmp_path):
-  gin.parse_config("train.task = 'pendulum'")
+def test_a_file_in_place_of_the_folder_is_refused(bare, tmp_path):
   (tmp_path / "run").write_text("")
   with pytest.raises(ConfigError, match="File exists"):
     train(str(tmp_path / "run"), iterations=1)
 
 
-def test_a_path_that_is_a_pattern_to_tensorflow_is_refused(tiny, tmp_path):
+def test_a_path_that_is_a_pattern_to_tensorflow_is_refused(bare, tmp_path):
   with pytest.raises(ConfigError, match=r"run\[1\].* for a pattern of file names"):
-    train(str(tmp_path / "run[1]"), iterations=1, task="pendulum")
+    train(str(tmp_path / "run[1]"), iterations=1)
   assert not any(tmp_path.iterdir())
 
 
-def test_nothing_is_created_for_a_wrong_value(tiny, tmp_path):
-  gin.parse_config(["train.task = 'pendulum'", "Maac.horizon = -1"])
+def test_nothing_is_created_for_a_wrong_value(bare, tmp_path):
+  gin.parse_config("Maac.horizon = -1")
   with pytest.raises(ConfigError, match="Maac.horizon must be"):
     train(str(tmp_path / "run"), iterations=1)
-  assert not pathlib.Path(tmp_path / "run").exists()
+  assert not (tmp_path / "run").exists()
 
 
 def test_a_broken_checkpoint_ends_with_one_line(finished_run):
@@ -183,17 +208,67 @@ def test_a_broken_checkpoint_ends_with_one_line(finished_run):
   assert (finished_run / "metrics.csv").read_text() == before
 
 
-def test_a_run_made_before_a_parameter_existed_goes_on(finished_run):
-  """Asked for at its default, too; not at another value."""
-  path = finished_run / "operative_config.gin"
-  older = re.sub(r"Trainer.episode_steps = .*\n", "", path.read_text())
-  assert older != path.read_text()
-  for iterations in (3, 4):
-    path.write_text(older)
-    train(str(finished_run), iterations=iterations)
-    assert len(_rows(finished_run)) == iterations
-    gin.parse_config("Trainer.episode_steps = None")
-  path.write_text(older)
-  gin.parse_config("Trainer.episode_steps = 7")
-  with pytest.raises(ConfigError, match=r"\+ Trainer.episode_steps = 7"):
-    train(str(finished_run), iterations=5)
+def _changed(path, old, new):
+  text = path.read_text()
+  assert len(re.findall(old, text)) == 1
+  path.write_text(re.sub(old, new, text))
+
+
+@pytest.mark.parametrize(
+  ("old", "new", "difference"),
+  [
+    (r"Trainer.episode_steps = None\n", "", r"\+ Trainer.episode_steps = None"),
+    (
+      "Maac.kl_penalty = 0.0",
+      "Maac.kl_penalty = 1.0",
+      r"- Maac.kl_penalty = 1.0\n\+ Maac.kl_p.*0.0",
+    ),
+    ("Maac.kl_penalty", "Maac.soft = 3\nMaac.kl_penalty", "- Maac.soft = 3"),
+  ],
+  ids=["a_new_option", "another_default", "an_option_that_is_gone"],
+)
+def test_a_run_of_other_options_or_defaults_is_refused(finished_run, old, new, difference):
+  """Though what its user set is the same; the difference is shown, and which code it was of."""
+  _changed(finished_run / "operative_config.gin", old, new)
+  before = {f: f.read_bytes() for f in finished_run.iterdir() if f.is_file()}
+  with pytest.raises(ConfigError, match=difference) as error:
+    train(str(finished_run), iterations=3)
+  commit = json.loads((finished_run / "version.json").read_text())["commit"]
+  assert f"its code was of maac_tf {maac_tf.__version__}, commit {commit}" in str(error.value)
+  assert {f: f.read_bytes() for f in finished_run.iterdir() if f.is_file()} == before
+
+
+def test_a_run_with_options_that_this_code_does_not_know_is_refused(finished_run):
+  _changed(finished_run / "config.gin", "Maac.horizon", "Maac.soft_returns = True\nMaac.horizon")
+  (finished_run / "version.json").write_text('{"maac_tf": "0.0.7", "commit": null}')
+  with pytest.raises(ConfigError) as error:
+    run_directory.load_config(str(finished_run))
+  assert "a run of maac_tf 0.0.7, commit unknown" in str(error.value)
+  assert "does not know: Maac.soft_returns. " in str(error.value)
+  (finished_run / "version.json").unlink()  # older still
+  with pytest.raises(ConfigError, match="a run of an unknown version of maac_tf, with options"):
+    run_directory.load_config(str(finished_run))
+
+
+def test_a_mistake_of_the_users_is_not_taken_for_an_old_run(finished_run):
+  with pytest.raises(ConfigError, match="horizn") as error:
+    run_directory.load_config(str(finished_run), ["Maac.horizn = 3"])
+  assert "does not know" not in str(error.value)
+  with pytest.raises(ConfigError, match="There is no run in"):
+    run_directory.load_config(str(finished_run.parent))
+  run_directory.load_config(str(finished_run), ["Maac.horizon = 3"])
+  assert config.values()["Maac.horizon"] == "3" and config.values()["Maac.batch_size"] == "32"
+
+
+def test_the_version_is_that_of_the_checkout(finished_run):
+  found = json.loads((finished_run / "version.json").read_text())
+  git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+  head = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+  assert found["maac_tf"] == maac_tf.__version__
+  # "+": with changes. Nothing where the package is no checkout.
+  assert found["commit"] in (head, f"{head}+") if head else found["commit"] is None
+
+
+def test_a_package_outside_a_checkout_has_no_commit(monkeypatch, tmp_path):
+  monkeypatch.setattr(maac_tf, "__file__", str(tmp_path / "__init__.py"))
+  assert version.current() == {"maac_tf": maac_tf.__version__, "commit": None}

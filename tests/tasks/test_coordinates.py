@@ -6,12 +6,12 @@ import tensorflow as tf
 from scipy.spatial.transform import Rotation
 
 from maac_tf.tasks.coordinates import PLAIN, sine_and_cosine, torso_frame
-from maac_tf.tasks.registry import TASKS, make_task
+from maac_tf.tasks.registry import TASKS, find_task
 
 
 def _steps(name, count):
   """(observation, next_observation) of random actions, over several episodes."""
-  environment, rng = make_task(name).make_environment(), np.random.default_rng(0)
+  environment, rng = find_task(name).make_environment(), np.random.default_rng(0)
   rows, observation = [], environment.reset(0)
   for t in range(count):
     step = environment.step(rng.uniform(-1.0, 1.0, environment.action_size).astype(np.float32))
@@ -24,7 +24,7 @@ def _steps(name, count):
 @pytest.mark.parametrize("name", [n for n, task in TASKS.items() if task.coordinates != PLAIN])
 def test_the_predicted_change_leads_to_the_next_state(name):
   observation, after = _steps(name, 1_500)
-  coordinates = make_task(name).coordinates
+  coordinates = find_task(name).coordinates
   got = coordinates.apply(observation, coordinates.change(observation, after))
   np.testing.assert_allclose(got, after, atol=1e-4, rtol=1e-5)
 
@@ -32,7 +32,7 @@ def test_the_predicted_change_leads_to_the_next_state(name):
 def test_imagined_velocities_are_clipped_as_those_shown():
   """Of both tasks: those are MuJoCo's velocities within 10, and nothing else is."""
   for name in ("hopper_v5", "walker2d_v5"):
-    task = make_task(name)
+    task = find_task(name)
     env = task.make_gym_env()
     observation, _ = env.reset(seed=0)
     robot = env.unwrapped
@@ -50,7 +50,7 @@ def _rotation(observation):
 def test_the_frame_is_the_torsos():
   """Velocity, the vertical and the x axis as SciPy turns them; the turn as a rotation vector."""
   observation, after = _steps("ant_v5", 400)
-  coordinates = make_task("ant_v5").coordinates
+  coordinates = find_task("ant_v5").coordinates
   features, change = (
     coordinates.features(observation).numpy(),
     coordinates.change(observation, after),
@@ -71,7 +71,7 @@ def test_the_frame_is_the_torsos():
 
 def test_which_way_the_torso_faces_changes_the_heading_alone():
   observation, after = _steps("ant_v5", 200)
-  coordinates = make_task("ant_v5").coordinates
+  coordinates = find_task("ant_v5").coordinates
   angles = np.random.default_rng(1).uniform(-3, 3, len(observation))
   yaw = Rotation.from_rotvec(angles[:, np.newaxis] * [0, 0, 1])
 
@@ -124,13 +124,34 @@ def test_gradients_are_those_of_finite_differences(coordinates):
 def test_features_of_numpy_arrays_are_numpys(name):
   """What the policy acts on, one state at a time."""
   observation, _ = _steps(name, 50)
-  features = make_task(name).coordinates.features
+  features = find_task(name).coordinates.features
   array = observation.numpy().copy()
   array.setflags(write=False)  # D_env holds it, too
   want, got = features(observation), features(array)
   assert isinstance(got, np.ndarray) and got.dtype == np.float32
   np.testing.assert_allclose(got, want, atol=1e-6, rtol=1e-5)
   np.testing.assert_allclose(features(observation[7].numpy()), got[7], atol=1e-6, rtol=1e-5)
+
+
+def test_a_torsos_frame_is_the_same_under_xla():
+  """Features, changes, steps and their gradients, as a compiled update has them."""
+  coordinates = find_task("ant_v5").coordinates
+  observation, after = _steps("ant_v5", 30)
+
+  def numbers(observation, after):
+    with tf.GradientTape() as tape:
+      tape.watch(observation)
+      change = coordinates.change(observation, after)
+      found = coordinates.features(observation), change, coordinates.apply(observation, change)
+      total = sum(map(tf.reduce_sum, found))
+    return *found, tape.gradient(total, observation)
+
+  want, got = (
+    numbers(observation, after),
+    tf.function(numbers, jit_compile=True)(observation, after),
+  )
+  for a, b in zip(got, want, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_after_a_whole_turn_the_networks_see_the_same():

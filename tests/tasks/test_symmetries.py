@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maac_tf.tasks.registry import TASKS, make_task
+from maac_tf.tasks.registry import TASKS, find_task
 from maac_tf.tasks.symmetries import Symmetry, signed_permutation
 
 
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.symmetries])
 def test_the_simulator_does_the_same_from_the_image(name):
   """State, reward and end after random actions, falls among them, over several episodes."""
-  task = make_task(name)
+  task = find_task(name)
   env, rng, rows = task.make_gym_env(), np.random.default_rng(0), []
   robot, (observation, _) = env.unwrapped, env.reset(seed=0)
   skipped = robot.model.nq + robot.model.nv - len(observation)  # the place, of no account
@@ -42,7 +42,7 @@ def test_the_images_of_an_ant_are_a_group():
   """Eight with itself, all different; the image of an image is one of them."""
   rng = np.random.default_rng(0)
   x, a = tf.constant(rng.normal(size=[1, 27])), tf.constant(rng.normal(size=[1, 8]))
-  group = [Symmetry(tf.identity, tf.identity), *make_task("ant_v5").symmetries]
+  group = [Symmetry(tf.identity, tf.identity), *find_task("ant_v5").symmetries]
 
   def index(symmetry):
     image = np.concatenate([symmetry.observation(x), symmetry.action(a)], 1)

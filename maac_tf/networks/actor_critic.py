@@ -9,12 +9,11 @@ from typing import Annotated
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maac_tf.algorithm.noise import permutations
-from maac_tf.algorithm.value_range import ValueRange
 from maac_tf.checks import Option, configurable
 from maac_tf.data.types import Value
 from maac_tf.networks.critic import Critic
 from maac_tf.networks.policy import Policy
+from maac_tf.networks.value_range import ValueRange
 from maac_tf.tasks.coordinates import Coordinates
 
 # The targets take the minimum of so many target critics, drawn at each update (Chen et al. 2021):
@@ -40,7 +39,7 @@ class ActorCritic(tf.Module):
     action_size: int,
     coordinates: Coordinates,
     discount: float,
-    seeds: tuple[int, int] = (0, 0),
+    seeds: Sequence[int] = (0, 0),
     *,
     hidden_units: Annotated[
       Sequence[int], Option("units of each hidden layer of policy and critics", low=1)
@@ -109,12 +108,6 @@ class ActorCritic(tf.Module):
     """Whether the targets are of a random subset of the target critics."""
     return self.critic.num_critics > CRITICS_PER_TARGET
 
-  def draw_critics(self, seed: tf.Tensor) -> tf.Tensor | tuple[()]:
-    """Which target critics an update uses, [n] int; (): all."""
-    if not self.draws_critics:
-      return ()
-    return permutations([self.critic.num_critics], seed)[:CRITICS_PER_TARGET]
-
   def value(self, observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     """Q(s, a) [...] as the policy's objective has it.
 
@@ -125,7 +118,11 @@ class ActorCritic(tf.Module):
     return reduce(self.critic(observation, action), 0)
 
   def target_values(self, which: tf.Tensor | tuple[()]) -> Value:
-    """The target critics `which`, as of `draw_critics`: (observation, action) -> [n, ...]."""
+    """The target critics: (observation, action) -> [n, ...].
+
+    Args:
+      which: [n] int of them, or () for all.
+    """
 
     def values(observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
       found = self.target_critic(observation, action, which if self.draws_critics else None)
