@@ -19,10 +19,6 @@ from maac_tf.tasks.coordinates import PLAIN, Coordinates
 tfd = tfp.distributions
 
 
-# Standard deviation of an output that never changed in the data, which is predicted to stay so.
-NO_NOISE = 1e-12
-
-
 @configurable
 class Dynamics(keras.Model):
   """The ensemble f: E Gaussians over the outcome of a step (section 4.3, model learning).
@@ -146,10 +142,9 @@ class Dynamics(keras.Model):
     else:
       mean, log_var = tf.split(output, 2, axis=-1)
       log_var = soft_clip(log_var, self.min_log_var, self.max_log_var)
-    scale, moves = self.target_normalizer.scale, self.target_normalizer.moves
-    mean = self.target_normalizer.mean + scale * moves * mean
-    std = scale * tf.where(moves > 0.0, tf.exp(0.5 * log_var), NO_NOISE)
-    return tfd.Independent(tfd.Normal(mean, std), 1), end_logit
+    scale = self.target_normalizer.scale
+    mean = self.target_normalizer.mean + scale * mean
+    return tfd.Independent(tfd.Normal(mean, scale * tf.exp(0.5 * log_var)), 1), end_logit
 
   def sample(self, observation: tf.Tensor, action: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
     """The outcomes [E, N, O] that `noise` [E, N, O], as of `draw_noise`, selects.

@@ -136,25 +136,22 @@ class DynamicsFit(tf.Module):
   def negative_log_likelihood(self, batch: Transition) -> tf.Tensor:
     """Of each output, in nats of the *normalised* change: [E, N, ...] -> [E, N, O].
 
-    The change of variables makes fits comparable between tasks and iterations. If the members
-    predict ends, those have the last place, by Bernoulli's likelihood, without weights:
-    [E, N, O + 1]. That of an output that never changed in the data is 0, and that of an end that
-    never came.
+    The change of variables makes fits comparable between tasks and iterations.
     """
-    gaussian, end_logit = self._dynamics.predict(batch.observation, batch.action)
+    gaussian, _ = self._dynamics.predict(batch.observation, batch.action)
     scale = self._dynamics.target_normalizer.scale
-    nll = -gaussian.distribution.log_prob(self._dynamics.outcome(batch)) - tf.math.log(scale)
-    nll = tf.where(self._dynamics.target_normalizer.moves > 0.0, nll, tf.zeros_like(nll))
-    if end_logit is None:
-      return nll
-    ends = tf.nn.sigmoid_cross_entropy_with_logits(batch.terminal, end_logit)
-    ends *= self._dynamics.end_was_seen
-    return tf.concat([nll, ends[..., tf.newaxis]], -1)
+    return -gaussian.distribution.log_prob(self._dynamics.outcome(batch)) - tf.math.log(scale)
 
-  def _mean(self, losses: tf.Tensor) -> tf.Tensor:
-    """Over the outputs that change, and ends: [E, N, O] to [E]."""
-    count = tf.reduce_sum(self._dynamics.target_normalizer.moves) + self._dynamics.end_was_seen
-    return tf.reduce_mean(tf.reduce_sum(losses, -1), -1) / tf.maximum(count, 1.0)
+  def end_likelihood(self, batch: Transition) -> tf.Tensor:
+    """The Bernoulli negative log-likelihood of ends, nats, mean over rows: [E, N, ...] -> [E].
+
+    Without weights, though ends are rare; for each output, as the other likelihood is their mean. 0
+    while there was no end.
+    """
+    _, logit = self._dynamics.predict(batch.observation, batch.action)
+    assert logit is not None, "the members predict ends"
+    ends = tf.nn.sigmoid_cross_entropy_with_logits(batch.terminal, logit)
+    return self._dynamics.end_was_seen * tf.reduce_mean(ends, 1) / self._dynamics.outcome_size
 
   @tf.function
   def fit(self, seed: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -192,13 +189,10 @@ class DynamicsFit(tf.Module):
       if self._dynamics.constant_noise:
         # Of errors that have the predicted variance, the mean NLL is the Gaussian's entropy.
         self._dynamics.set_noise(validation)
-        losses = GAUSSIAN_ENTROPY + 0.5 * self._dynamics.log_var  # [E, 1, O]
-        losses *= self._dynamics.target_normalizer.moves
-        if self._dynamics.predicts_end:
-          ends = self.negative_log_likelihood(validation)[..., -1:]
-          losses = tf.concat([losses, tf.reduce_mean(ends, 1, keepdims=True)], -1)
-        return self._mean(losses)
-      return self._mean(self.negative_log_likelihood(validation))
+        loss = tf.reduce_mean(GAUSSIAN_ENTROPY + 0.5 * self._dynamics.log_var, [1, 2])
+      else:
+        loss = tf.reduce_mean(self.negative_log_likelihood(validation), [1, 2])
+      return loss + self.end_likelihood(validation) if self._dynamics.predicts_end else loss
 
     early_stopping = self._max_batches is None
     kept_loss = validation_loss()
@@ -287,8 +281,10 @@ class DynamicsFit(tf.Module):
 
   def loss(self, batch: Transition) -> tuple[tf.Tensor, tf.Tensor]:
     """What a step descends on a batch of [E, N, ...] transitions, and its mean NLL, scalars."""
-    likelihood = self._mean(self.negative_log_likelihood(batch))
-    member_loss = likelihood
+    likelihood = self.negative_log_likelihood(batch)
+    member_loss = tf.reduce_mean(likelihood, [1, 2])
+    if self._dynamics.predicts_end:
+      member_loss += self.end_likelihood(batch)
     if not self._dynamics.constant_noise:
       limits = tf.reduce_mean(self._dynamics.max_log_var - self._dynamics.min_log_var, [1, 2])
       member_loss += LIMIT_WEIGHT * limits

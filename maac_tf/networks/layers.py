@@ -68,40 +68,22 @@ class EnsembleDense(keras.layers.Layer):
     return self.activation(tf.matmul(x, kernel) + bias)
 
 
-# A standard deviation of less than this share of the largest number is rounding: of a constant.
-CONSTANT = 1e-6
-
-
 class Normalizer(keras.layers.Layer):
-  """Subtracts a mean and divides by a scale that `fit` takes from data; the identity before.
-
-  Attributes:
-    moves: [size], 1 where the data were not constant, else 0; before the first fit, 1.
-  """
+  """Subtracts a mean and divides by a scale that `fit` takes from data; the identity before."""
 
   def build(self, input_shape: Sequence[int | None]) -> None:
     size = input_shape[-1:]
     self.mean = self.add_weight(shape=size, initializer="zeros", trainable=False)
     self.scale = self.add_weight(shape=size, initializer="ones", trainable=False)
-    self.moves = self.add_weight(shape=size, initializer="ones", trainable=False)
 
   def call(self, x: tf.Tensor) -> tf.Tensor:
     return (x - self.mean) / self.scale
 
   def fit(self, values: tf.Tensor) -> None:
-    """Takes mean and standard deviation of `values` [N, ...]; a constant is only centred.
-
-    In float64: sums of many numbers far from zero leave nothing of a small deviation in float32.
-    """
-    values = tf.cast(values, tf.float64)
-    std, largest = tf.math.reduce_std(values, 0), tf.reduce_max(tf.abs(values), 0)
-    moves = std > CONSTANT * largest
-    for variable, value in (
-      (self.mean, tf.reduce_mean(values, 0)),
-      (self.scale, tf.where(moves, std, tf.ones_like(std))),
-      (self.moves, moves),
-    ):
-      variable.assign(tf.cast(value, variable.dtype))
+    """Takes mean and standard deviation of `values` [N, ...]; a constant is only centred."""
+    std = tf.math.reduce_std(values, 0)
+    self.mean.assign(tf.reduce_mean(values, 0))
+    self.scale.assign(tf.where(std < 1e-6, tf.ones_like(std), std))
 
 
 def normalizer(size: int, dtype: str) -> Normalizer:
