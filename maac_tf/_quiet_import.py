@@ -7,15 +7,16 @@ are caught here, and written out after all if the import fails. TF_CPP_MIN_LOG_L
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 
 
-def _import_tensorflow():
+def _import_tensorflow() -> None:
   import tensorflow as tf
 
   tf.config.list_physical_devices()  # looking for a GPU is what writes the rest of the notes
 
 
-def _run_quietly(function):
+def _run_quietly(function: Callable[[], None]) -> None:
   """Calls `function` with file descriptor 2 redirected; shows what was caught only if it raises."""
   sys.stderr.flush()
   terminal = os.dup(2)

@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 
 from absl import app, flags, logging
 
@@ -68,7 +69,7 @@ PEER_TURNS = 9  # on shared machines medians of three differed by half
 _STARTED = "MAAC_BENCHMARK_STARTED"  # environment variable: when the process was
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
@@ -96,7 +97,7 @@ def main(argv):
   return code
 
 
-def _machine():
+def _machine() -> dict[str, str | int]:
   """What the numbers are of, as columns of the CSV."""
   processor = platform.processor() or platform.machine()
   with contextlib.suppress(OSError, KeyError), open("/proc/cpuinfo") as file:
@@ -109,7 +110,7 @@ def _machine():
   return {"processor": processor, "threads": threads, "versions": ", ".join(versions)}
 
 
-def _rows():
+def _rows() -> Iterator[Row]:
   """One after the other, so that none is lost when a later one fails."""
   if _PEERS.value:
     if _GIN_FILE.value or _GIN_PARAM.value or _SCALING.value:
@@ -124,12 +125,12 @@ def _rows():
       yield from _in_a_process(files, _GIN_PARAM.value, _PART.value)
 
 
-def _measure_here():
+def _measure_here() -> list[Row]:
   files, started = _GIN_FILE.value, float(os.environ.get(_STARTED, time.time()))
   return timing.measure(_name(files), files, _GIN_PARAM.value, _ROUNDS.value, _PART.value, started)
 
 
-def _in_a_process(files, bindings, parts):
+def _in_a_process(files: Sequence[str], bindings: Sequence[str], parts: Sequence[str]) -> list[Row]:
   """`_measure_here` in a process of its own, which has a start and a peak of memory."""
   print(f"Measuring {_name(files)} ...", file=sys.stderr)
   command = [sys.executable, "-m", "maac_tf.benchmark", "--json", f"--rounds={_ROUNDS.value}"]
@@ -140,7 +141,7 @@ def _in_a_process(files, bindings, parts):
   return [Row(*row) for row in json.loads(output)]
 
 
-def _output(command, environment=None):
+def _output(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
   """The last line that a command prints."""
   done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
   if done.returncode:
@@ -148,19 +149,19 @@ def _output(command, environment=None):
   return done.stdout.splitlines()[-1]
 
 
-def _name(files):
+def _name(files: Sequence[str]) -> str:
   """Of the project's own files with their folder in gin/: two have the name half_cheetah."""
   paths = [os.path.relpath(file, _GIN) for file in files]
   paths = [os.path.basename(path) if path.startswith("..") else path for path in paths]
   return " + ".join(os.path.splitext(path)[0] for path in paths)
 
 
-def peers():
+def peers() -> Iterator[Row]:
   """Rows of one SAC update, here and in other libraries, each in a process of its own, in turn."""
   if not os.path.exists(os.path.join(PEERS_FOLDER, ".made_from")):
     raise ConfigError(f"There is no {PEERS_FOLDER}: make it with launch/peers.sh.")
   command = [os.path.join(PEERS_FOLDER, "bin", "python"), f"{_ROOT}/launch/peer_sac.py", "update"]
-  times = {name: [] for name in ("maac_tf", *PEERS)}
+  times: dict[str, list[float]] = {name: [] for name in ("maac_tf", *PEERS)}
   for _ in range(PEER_TURNS):
     for name, milliseconds in times.items():
       if name == "maac_tf":
@@ -171,8 +172,8 @@ def peers():
         numbers = str(_THREADS.value), str(_ROUNDS.value)
         milliseconds.append(float(_output([*command, name, *numbers])))
   medians = {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
-  for name, milliseconds in medians.items():
-    yield Row(name, "SAC update", milliseconds, "ms", ratio=milliseconds / medians["maac_tf"])
+  for name, median in medians.items():
+    yield Row(name, "SAC update", median, "ms", ratio=median / medians["maac_tf"])
 
 
 def table(rows: list[Row]) -> str:
@@ -190,7 +191,7 @@ def table(rows: list[Row]) -> str:
   )
 
 
-def _text(cell):
+def _text(cell: str | float | None) -> str:
   if cell is None:
     return ""
   if isinstance(cell, str):

@@ -19,14 +19,14 @@ from typing import Any
 
 import gin
 
-T = typing.TypeVar("T", bound=Callable)
+T = typing.TypeVar("T", bound=Callable[..., Any])
 
 
 class ConfigError(Exception):
   """What the user asked for cannot be run; the message is for them."""
 
 
-def require(condition: Any, message: str) -> None:
+def require(condition: object, message: str) -> None:
   """Raises ValueError with the message unless the condition holds."""
   if not condition:
     raise ValueError(message)
@@ -89,10 +89,10 @@ class Declared:
     if not (self.optional and value is None) and not self._fits(value):
       raise ValueError(f"{self.name} must be {self.expected()}, not {value!r}.")
 
-  def _is_tuple(self):
+  def _is_tuple(self) -> bool:
     return typing.get_origin(self.kind) in (tuple, Sequence)
 
-  def _fits(self, value):
+  def _fits(self, value: Any) -> bool:
     if self.option.choices:
       return value in self.option.choices
     if self._is_tuple():
@@ -119,29 +119,29 @@ def configurable(target: T) -> T:
   Raises:
     ValueError: at a call, with one sentence, for an option out of its range.
   """
-  function = target.__init__ if inspect.isclass(target) else target
+  function: Callable[..., Any] = target.__init__ if inspect.isclass(target) else target
   signature = inspect.signature(function)
   declared = _declared(target.__name__, signature)
 
   @functools.wraps(function)
-  def checked(*args, **kwargs):
+  def checked(*args: Any, **kwargs: Any) -> Any:
     arguments = signature.bind(*args, **kwargs).arguments
     for name, option in declared.items():
       if name in arguments:
         option.check(arguments[name])
     return function(*args, **kwargs)
 
-  checked.__signature__ = signature  # which gin reads
+  vars(checked)["__signature__"] = signature  # which gin reads
   _DECLARED[target.__name__] = declared
+  changed: Any = checked
   if inspect.isclass(target):
-    target.__init__ = checked
-  else:
-    target = checked
+    changed = target
+    changed.__init__ = checked
   parts = [name for name in signature.parameters if name not in ("self", *declared)]
-  return gin.configurable(target, denylist=parts)
+  return gin.configurable(changed, denylist=parts)
 
 
-def _declared(owner, signature):
+def _declared(owner: str, signature: inspect.Signature) -> dict[str, Declared]:
   found = {}
   for name, parameter in signature.parameters.items():
     if typing.get_origin(parameter.annotation) is typing.Annotated:

@@ -11,6 +11,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Collection, Sequence
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -50,11 +52,11 @@ class _Setting(NamedTuple):
   command: list[str]  # without seed and folder
   iterations: int
 
-  def run_dir(self, seed):
+  def run_dir(self, seed: str) -> str:
     task = "+".join(_stem(file) for file in _GIN_FILE.value)
     return os.path.join(_RUN_DIR.value, task, f"{self.name}-{seed}")
 
-  def returns(self, seed):
+  def returns(self, seed: str) -> list[float]:
     """Of its evaluations; NaN alone if the run is not finished."""
     try:
       with open(os.path.join(self.run_dir(seed), "metrics.csv")) as file:
@@ -68,12 +70,14 @@ class _Setting(NamedTuple):
 class _Runs:
   """Starts trainings; the first signal lets them finish their iteration, a second stops them."""
 
-  def __init__(self):
-    self._processes, self.failed, self.interrupted = [], [], False
+  def __init__(self) -> None:
+    self._processes: list[subprocess.Popen[bytes]] = []
+    self.failed: list[tuple[str, str] | None] = []  # (setting, seed); None: an error
+    self.interrupted = False
     for number in (signal.SIGINT, signal.SIGTERM):
       signal.signal(number, self._stop)
 
-  def run(self, setting, seed):
+  def run(self, setting: _Setting, seed: str) -> None:
     """One training from its start, or its last checkpoint, to its end."""
     if self.interrupted:
       return
@@ -94,7 +98,7 @@ class _Runs:
       self.failed.append((setting.name, seed))
       print(f"{path}: ended with {code}, see {path}.log")
 
-  def _stop(self, number, frame):
+  def _stop(self, number: int, frame: FrameType | None) -> None:
     del number, frame
     self.interrupted = True
     os.write(2, b"\nThe runs finish their iteration and save; once more stops them at once.\n")
@@ -102,10 +106,10 @@ class _Runs:
       process.send_signal(signal.SIGTERM)  # nothing, to one that has ended
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
-  sys.stdout.reconfigure(line_buffering=True)  # progress is seen in a log file too
+  experiment.write_whole_lines()
   try:
     settings = _settings()
   except ConfigError as error:
@@ -115,9 +119,9 @@ def main(argv):
   # Seeds outermost: pairs are complete early.
   with concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool:
     futures = [pool.submit(runs.run, s, seed) for seed in _SEEDS.value for s in settings]
-  for error in filter(None, (future.exception() for future in futures)):
+  for failure in filter(None, (future.exception() for future in futures)):
     runs.failed.append(None)
-    print(f"Error: {error}", file=sys.stderr)
+    print(f"Error: {failure}", file=sys.stderr)
   print(_table(settings, runs.failed))
   if runs.interrupted:
     print("Interrupted: the same command goes on.")
@@ -125,9 +129,10 @@ def main(argv):
   return int(bool(runs.failed))
 
 
-def _settings():
+def _settings() -> list[_Setting]:
   """The setting and its variants, each tried out: a wrong value ends here, not after hours."""
-  settings, default = [], None
+  settings: list[_Setting] = []
+  default = None
   for variant in [None, *_VARIANT.value]:
     files, bindings, name = list(_GIN_FILE.value), [], "maac"
     if variant and "=" in variant:
@@ -175,11 +180,11 @@ def _settings():
   return settings
 
 
-def _stem(path):
+def _stem(path: str) -> str:
   return os.path.splitext(os.path.basename(path))[0]
 
 
-def _table(settings, failed):
+def _table(settings: Sequence[_Setting], failed: Collection[tuple[str, str] | None]) -> str:
   """Last return, and mean over the evaluations, of every setting and seed; means over seeds.
 
   NaN where it `failed`: what the folder holds may be of another config.
@@ -187,7 +192,11 @@ def _table(settings, failed):
   width = 2 + max(len(name) for name in ["mean of the curve", *(s.name for s in settings)])
   columns = "".join(f"{column:>10}" for column in [*(f"seed {s}" for s in _SEEDS.value), "mean"])
   lines = []
-  for title, reduce in (("last return", lambda r: r[-1]), ("mean of the curve", np.mean)):
+  reductions: dict[str, Callable[[list[float]], float]] = {
+    "last return": lambda returns: returns[-1],
+    "mean of the curve": lambda returns: float(np.mean(returns)),
+  }
+  for title, reduce in reductions.items():
     lines.append(f"{title:{width}}{columns}")
     for setting in settings:
       values = [

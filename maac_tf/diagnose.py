@@ -16,7 +16,7 @@ _EPISODES = flags.DEFINE_integer("episodes", 10, "Fresh real episodes.", lower_b
 _SEED = flags.DEFINE_integer("seed", 40_000, "Start seed of the first episode.", lower_bound=0)
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
@@ -46,7 +46,7 @@ def main(argv):
     print("Values: no episode is long enough, and none terminated, to know a return.")
   else:
     _print_values(values, "Soft returns")
-  one_step = error = calibration = None
+  one_step = open_loop = calibration = None
   if learner.dynamics:
     one_step = diagnosis.one_step_error(learner, episodes)
     print(
@@ -57,27 +57,27 @@ def main(argv):
     ends = diagnosis.ends(learner, episodes)
     if ends:
       print("Ends within 50 steps: from {:.1%} of the states, in the models {:.1%}".format(*ends))
-    error, counts = diagnosis.open_loop_error(learner, episodes)
+    open_loop, counts = diagnosis.open_loop_error(learner, episodes)
     print("Open-loop error, in standard deviations of each state dimension:")
     for h in (1, 5, 10, 20, 50):
-      if h <= len(error):
-        worst = error[h - 1].argmax()
+      if h <= len(open_loop):
+        worst = open_loop[h - 1].argmax()
         print(
-          f"  {h} steps: {error[h - 1].mean():.3f} (mean over dimensions), "
-          f"{error[h - 1, worst]:.3f} (the worst, {worst}), from {counts[h - 1]} states"
+          f"  {h} steps: {open_loop[h - 1].mean():.3f} (mean over dimensions), "
+          f"{open_loop[h - 1, worst]:.3f} (the worst, {worst}), from {counts[h - 1]} states"
         )
     probability, share = calibration = diagnosis.calibration(learner, episodes)
     print("Calibration: the share of outcomes inside the models' central intervals:")
     chosen = [np.argmin(np.abs(probability - p)) for p in (0.5, 0.9)]
     print("  " + ", ".join(f"{probability[i]:.0%} interval {share[i].mean():.0%}" for i in chosen))
-  plotting.plot_diagnosis(values, one_step, error, calibration, files[0])
-  if error is not None:
-    _write_error(error, files[1])
+  plotting.plot_diagnosis(values, one_step, open_loop, calibration, files[0])
+  if open_loop is not None:
+    _write_error(open_loop, files[1])
   print(f"Wrote {' and '.join(files)}")
   return 0
 
 
-def _write_error(error, path):
+def _write_error(error: np.ndarray, path: str) -> None:
   """A row a step, a column a dimension of the state."""
   with open(path, "w", newline="") as file:
     writer = csv.writer(file)
@@ -85,7 +85,7 @@ def _write_error(error, path):
     writer.writerows([h, *row] for h, row in enumerate(error, 1))
 
 
-def _print_values(values, title):
+def _print_values(values: diagnosis.Values, title: str) -> None:
   real = values.real
   print(f"{title} at {len(real)} states: real {real.mean():.1f} ± {real.std():.1f}")
   for name, believed in (("Q", values.q), ("the models' own", values.model)):

@@ -8,8 +8,10 @@ python -m maac_tf.evaluate --run_dir=runs/R --planner=cem
 """
 
 import os
+import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +22,7 @@ from maac_tf.checks import ConfigError
 from maac_tf.runs import config, experiment
 from maac_tf.tasks.episodes import run_episodes
 from maac_tf.tasks.registry import find_task
+from maac_tf.tasks.task import Task
 
 _POLICY = flags.DEFINE_string("policy", None, "A SavedModel folder.")
 _TASK = flags.DEFINE_string(
@@ -37,15 +40,15 @@ _SEED = flags.DEFINE_integer("seed", 0, "Start seed of the first episode.", lowe
 _SAMPLE = flags.DEFINE_bool("sample", False, "Draw actions instead of the deterministic policy.")
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
   try:
     if _RUN_DIR.value and not (_POLICY.value or _TASK.value or _SAMPLE.value):
-      _evaluate_run()
+      _evaluate_run(_RUN_DIR.value)
     elif _POLICY.value and not (_RUN_DIR.value or _PLANNER.value or _GIN_PARAM.value):
-      _evaluate_policy()
+      _evaluate_policy(_POLICY.value)
     else:
       raise ValueError(
         "Give --policy (and --task, --sample), or --run_dir (and --planner, --gin_param)."
@@ -58,8 +61,8 @@ def main(argv):
   return 0
 
 
-def _evaluate_policy():
-  path, task = _POLICY.value, _TASK.value and find_task(_TASK.value)
+def _evaluate_policy(path: str) -> None:
+  task = find_task(_TASK.value) if _TASK.value else None
   if not os.path.isfile(os.path.join(path, "saved_model.pb")):
     raise ValueError(f"There is no SavedModel in {path!r}.")
   loaded = tf.saved_model.load(path)
@@ -70,33 +73,34 @@ def _evaluate_policy():
       print(f"Warning: {path!r} was trained for {trained_for}, not {task.name}.", file=sys.stderr)
   if not task:
     raise ValueError(f"{path!r} does not say what task it was trained for: give --task.")
-  _run(task, task.name, _action(loaded, task))
+  _run(task, task.name, _action(loaded, path, task))
 
 
-def _evaluate_run():
+def _evaluate_run(run_dir: str) -> None:
   if _GIN_PARAM.value and not _PLANNER.value:
     raise ValueError("--gin_param is of the planner: give --planner=cem, too.")
-  trainer = experiment.restore(_RUN_DIR.value, _GIN_PARAM.value)
+  trainer = experiment.restore(run_dir, _GIN_PARAM.value)
   learner = trainer.learner
   if not trainer.best.exists:
     print("Warning: the run has no evaluation yet: its current policy.", file=sys.stderr)
+  planner = None
   if _PLANNER.value:
     with config.user_errors():
       planner = Planner(learner)
   with trainer.best.in_use():
     act = learner.actor_critic.ema_policy.in_numpy()
     _run(trainer.learner.task, "policy", lambda observation: act(observation, 0.0))
-    if _PLANNER.value:
+    if planner:
       generator = tf.random.Generator.from_seed(_SEED.value)
 
-      def plan(observation):
+      def plan(observation: np.ndarray) -> tf.Tensor:
         return planner.plan(tf.constant(observation), generator.make_seeds(1)[:, 0])
 
       _run(trainer.learner.task, f"policy and {_PLANNER.value}", plan)
       print(f"It plans {_rate(plan, learner.observation_size):.0f} times a second.")
 
 
-def _rate(plan, observation_size):
+def _rate(plan: Callable[[np.ndarray], tf.Tensor], observation_size: int) -> float:
   """Plans a second for one robot: the median of many."""
   observation, seconds = np.zeros([1, observation_size], np.float32), []
   plan(observation)
@@ -104,10 +108,10 @@ def _rate(plan, observation_size):
     start = time.perf_counter()
     plan(observation).numpy()
     seconds.append(time.perf_counter() - start)
-  return 1.0 / np.median(seconds)
+  return 1.0 / statistics.median(seconds)
 
 
-def _run(task, name, act):
+def _run(task: Task, name: str, act: Callable[[np.ndarray], tf.Tensor | np.ndarray]) -> None:
   seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
   returns, lengths = run_episodes(task, lambda o: np.asarray(act(o)), seeds)
   print(
@@ -117,18 +121,18 @@ def _run(task, name, act):
   )
 
 
-def _action(loaded, task):
+def _action(loaded: tf.Module, path: str, task: Task) -> Callable[[np.ndarray], np.ndarray]:
   """A policy as a function to actions in [-1, 1], which is what `Environment` takes."""
   signature = "sample" if _SAMPLE.value else "serving_default"
   if signature not in loaded.signatures:
     hint = ": leave out --sample" if _SAMPLE.value else ": is it of another program?"
-    raise ValueError(f"The SavedModel in {_POLICY.value!r} has no signature {signature!r}{hint}.")
+    raise ValueError(f"The SavedModel in {path!r} has no signature {signature!r}{hint}.")
   policy = loaded.signatures[signature]
   environment = task.make_environment()
   shapes = {name: spec.shape for name, spec in policy.structured_input_signature[1].items()}
   if list(shapes) != ["observation"] or "action" not in policy.structured_outputs:
     raise ValueError(
-      f"{signature!r} of the SavedModel in {_POLICY.value!r} maps {', '.join(shapes)} to "
+      f"{signature!r} of the SavedModel in {path!r} maps {', '.join(shapes)} to "
       f"{', '.join(policy.structured_outputs)}, not observation to action: is it of another "
       "program?"
     )
@@ -138,7 +142,7 @@ def _action(loaded, task):
       f"The policy takes observations of {expected} numbers, but {task.name} has {size}."
     )
 
-  def act(observation):
+  def act(observation: np.ndarray) -> np.ndarray:
     action = policy(observation=tf.constant(observation))["action"].numpy()
     return (action - environment.action_shift) / environment.action_scale
 

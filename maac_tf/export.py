@@ -15,7 +15,7 @@ _OUT = flags.DEFINE_string("out", None, "The folder to write; default: RUN_DIR/p
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "Such as 'Planner.horizon=5'; repeatable.")
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)

@@ -3,6 +3,7 @@
 import csv
 import os
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from absl import app, flags, logging
@@ -19,7 +20,7 @@ _TRANSITIONS = flags.DEFINE_integer(
 flags.register_validator("transitions", lambda n: n > 0 and n % 50 == 0, "must be 50, 100, ...")
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
@@ -47,7 +48,7 @@ def main(argv):
   return 0
 
 
-def _print(studies):
+def _print(studies: Sequence[gradient_study.Study]) -> None:
   mean = gradient_study.Study(*np.mean(studies, 0))
   print("Means over seeds. L1 error relative to the gradient of the expected return:")
   print("   H  true dynamics  learned dynamics")
@@ -75,7 +76,7 @@ def _print(studies):
     )
 
 
-def _least(studies, name):
+def _least(studies: Sequence[gradient_study.Study], name: str) -> str:
   return ", ".join(str(getattr(study, name).argmin()) for study in studies)
 
 

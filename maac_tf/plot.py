@@ -5,6 +5,7 @@ import functools
 import os
 import re
 import sys
+from collections.abc import Sequence
 
 from absl import app, flags
 
@@ -21,13 +22,14 @@ _ENV_STEPS = flags.DEFINE_integer(
 )
 
 
-def _read(arguments):
+def _read(arguments: Sequence[str]) -> plotting.Groups | None:
   """The runs in and below PATH or METHOD=PATH, grouped by (task, method); None: an error."""
-  methods, without = {}, []
+  methods: dict[str, str] = {}  # of each folder; "" where the folder's name says it
+  without = []
   for argument in arguments:
     method, equals, path = argument.partition("=")
     if not equals or os.path.exists(argument):  # a folder may have a = in its name
-      method, path = None, argument
+      method, path = "", argument
     folders = curves.find_runs([path])
     without += [path] if not folders else []
     for folder in folders:
@@ -35,12 +37,13 @@ def _read(arguments):
       if method and known and method != known:
         print(f"Error: {folder} is given as {known} and as {method}.", file=sys.stderr)
         return None
-      methods[folder] = method or known
+      methods[folder] = method or known or ""
   if without or not arguments:
     where = f": there is none in {' '.join(without)}" if without else ""
     print(f"Error: give folders of runs (with a metrics.csv){where}.", file=sys.stderr)
     return None
-  groups, cut = collections.defaultdict(list), 0
+  groups: plotting.Groups = collections.defaultdict(list)
+  cut = 0
   for folder, method in methods.items():
     try:
       run = curves.read_run(folder)
@@ -68,13 +71,12 @@ def _read(arguments):
   return groups
 
 
-def _describe(task, method, runs):
+def _describe(task: str, method: str, runs: Sequence[curves.Run]) -> None:
   """Prints what is drawn of a method, and where its means end."""
   seeds = [run.seed for run in runs]
   if len({*seeds}) < len(seeds):
     print(f"Note: several runs of {task}: {method} have the same seed, or none.")
-  seeds = ", ".join(seeds)
-  note = f"{task}: {method}: {len(runs)} run{'s'[: len(runs) > 1]} (seed {seeds})"
+  note = f"{task}: {method}: {len(runs)} run{'s'[: len(runs) > 1]} (seed {', '.join(seeds)})"
   for axis, digits in (("steps", 0), ("hours", 2)):
     first, last = ([getattr(run, axis)[i] for run in runs] for i in (0, -1))
     if max(first) > min(last):
@@ -85,7 +87,7 @@ def _describe(task, method, runs):
   print(note)
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
   groups = _read(argv[1:])
   if groups is None:
     return 1

@@ -34,11 +34,11 @@ _DETERMINISTIC = flags.DEFINE_bool(
 )
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
-  sys.stdout.reconfigure(line_buffering=True)  # progress is seen in a log file too
+  experiment.write_whole_lines()
   experiment.use_threads(_THREADS.value)
   if _DETERMINISTIC.value:
     tf.config.experimental.enable_op_determinism()
@@ -74,12 +74,12 @@ def main(argv):
   return 0
 
 
-def _default_run_dir(task):
+def _default_run_dir(task: str) -> str:
   seed = gin.get_bindings("train").get("seed", 0)
   return os.path.join("runs", task.replace(":", "."), f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
-def _resume_command(run_dir):
+def _resume_command(run_dir: str) -> str:
   """As this process was started: the shell script or Python, and the flags of the invocation."""
   command = os.environ.get("MAAC_COMMAND", "python -m maac_tf.train")
   threads = f" --threads={_THREADS.value}" if _THREADS.value else ""

@@ -3,19 +3,18 @@
 Shapes: B batch, S, A sizes, H horizon, E ensemble members, M of them used, Q critics.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from maac_tf.algorithm.actor_critic import ActorCritic
 from maac_tf.algorithm.noise import permutations, policy_noise
-from maac_tf.algorithm.objectives import Path, imagine_path, path_return
+from maac_tf.algorithm.objectives import Path, PolicyNoise, imagine_path, path_return
 from maac_tf.algorithm.rollout import RolloutNoise, rollout
 from maac_tf.checks import Option, configurable, require
-from maac_tf.data.types import Transition
+from maac_tf.data.types import Act, DrawNoise, Noise, Step, Transition, Value
 from maac_tf.models.members import from_members, to_members
 from maac_tf.models.model_env import ModelEnv
+from maac_tf.networks.actor_critic import ActorCritic
 
 
 class Learner(Protocol):
@@ -23,12 +22,18 @@ class Learner(Protocol):
 
   actor_critic: ActorCritic
   model_env: ModelEnv | None
-  act: Callable  # the policy: (observation, noise) -> (action, log_prob)
   horizon: int  # H
   batch_size: int  # B
   discount: float
-  temperature: tf.Tensor
-  noise_arguments: tuple[int, Callable]  # (A, draw_model_noise), the last ones of `policy_noise`
+  noise_arguments: tuple[int, DrawNoise]  # (A, draw_model_noise), the last ones of `policy_noise`
+
+  @property
+  def act(self) -> Act:
+    """The policy."""
+
+  @property
+  def temperature(self) -> tf.Tensor:
+    """β, []."""
 
 
 class Regression(NamedTuple):
@@ -56,12 +61,12 @@ class CriticTargets:
   def check(self, learner: Learner) -> None:
     """Raises ValueError where these targets and the rest of the setting contradict each other."""
 
-  def draw(self, learner: Learner, seed: tf.Tensor) -> Any:
+  def draw(self, learner: Learner, seed: tf.Tensor) -> Noise:
     """All that is random in the targets of one update, tensors: `noise` of the call."""
     return ()
 
   def __call__(
-    self, learner: Learner, batch: Transition, path: Path, target_values: Callable, noise: Any
+    self, learner: Learner, batch: Transition, path: Path, target_values: Value, noise: Noise
   ) -> Regression:
     """The targets of one update.
 
@@ -87,17 +92,18 @@ class RolloutTargets(CriticTargets):
   def uses_models(self) -> bool:
     return True
 
-  def draw(self, learner: Learner, seed: tf.Tensor) -> Any:
+  def draw(self, learner: Learner, seed: tf.Tensor) -> PolicyNoise | tuple[()]:
     if learner.horizon:
       return ()
     return policy_noise(1, learner.batch_size, 1, *learner.noise_arguments, seed)
 
   def __call__(
-    self, learner: Learner, batch: Transition, path: Path, target_values: Callable, noise: Any
+    self, learner: Learner, batch: Transition, path: Path, target_values: Value, noise: Noise
   ) -> Regression:
     if not learner.horizon:  # the policy's rollout is s_0 alone, with its action: one step more
       first = path.final_action[0], path.final_log_prob[0]
       start = path.trajectory.observation[0]
+      assert learner.model_env, "there is one, as `uses_models` asks for it"
       path = imagine_path(learner.act, learner.model_env.random_member, start, noise, first)
     targets = path_targets(
       path,
@@ -155,11 +161,11 @@ class SteveTargets(CriticTargets):
     return steve_noise(self.horizon, *sizes, seed)
 
   def __call__(
-    self, learner: Learner, batch: Transition, path: Path, target_values: Callable, noise: Any
+    self, learner: Learner, batch: Transition, path: Path, target_values: Value, noise: Noise
   ) -> Regression:
     targets, weights = steve_targets(
       learner.act,
-      learner.model_env and learner.model_env.own_member,
+      learner.model_env.own_member if learner.model_env else None,
       target_values,
       batch,
       noise,
@@ -177,7 +183,7 @@ def steve_noise(
   num_members: int,
   ensemble_size: int,
   action_size: int,
-  draw_model_noise: Callable,
+  draw_model_noise: DrawNoise,
   seed: tf.Tensor,
 ) -> SteveNoise:
   """For `steve_targets`; `num_members` of the ensemble for each row of the batch."""
@@ -196,7 +202,7 @@ def steve_noise(
 
 
 def path_targets(
-  path: Path, value: Callable, *, discount: float, temperature: tf.Tensor | float
+  path: Path, value: Value, *, discount: float, temperature: tf.Tensor | float
 ) -> tf.Tensor:
   """Critic targets for (s_0, a_0) of a path: the soft H-step return, [...], without gradient.
 
@@ -210,9 +216,9 @@ def path_targets(
 
 
 def steve_targets(
-  act: Callable,
-  step: Callable,
-  q_value: Callable,
+  act: Act,
+  step: Step | None,
+  q_value: Value,
   transition: Transition,
   noise: SteveNoise,
   *,
@@ -232,7 +238,8 @@ def steve_targets(
   is the TD target of SAC.
 
   Args:
-    act, step: as in `rollout`; `step` gets [E, N, ...], the leading index being the member.
+    act, step: as in `rollout`; `step` gets [E, N, ...], the leading index being the member. None
+      will do for h_max = 0.
     q_value: the *target* critics, (observation, action) -> [Q, ...].
     transition: B stored steps.
     noise: h_max and M are its shapes.
@@ -244,10 +251,10 @@ def steve_targets(
   horizon = noise.rollout.action.shape[0]
   first_action, first_log_prob = act(transition.next_observation, noise.first_action)
 
-  def soft_value(observation, action, log_prob):
+  def soft_value(observation: tf.Tensor, action: tf.Tensor, log_prob: tf.Tensor) -> tf.Tensor:
     return q_value(observation, action) - temperature * log_prob  # [Q, ...]
 
-  def until_end(not_done, x):
+  def until_end(not_done: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     # Not a product: what a model predicts beyond an end may not be finite.
     return tf.where(not_done > 0.0, x, tf.zeros_like(x))
 
@@ -259,7 +266,7 @@ def steve_targets(
   if horizon:
     ensemble_size = noise.rollout.action.shape[1]
 
-    def deal(x):
+    def deal(x: tf.Tensor) -> tf.Tensor:
       return to_members(x, noise.members, ensemble_size)
 
     trajectory = rollout(

@@ -1,4 +1,4 @@
-"""D_model: what the policy does in the models, from states of D_env (Algorithm 1, line 6)."""
+"""D_model: what the policy does in the models, from states of D_env (Algorithm 1, line 7)."""
 
 import tensorflow as tf
 
@@ -30,12 +30,17 @@ class ImaginedData(tf.Module):
     seeds = tf.random.split(seed, rollout_length + 1)
     starts = self._learner.env_buffer.random_indices([rollout_length + 1, num_starts], seeds[0])
 
-    def step(state, elements):
+    model_env = self._learner.model_env
+    assert model_env, "a learner that imagines has models"
+
+    def step(
+      state: tuple[tf.Tensor, tf.Tensor], elements: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
       (observation, terminated), (seed, fresh_starts) = state, elements
       noise = rollout_noise(1, num_starts, *self._learner.noise_arguments, seed)
       noise = tf.nest.map_structure(lambda x: x[0], noise)
       action, _ = self._learner.act(observation, noise.action)
-      after = self._learner.model_env.random_member(observation, action, noise.model)
+      after = model_env.random_member(observation, action, noise.model)
       terminal = tf.cast(after.terminal, tf.float32)
       self.buffer.add(
         Transition(observation, action, after.reward, after.next_observation, terminal)

@@ -3,23 +3,24 @@
 Shapes: B batch, S observation size, A action size, H horizon.
 """
 
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from maac_tf.algorithm import objectives
-from maac_tf.algorithm.actor_critic import ActorCritic
 from maac_tf.algorithm.critic_targets import CriticTargets, RolloutTargets
-from maac_tf.algorithm.noise import normals, policy_noise
+from maac_tf.algorithm.noise import normals, permutations, policy_noise
 from maac_tf.algorithm.objectives import Path, PolicyNoise
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
-from maac_tf.data.types import Transition
+from maac_tf.data.types import Act, Noise, Transition
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.fit import DynamicsFit
 from maac_tf.models.model_env import ModelEnv
+from maac_tf.networks.actor_critic import CRITICS_PER_TARGET, ActorCritic
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.task import Task
 
@@ -30,7 +31,7 @@ class UpdateNoise(NamedTuple):
   env_indices: tf.Tensor  # which transitions of D_env
   model_indices: tf.Tensor  # and of D_model
   policy: PolicyNoise
-  targets: Any  # of the critics' targets
+  targets: Noise  # of the critics' targets
   critics: tf.Tensor | tuple[()]  # which of the target critics; (): all
 
 
@@ -99,8 +100,8 @@ class Maac(tf.Module):
       ValueError: for a value, or a combination, that makes no sense.
     """
     super().__init__()
-    self.task, self.action_size = task, environment.action_size
-    self.observation_size = environment.observation_size
+    sizes = environment.observation_size, environment.action_size
+    self.task, (self.observation_size, self.action_size) = task, sizes
     self.action_scale, self.action_shift = environment.action_scale, environment.action_shift
     self.horizon, self.num_final_actions = horizon, num_final_actions
     self.critic_targets = critic_targets or RolloutTargets()
@@ -108,11 +109,13 @@ class Maac(tf.Module):
     self.batch_size, self.num_real = batch_size, round(batch_size * real_fraction)
     self.target_entropy, self.jit_compile = -float(self.action_size), jit_compile
 
-    sizes = self.observation_size, self.action_size
     *seeds, model_seed, fit_seed = (int(s) for s in _seeds(seed))
-    self.actor_critic = ActorCritic(*sizes, task.coordinates, discount, tuple(seeds))
+    self.actor_critic = ActorCritic(*sizes, task.coordinates, discount, seeds)
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
-    self.dynamics = self.dynamics_fit = self.model_env = self.model_buffer = None
+    self.dynamics: Dynamics | None = None
+    self.dynamics_fit: DynamicsFit | None = None
+    self.model_env: ModelEnv | None = None
+    self.model_buffer: ReplayBuffer | None = None
     if self.uses_model:
       self.dynamics = Dynamics(*sizes, task.reward_fn is None, task.coordinates, seed=model_seed)
       scaled = [s.scaled(self.action_scale, self.action_shift) for s in task.symmetries]
@@ -133,11 +136,11 @@ class Maac(tf.Module):
 
   def network_variables(self) -> list[tf.Variable]:
     """Of policy, critics and models, normalisers included."""
-    networks = *self.actor_critic.networks, self.dynamics
-    return [v.value for network in networks if network for v in network.variables]
+    networks = filter(None, (*self.actor_critic.networks, self.dynamics))
+    return [v.value for network in networks for v in network.variables]
 
   @property
-  def act(self):
+  def act(self) -> Act:
     """The policy that collects data: (observation, noise) -> (action, log_prob)."""
     return self.actor_critic.policy.act
 
@@ -164,18 +167,17 @@ class Maac(tf.Module):
   def draw(self, seed: tf.Tensor) -> UpdateNoise:
     """All the randomness of one update."""
     env, model, policy, targets, critics = tf.unstack(tf.random.split(seed, 5))
-    num_model = self.batch_size - self.num_real
     sizes = self.batch_size, self.num_final_actions, *self.noise_arguments
+    model_indices = tf.zeros([0], tf.int64)
+    if self.imagines:
+      assert self.model_buffer, "`imagined_data.ImaginedData` gives it"
+      model_indices = self.model_buffer.random_indices([self.batch_size - self.num_real], model)
     return UpdateNoise(
       env_indices=self.env_buffer.random_indices([self.num_real], env),
-      model_indices=(
-        self.model_buffer.random_indices([num_model], model)
-        if self.imagines
-        else tf.zeros([0], tf.int64)
-      ),
+      model_indices=model_indices,
       policy=policy_noise(self.horizon, *sizes, policy),
       targets=self.critic_targets.draw(self, targets),
-      critics=self.actor_critic.draw_critics(critics),
+      critics=_draw_critics(self.actor_critic, critics),
     )
 
   def update(self, noise: UpdateNoise) -> dict[str, tf.Tensor]:
@@ -186,6 +188,7 @@ class Maac(tf.Module):
     """
     batch = self.env_buffer.gather(noise.env_indices)  # line 8: D = D_env ∪ D_model
     if self.imagines:
+      assert self.model_buffer, "`imagined_data.ImaginedData` gives it"
       imagined = self.model_buffer.gather(noise.model_indices)
       batch = Transition(*(tf.concat(pair, 0) for pair in zip(batch, imagined, strict=True)))
     path, metrics = self._update_policy(batch, noise.policy)
@@ -196,12 +199,14 @@ class Maac(tf.Module):
     self._update_temperature(log_prob)
     return metrics
 
-  def _update_policy(self, batch, noise) -> tuple[Path, dict[str, tf.Tensor]]:
+  def _update_policy(
+    self, batch: Transition, noise: PolicyNoise
+  ) -> tuple[Path, dict[str, tf.Tensor]]:
     """θ ← θ + β_π ∇J_π(θ). Only the policy is watched: no gradient reaches model or critics."""
     metrics = {"policy/temperature": self.temperature}
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch([v.value for v in self.actor_critic.policy.trainable_variables])
-      step = self.model_env and self.model_env.random_member
+      step = self.model_env.random_member if self.model_env else None
       path = objectives.imagine_path(self.act, step, batch.observation, noise)
       loss = metrics["policy/loss"] = objectives.policy_loss(
         path, self.actor_critic.value, discount=self.discount, temperature=self.temperature
@@ -214,7 +219,9 @@ class Maac(tf.Module):
       metrics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
     return path, metrics
 
-  def _update_critics(self, batch, path, noise) -> dict[str, tf.Tensor]:
+  def _update_critics(
+    self, batch: Transition, path: Path, noise: UpdateNoise
+  ) -> dict[str, tf.Tensor]:
     """ψ ← ψ - β_Q ∇J_Q(ψ), towards targets within the range of values that the rewards allow."""
     parts = self.actor_critic
     parts.follow_rewards(self._soft_rewards(batch, path))
@@ -229,13 +236,13 @@ class Maac(tf.Module):
       metrics |= {"critic/reward_low": low, "critic/reward_high": high}
     return metrics
 
-  def _soft_rewards(self, batch, path):
+  def _soft_rewards(self, batch: Transition, path: Path) -> tf.Tensor:
     """With the entropy bonus, of the first imagined step alone: none is beyond a termination."""
     if self.horizon:
       return path.trajectory.reward[0] - self.temperature * path.trajectory.log_prob[0]
     return batch.reward - self.temperature * tf.reduce_mean(path.final_log_prob)
 
-  def _update_temperature(self, log_prob):
+  def _update_temperature(self, log_prob: tf.Tensor) -> None:
     """Last: policy and critics have the temperature of before."""
     with tf.GradientTape() as tape:
       loss = objectives.temperature_loss(self._log_temperature, log_prob, self.target_entropy)
@@ -281,7 +288,14 @@ class Maac(tf.Module):
     return self.compiled_updates(tf.map_fn(self.draw, seeds, fn_output_signature=spec))
 
 
-def _seeds(seed):
+def _draw_critics(actor_critic: ActorCritic, seed: tf.Tensor) -> tf.Tensor | tuple[()]:
+  """Which target critics an update uses, [n] int; (): all."""
+  if not actor_critic.draws_critics:
+    return ()
+  return permutations([actor_critic.critic.num_critics], seed)[:CRITICS_PER_TARGET]
+
+
+def _seeds(seed: int) -> np.ndarray:
   """Of the policy, the critics, the ensemble and the roles of its data."""
   return np.random.SeedSequence(seed).generate_state(4) // 2
 
@@ -289,31 +303,31 @@ def _seeds(seed):
 class _Adam(tf.Module):
   """Steps of Adam down a loss, for the same variables each time."""
 
-  def __init__(self, variables, learning_rate):
+  def __init__(self, variables: Sequence[keras.Variable | tf.Variable], learning_rate: float):
     super().__init__()
     self._variables, self._optimizer = variables, keras.optimizers.Adam(learning_rate)
     self._optimizer.build(variables)
 
   @property
-  def count(self):
+  def count(self) -> tf.Tensor:
     """Steps so far, []."""
     return self._optimizer.iterations
 
-  def __call__(self, tape, loss):
+  def __call__(self, tape: tf.GradientTape, loss: tf.Tensor) -> tf.Tensor:
     """A step; returns the norm of the gradient."""
     gradient = tape.gradient(loss, self._variables)
     self._optimizer.apply(gradient, self._variables)
     return tf.linalg.global_norm(gradient)
 
 
-def _check_combination(learner):
+def _check_combination(learner: Maac) -> None:
   decay, penalty = learner.actor_critic.ema_decay, learner.kl_penalty
   require(
     decay or not penalty,
     f"Maac.kl_penalty ({penalty}) is of the policy's divergence from the EMA policy, which with "
     "ActorCritic.ema_decay = 0 is the policy itself: set Maac.kl_penalty = 0.0, too.",
   )
-  if learner.uses_model:
+  if learner.dynamics:
     batch_size, ensemble_size = learner.batch_size, learner.dynamics.ensemble_size
     require(
       batch_size % ensemble_size == 0,

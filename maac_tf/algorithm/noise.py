@@ -4,17 +4,18 @@ So are compared: compiled and plain steps (the same seed gives other normals und
 differences, and NumPy loops.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from maac_tf.algorithm.objectives import PolicyNoise
 from maac_tf.algorithm.rollout import RolloutNoise
+from maac_tf.data.types import DrawNoise
 
 _normal = tf.random.stateless_normal
 
 
-def normals(size: int) -> Callable:
+def normals(size: int) -> DrawNoise:
   """A `draw_model_noise` of this many standard normals."""
   return lambda shape, seed: _normal([*shape, size], seed)
 
@@ -26,7 +27,11 @@ def permutations(shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:
 
 
 def rollout_noise(
-  horizon: int, num_trajectories: int, action_size: int, draw_model_noise: Callable, seed: tf.Tensor
+  horizon: int,
+  num_trajectories: int,
+  action_size: int,
+  draw_model_noise: DrawNoise,
+  seed: tf.Tensor,
 ) -> RolloutNoise:
   """For rollouts through random members: see `members.random_member`.
 
@@ -44,7 +49,7 @@ def policy_noise(
   num_trajectories: int,
   num_final_actions: int,
   action_size: int,
-  draw_model_noise: Callable,
+  draw_model_noise: DrawNoise,
   seed: tf.Tensor,
 ) -> PolicyNoise:
   """For `objectives.imagine_path`."""

@@ -4,12 +4,13 @@ Shapes: B batch, S, A sizes, n final actions per start state, H horizon, Q criti
 until an imagined step terminates: the reward of that step counts, nothing after it does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from maac_tf.algorithm.rollout import RolloutNoise, Trajectory, rollout
+from maac_tf.data.types import Act, Step, Value
 
 
 class PolicyNoise(NamedTuple):
@@ -28,8 +29,8 @@ class Path(NamedTuple):
 
 
 def imagine_path(
-  act: Callable,
-  step: Callable,
+  act: Act,
+  step: Step | None,
   observation: tf.Tensor,
   noise: PolicyNoise,
   first: tuple[tf.Tensor, tf.Tensor] | None = None,
@@ -41,7 +42,7 @@ def imagine_path(
 
 def path_return(
   path: Path,
-  value: Callable,
+  value: Value,
   entropy_steps: Sequence[int],
   *,
   discount: float,
@@ -76,7 +77,7 @@ def path_return(
 
 
 def policy_loss(
-  path: Path, value: Callable, *, discount: float, temperature: tf.Tensor | float
+  path: Path, value: Value, *, discount: float, temperature: tf.Tensor | float
 ) -> tf.Tensor:
   """-J_π of section 4.3: minus the mean return that the model predicts from the start states.
 
@@ -94,7 +95,7 @@ def policy_loss(
 
 
 def critic_loss(
-  q_value: Callable, observation: tf.Tensor, action: tf.Tensor, targets: tf.Tensor
+  q_value: Value, observation: tf.Tensor, action: tf.Tensor, targets: tf.Tensor
 ) -> tf.Tensor:
   """J_Q (section 3.1): mean squared error to the targets [B], summed over the critics."""
   errors = q_value(observation, action) - targets

@@ -11,6 +11,7 @@ from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.noise import rollout_noise
 from maac_tf.algorithm.rollout import RolloutNoise, replay, rollout
 from maac_tf.checks import Option, configurable, require
+from maac_tf.models.model_env import ModelEnv
 
 # The best of the candidates, an eighth, are what the next Gaussian is fitted to.
 ELITE_FRACTION = 1 / 8
@@ -55,7 +56,8 @@ class Planner(tf.Module):
       ValueError: for a value that makes no sense.
     """
     super().__init__()
-    require(learner.dynamics is not None, "Planning needs models, and this run has none.")
+    if learner.dynamics is None:
+      raise ValueError("Planning needs models, and this run has none.")
     ensemble_size = learner.dynamics.ensemble_size
     num_samples = ensemble_size if num_samples is None else num_samples
     for name, value in [("num_candidates", num_candidates), ("num_samples", num_samples)]:
@@ -68,6 +70,11 @@ class Planner(tf.Module):
     self._num_candidates = num_candidates
     self._num_elites = math.ceil(ELITE_FRACTION * num_candidates)
     self._num_iterations, self._num_samples = num_iterations, num_samples
+
+  @property
+  def _model_env(self) -> ModelEnv:
+    assert self._learner.model_env, "there is one where there are models"
+    return self._learner.model_env
 
   @tf.function(autograph=False)
   def plan(self, observation: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -90,7 +97,9 @@ class Planner(tf.Module):
       mean, std = (tf.where(some, *pair) for pair in zip(fitted, (mean, std), strict=True))
     return mean[:, 0]
 
-  def _policy_sequences(self, observation, seed):
+  def _policy_sequences(
+    self, observation: tf.Tensor, seed: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and standard deviation [B, H, A] of the actions in imagined trajectories of the policy.
 
     The first mean is the action without noise.
@@ -99,7 +108,7 @@ class Planner(tf.Module):
     starts = tf.repeat(observation, self._num_candidates, 0)
     noise = rollout_noise(self.horizon, tf.shape(starts)[0], *learner.noise_arguments, seed)
     act = learner.actor_critic.ema_policy.act
-    trajectory = rollout(act, learner.model_env.random_member, starts, noise)
+    trajectory = rollout(act, self._model_env.random_member, starts, noise)
     shape = [-1, self._num_candidates, self.horizon, learner.action_size]
     actions = tf.reshape(tf.stack(trajectory.action, 1), shape)
     mean, std = _mean_and_std(actions, tf.math.is_finite(actions))
@@ -123,7 +132,7 @@ class Planner(tf.Module):
     actions = tf.reshape(actions, [-1, self.horizon, learner.action_size])
     trajectory = rollout(
       replay,
-      learner.model_env.random_member,
+      self._model_env.random_member,
       starts,
       RolloutNoise(tf.transpose(actions, [1, 0, 2]), (model_noise, permutation)),
     )
@@ -140,7 +149,7 @@ class Planner(tf.Module):
     return tf.reduce_mean(tf.reshape(returns, [-1, self._num_samples, num_candidates]), 1)
 
 
-def _mean_and_std(x, valid):
+def _mean_and_std(x: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """Over axis 1 of x [B, N, ...], of what is `valid` alone, which has its shape or ones in it."""
   valid = tf.broadcast_to(valid, tf.shape(x))
   count = tf.reduce_sum(tf.cast(valid, x.dtype), 1)

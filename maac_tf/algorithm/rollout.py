@@ -3,16 +3,18 @@
 Shapes: H model steps, S observation size, A action size; `...` stands for any leading dimensions.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
+
+from maac_tf.data.types import Act, Noise, Step
 
 
 class RolloutNoise(NamedTuple):
   """All that is random in a rollout of H steps."""
 
   action: tf.Tensor  # [H, ..., A] standard normal
-  model: Any  # whatever `step` takes, each tensor [H, ...]
+  model: Noise  # whatever `step` takes, each tensor [H, ...]
 
 
 class Trajectory(NamedTuple):
@@ -29,14 +31,21 @@ class Trajectory(NamedTuple):
   not_done: list[tf.Tensor]  # 0..H, of [...], 1.0 or 0.0
 
 
-def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajectory:
+def rollout(
+  act: Act,
+  step: Step | None,
+  observation: tf.Tensor,
+  noise: RolloutNoise,
+  first: tuple[tf.Tensor, tf.Tensor] | None = None,
+) -> Trajectory:
   """Unrolls policy and model from `observation` for as many steps as `noise` has.
 
   Gradients flow through everything; the caller decides where they stop.
 
   Args:
     act: (observation, noise) -> (action, log_prob).
-    step: (observation, action, noise) -> (next_observation, reward, terminal).
+    step: (observation, action, noise) -> (next_observation, reward, terminal); None will do for
+      H = 0.
     observation: [..., S] start states s_0.
     noise: of H steps; H = 0 is allowed and returns the start states alone.
     first: (action, log_prob) at s_0, when the caller has drawn them already.
@@ -44,9 +53,9 @@ def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajecto
   not_done = tf.ones(tf.shape(observation)[:-1], observation.dtype)
   trajectory = Trajectory([observation], [], [], [], [], [not_done])
   for t in range(noise.action.shape[0]):
-    given = t == 0 and first is not None
-    action, log_prob = first if given else act(observation, noise.action[t])
+    action, log_prob = first if first and t == 0 else act(observation, noise.action[t])
     model_noise = tf.nest.map_structure(lambda x, t=t: x[t], noise.model)
+    assert step, "of H = 0 alone there is no step"
     observation, reward, terminal = step(observation, action, model_noise)
     not_done *= 1.0 - tf.cast(terminal, not_done.dtype)
     # Nothing beyond an end counts, but a gradient of zero times one that is not finite is NaN.
@@ -58,6 +67,6 @@ def rollout(act, step, observation, noise: RolloutNoise, first=None) -> Trajecto
   return trajectory
 
 
-def replay(observation, action):
+def replay(observation: tf.Tensor, action: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """An `act` for `rollout` that takes the actions it finds in the place of its noise."""
   return action, tf.zeros(tf.shape(observation)[:-1], observation.dtype)

@@ -102,16 +102,18 @@ class Trainer(tf.Module):
       "Trainer.rollout_schedule must be (from, to, first, last) with 1 <= from <= to and "
       f"first < last, not {rollout_schedule}.",
     )
-    if learner.uses_model:
-      _check_task(learner, random_steps)
+    if learner.dynamics:
+      learner.task.check_functions(learner.observation_size, learner.action_size)
+      _check_random_steps(random_steps, learner.dynamics.ensemble_size)
     require(
       max(random_steps, steps_per_iteration) <= learner.env_buffer.capacity,
       f"Maac.env_capacity ({learner.env_buffer.capacity}) must hold Trainer.random_steps "
       f"({random_steps}) and Trainer.steps_per_iteration ({steps_per_iteration}).",
     )
     self.learner, self.environment = learner, environment
-    self.imagined_data = None
+    self.imagined_data: ImaginedData | None = None
     if learner.imagines:
+      assert learner.dynamics, "a learner that imagines has models"
       ensemble_size = learner.dynamics.ensemble_size
       most = self.rounds * (rollout_starts // ensemble_size * ensemble_size) * rollout_schedule[1]
       self.imagined_data = ImaginedData(learner, max(ensemble_size, min(most, MAX_MODEL_CAPACITY)))
@@ -140,7 +142,8 @@ class Trainer(tf.Module):
     Raises:
       FloatingPointError: when a loss is no longer a finite number.
     """
-    metrics, clock, before = {}, _Clock(), 0
+    metrics: dict[str, float | None] = {}
+    clock, before = _Clock(), 0
     if self.env_steps == 0:
       with clock("collect"):
         self.collect(self.random_steps, random=True)
@@ -161,15 +164,15 @@ class Trainer(tf.Module):
 
   def learn(self, clock: "_Clock", progress: Callable[[float], None]) -> dict[str, float]:
     """Lines 4-12: fits the models, then imagines and updates, `rounds` times."""
-    learner, metrics, rows, imagined = self.learner, {}, [], []
+    learner, metrics, rows, imagined = self.learner, dict[str, float](), [], []
     learner.begin_iteration()
-    if learner.uses_model:
+    if learner.dynamics_fit:
       with clock("fit"):  # lines 4-5
         metrics |= _numbers("model", learner.dynamics_fit.fit(self._next_seed()))
     progress(0.1)
     for _ in range(self.rounds):
       if learner.imagines:
-        with clock("imagine"):  # lines 6-7
+        with clock("imagine"):  # line 7
           imagined.append(self.imagine())
       with clock("update"):  # lines 8-11
         rows += self.update(lambda share: progress(0.9 * share / self.rounds))
@@ -198,7 +201,7 @@ class Trainer(tf.Module):
     self.env_steps.assign_add(steps)
     return result
 
-  def _warn_of_disagreements(self):
+  def _warn_of_disagreements(self) -> None:
     """Where a task's functions are not those of its environment, which no loss would show."""
     learner = self.learner
     steps = learner.env_buffer.newest(self.random_steps)
@@ -207,7 +210,8 @@ class Trainer(tf.Module):
       logging.warning("Task %r: over the random steps %s.", learner.task.name, sentence)
 
   def imagine(self) -> dict[str, float]:
-    """Line 6: imagined rollouts from states of D_env into D_model."""
+    """Line 7: imagined rollouts from states of D_env into D_model."""
+    assert self.imagined_data and self.learner.dynamics, "nothing uses imagined data"
     length, buffer = self.rollout_length(), self.imagined_data.buffer
     room = buffer.capacity // length
     ensemble_size = self.learner.dynamics.ensemble_size
@@ -232,10 +236,10 @@ class Trainer(tf.Module):
     values = np.mean(episodes.returns), np.std(episodes.returns), np.mean(episodes.lengths)
     return dict(zip(_EVALUATION, map(float, values), strict=True))
 
-  def _evaluate_again(self):
+  def _evaluate_again(self) -> np.ndarray:
     return self._run_episodes(BEST_EVALUATION_EPISODES, BEST_EVALUATION_SEED).returns
 
-  def _run_episodes(self, count, seed) -> Episodes:
+  def _run_episodes(self, count: int, seed: int) -> Episodes:
     act = self.learner.actor_critic.ema_policy.in_numpy()
     return run_episodes(
       self.learner.task, lambda observation: act(observation, 0.0), range(seed, seed + count)
@@ -247,7 +251,7 @@ class Trainer(tf.Module):
     share = np.clip((int(self.iteration) - first) / (last - first), 0.0, 1.0)
     return int(shortest + share * (longest - shortest))
 
-  def _evaluation_is_due(self):
+  def _evaluation_is_due(self) -> bool:
     steps = self.steps_per_iteration
     done = int(self.iteration) * steps
     return done // self.eval_every > (done - steps) // self.eval_every
@@ -257,9 +261,8 @@ class Trainer(tf.Module):
     return self.generator.make_seeds(1)[:, 0]
 
 
-def _check_task(learner, random_steps):
-  learner.task.check_functions(learner.observation_size, learner.action_size)
-  least = max(32, 2 * learner.dynamics.ensemble_size)
+def _check_random_steps(random_steps: int, ensemble_size: int) -> None:
+  least = max(32, 2 * ensemble_size)
   require(
     random_steps >= least,
     f"Trainer.random_steps ({random_steps}) must be {least} or more, so that every member of "
@@ -267,19 +270,19 @@ def _check_task(learner, random_steps):
   )
 
 
-def _numbers(prefix, tensors):
+def _numbers(prefix: str, tensors: dict[str, tf.Tensor]) -> dict[str, float]:
   prefix = prefix and prefix + "/"
   return {prefix + key: float(value) for key, value in tensors.items()}
 
 
-def _means(rows):
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
   return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} if rows else {}
 
 
 class _Clock:
   """Adds up wall-clock seconds by name."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.seconds = {
       f"seconds/{n}": 0.0 for n in ("collect", "fit", "imagine", "update", "evaluate")
     }

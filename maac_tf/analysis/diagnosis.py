@@ -3,6 +3,7 @@
 Shapes: T steps of an episode, N rows, H model steps, E ensemble members, S, A, O sizes.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,9 @@ from maac_tf.algorithm import objectives
 from maac_tf.algorithm.critic_targets import path_targets
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.noise import policy_noise
-from maac_tf.data.types import Transition
+from maac_tf.data.types import TimeStep, Transition
+from maac_tf.models.ensemble import Dynamics
+from maac_tf.models.model_env import ModelEnv
 from maac_tf.networks.layers import normalizer
 from maac_tf.tasks.episodes import run_episodes
 from maac_tf.tasks.task import Task
@@ -37,18 +40,19 @@ class Values(NamedTuple):
   real: np.ndarray
 
 
-def collect_episodes(task: Task, learner: Maac, seeds) -> list[Episode]:
+def collect_episodes(task: Task, learner: Maac, seeds: Sequence[int]) -> list[Episode]:
   """One episode from each start seed, with actions drawn from the policy that collects data."""
   rng = np.random.default_rng(list(seeds))
-  rows, log_prob = [[] for _ in seeds], None
+  rows: list[list[tuple[np.ndarray | float, ...]]] = [[] for _ in seeds]
+  log_prob = np.zeros(len(seeds))  # of the last actions
 
-  def act(observation):
+  def act(observation: np.ndarray) -> np.ndarray:
     nonlocal log_prob
     noise = rng.normal(size=(len(observation), learner.action_size)).astype(np.float32)
     action, log_prob = (x.numpy() for x in learner.act(tf.constant(observation), noise))
     return action
 
-  def record(i, observation, action, step):
+  def record(i: int, observation: np.ndarray, action: np.ndarray, step: TimeStep) -> None:
     transition = observation, action, step.reward, step.observation, step.terminal
     rows[i].append((*transition, log_prob[i]))
 
@@ -60,7 +64,9 @@ def collect_episodes(task: Task, learner: Maac, seeds) -> list[Episode]:
   return episodes
 
 
-def open_loop_error(learner: Maac, episodes, horizon=50, num_starts=256):
+def open_loop_error(
+  learner: Maac, episodes: Sequence[Episode], horizon: int = 50, num_starts: int = 256
+) -> tuple[np.ndarray, np.ndarray]:
   """How far the models are off after 1..H real actions from random states of the episodes.
 
   H is less than `horizon` where none of these states has so many steps after it.
@@ -70,6 +76,7 @@ def open_loop_error(learner: Maac, episodes, horizon=50, num_starts=256):
     deviations of each state dimension over D_env; how many starts have so many steps after them
     [H]).
   """
+  dynamics, model_env = _models(learner)
   starts = [(e, t) for e in episodes for t in range(len(e.log_prob))]
   chosen = [starts[i] for i in np.random.default_rng(0).permutation(len(starts))[:num_starts]]
   horizon = min(horizon, max(len(e.log_prob) - t for e, t in chosen))
@@ -79,15 +86,15 @@ def open_loop_error(learner: Maac, episodes, horizon=50, num_starts=256):
     lasts[:, i] = t + np.arange(horizon) < len(episode.log_prob)
     windows.append(tf.nest.map_structure(lambda x, rows=rows: x[rows], episode.transition))
   real = tf.nest.map_structure(lambda *x: tf.stack(x, 1), *windows)  # [H, N, ...]
-  members = learner.dynamics.ensemble_size
+  members = dynamics.ensemble_size
 
-  def for_each_member(x):
+  def for_each_member(x: tf.Tensor) -> tf.Tensor:
     return tf.repeat(x[..., tf.newaxis, :, :], members, -3)
 
-  no_noise = tf.zeros([members, len(chosen), learner.dynamics.outcome_size])
+  no_noise = tf.zeros([members, len(chosen), dynamics.outcome_size])
   observation, predicted = for_each_member(real.observation[0]), []
   for action in tf.unstack(for_each_member(real.action)):  # beyond what the models take for an end
-    observation, _, _ = learner.model_env.own_member(observation, action, no_noise)
+    observation, _, _ = model_env.own_member(observation, action, no_noise)
     predicted.append(observation)
   error = tf.stack(predicted) - real.next_observation[:, tf.newaxis]
   unit = normalizer(learner.observation_size, error.dtype)
@@ -98,7 +105,7 @@ def open_loop_error(learner: Maac, episodes, horizon=50, num_starts=256):
   return np.sqrt(squares.sum((1, 2)) / (members * counts[:, np.newaxis])), counts
 
 
-def one_step_error(learner: Maac, episodes) -> np.ndarray:
+def one_step_error(learner: Maac, episodes: Sequence[Episode]) -> np.ndarray:
   """How much of each dimension's change the models do not know: 0 is nothing, 1 or more all.
 
   Their likelihood hides that: it is the mean over outputs of a *logarithm*, so that many joints
@@ -109,12 +116,13 @@ def one_step_error(learner: Maac, episodes) -> np.ndarray:
     of what the dimension changed by in these episodes (the reward, if it is predicted: of the
     reward), [S] or [S + 1]; 0 of one that never changed.
   """
-  rows = _for_each_member(learner, episodes)
-  no_noise = tf.zeros([*rows.reward.shape, learner.dynamics.outcome_size])
-  after, reward, _ = learner.model_env.own_member(rows.observation, rows.action, no_noise)
+  dynamics, model_env = _models(learner)
+  rows = _for_each_member(dynamics, episodes)
+  no_noise = tf.zeros([*rows.reward.shape, dynamics.outcome_size])
+  after, reward, _ = model_env.own_member(rows.observation, rows.action, no_noise)
   errors = [after - rows.next_observation]
   changes = [rows.next_observation - rows.observation]
-  if learner.dynamics.predicts_reward:
+  if dynamics.predicts_reward:
     errors.append((reward - rows.reward)[..., tf.newaxis])
     changes.append(rows.reward[..., tf.newaxis])
   errors, changes = (tf.concat(x, -1).numpy() for x in (errors, changes))
@@ -122,35 +130,38 @@ def one_step_error(learner: Maac, episodes) -> np.ndarray:
   return np.divide(error, deviation, out=np.zeros_like(error), where=deviation > 1e-6)
 
 
-def calibration(learner: Maac, episodes) -> tuple[np.ndarray, np.ndarray]:
+def calibration(learner: Maac, episodes: Sequence[Episode]) -> tuple[np.ndarray, np.ndarray]:
   """How much of what happened lies in the models' central intervals.
 
   Returns:
     (probability of the interval [P], share of the changes, and rewards, in it [P, O]).
   """
-  rows = _for_each_member(learner, episodes)
-  gaussian = learner.dynamics(rows.observation, rows.action)
-  z = tf.abs((learner.dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev())
+  dynamics, _ = _models(learner)
+  rows = _for_each_member(dynamics, episodes)
+  gaussian = dynamics(rows.observation, rows.action)
+  z = tf.abs((dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev())
   probability = np.linspace(0.0, 1.0, 51)[1:-1]
   bound = tfp.distributions.Normal(0.0, 1.0).quantile((1.0 + probability.astype(np.float32)) / 2)
   share = [tf.reduce_mean(tf.cast(z < b, tf.float32), [0, 1]) for b in bound]
   return probability, np.stack(share)
 
 
-def values(learner: Maac, episodes, horizon=100, num_states=512) -> Values | None:
+def values(
+  learner: Maac, episodes: Sequence[Episode], horizon: int = 100, num_states: int = 512
+) -> Values | None:
   """Q, the models' H-step return with Q after it, and the real soft return, at random states.
 
   None where too few real returns are known.
   """
   temperature = float(learner.temperature)
-  starts, real = [], []
+  starts, returned = [], []
   for episode in episodes:
     returns = soft_returns(learner, episode, temperature)
     weight = learner.discount ** (len(returns) - np.arange(len(returns)))
     known = bool(episode.transition.terminal[-1]) | (weight <= MAX_BOOTSTRAP_WEIGHT)
-    real.append(returns[known])
+    returned.append(returns[known])
     starts.append(tf.nest.map_structure(lambda x, known=known: x[known], episode))
-  real = np.concatenate(real)
+  real = np.concatenate(returned)
   every = learner.dynamics.ensemble_size if learner.dynamics else 1
   count = min(num_states, len(real)) // every * every
   if not count:
@@ -159,7 +170,7 @@ def values(learner: Maac, episodes, horizon=100, num_states=512) -> Values | Non
   states = tf.nest.map_structure(lambda *x: tf.gather(np.concatenate(x), chosen), *starts)
   observation, action = states.transition.observation, states.transition.action
   q = learner.actor_critic.value(observation, action).numpy()
-  if not learner.dynamics:
+  if not learner.model_env:
     return Values(q, None, real[chosen])
   noise = policy_noise(horizon, count, 1, *learner.noise_arguments, tf.constant([0, 1]))
   first = action, states.log_prob
@@ -175,7 +186,9 @@ def values(learner: Maac, episodes, horizon=100, num_states=512) -> Values | Non
   return Values(q, model.numpy(), real[chosen])
 
 
-def ends(learner: Maac, episodes, horizon=50, num_states=512) -> tuple[float, float] | None:
+def ends(
+  learner: Maac, episodes: Sequence[Episode], horizon: int = 50, num_states: int = 512
+) -> tuple[float, float] | None:
   """How often what follows terminates within H steps: in the world, and in the models.
 
   A policy goes where its models let it: where they end too seldom, it will fall.
@@ -184,22 +197,23 @@ def ends(learner: Maac, episodes, horizon=50, num_states=512) -> tuple[float, fl
     (share of random states, share of the policy's imagined rollouts from the same states); None
     where no episode is long enough, and none terminated, to know.
   """
-  starts, ended = [], []
+  dynamics, model_env = _models(learner)
+  states, followed = [], []
   for episode in episodes:
     left = len(episode.log_prob) - np.arange(len(episode.log_prob))
     terminal = bool(episode.transition.terminal[-1])
     known = terminal | (left >= horizon)
-    starts.append(episode.transition.observation[known])
-    ended.append(terminal & (left <= horizon)[known])
-  starts, ended = np.concatenate(starts), np.concatenate(ended)
-  every = learner.dynamics.ensemble_size
+    states.append(episode.transition.observation[known])
+    followed.append(terminal & (left <= horizon)[known])
+  starts, ended = np.concatenate(states), np.concatenate(followed)
+  every = dynamics.ensemble_size
   count = min(num_states, len(starts)) // every * every
   if not count:
     return None
   chosen = np.random.default_rng(2).choice(len(starts), count, replace=False)
   noise = policy_noise(horizon, count, 1, *learner.noise_arguments, tf.constant([0, 3]))
   start = tf.constant(starts[chosen])
-  path = objectives.imagine_path(learner.act, learner.model_env.random_member, start, noise)
+  path = objectives.imagine_path(learner.act, model_env.random_member, start, noise)
   imagined = 1.0 - path.trajectory.not_done[-1].numpy()
   return float(ended[chosen].mean()), float(imagined.mean())
 
@@ -221,9 +235,15 @@ def soft_returns(learner: Maac, episode: Episode, temperature: float) -> np.ndar
   return returns
 
 
-def _for_each_member(learner, episodes):
+def _models(learner: Maac) -> tuple[Dynamics, ModelEnv]:
+  if not learner.dynamics or not learner.model_env:
+    raise ValueError("There is nothing to know of the models of a run that has none.")
+  return learner.dynamics, learner.model_env
+
+
+def _for_each_member(dynamics: Dynamics, episodes: Sequence[Episode]) -> Transition:
   """All steps, once for each member: [E, N, ...]."""
   return tf.nest.map_structure(
-    lambda *x: tf.repeat(np.concatenate(x)[np.newaxis], learner.dynamics.ensemble_size, 0),
+    lambda *x: tf.repeat(np.concatenate(x)[np.newaxis], dynamics.ensemble_size, 0),
     *(e.transition for e in episodes),
   )

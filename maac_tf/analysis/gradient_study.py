@@ -4,6 +4,7 @@ The policy a = K s is linear, the reward quadratic and the dynamics linear, so t
 the expected discounted return with respect to K is known. Shapes: H horizon, B start states.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -12,12 +13,13 @@ import tensorflow as tf
 
 from maac_tf.algorithm import objectives
 from maac_tf.algorithm.noise import normals, rollout_noise
-from maac_tf.algorithm.rollout import rollout
+from maac_tf.algorithm.rollout import RolloutNoise, rollout
 from maac_tf.data.replay import ReplayBuffer
-from maac_tf.data.types import Transition
+from maac_tf.data.types import Noise, Step, Transition, Value
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.fit import DynamicsFit
 from maac_tf.models.members import random_member
+from maac_tf.models.model_env import ModelStep
 from maac_tf.networks.critic import Critic
 from maac_tf.tasks.double_integrator import DT
 from maac_tf.tasks.registry import find_task
@@ -47,24 +49,25 @@ def analytic_gradient() -> np.ndarray:
   return -(GAIN + DISCOUNT * B.T @ value_matrix() @ CLOSED_LOOP) @ moments
 
 
-def true_step(observation, action, noise):
+def true_step(observation: tf.Tensor, action: tf.Tensor, noise: Noise) -> ModelStep:
   """The double integrator as the `step` of a rollout."""
   del noise
   after = tf.matmul(observation, A.T) + tf.matmul(action, B.T)
   return _model_step(observation, action, after)
 
 
-def true_q(observation, action):
+def true_q(observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
   """Q of the policy, in closed form."""
   after = tf.matmul(observation, A.T) + tf.matmul(action, B.T)
-  reward = find_task("double_integrator").reward_fn(observation, action, after)
+  reward = _model_step(observation, action, after).reward
   return reward - DISCOUNT * 0.5 * tf.reduce_sum(after * tf.matmul(after, value_matrix()), -1)
 
 
-def _model_step(observation, action, after):
+def _model_step(observation: tf.Tensor, action: tf.Tensor, after: tf.Tensor) -> ModelStep:
   task = find_task("double_integrator")
+  assert task.reward_fn, "the double integrator has one"
   arguments = observation, action, after
-  return after, task.reward_fn(*arguments), task.termination_fn(*arguments)
+  return ModelStep(after, task.reward_fn(*arguments), task.termination_fn(*arguments))
 
 
 def start_states() -> tuple[np.ndarray, np.ndarray]:
@@ -80,13 +83,14 @@ class Learned(NamedTuple):
   dynamics: Dynamics
   critic: Critic
 
-  def step(self, observation, action, noise):
+  def step(self, observation: tf.Tensor, action: tf.Tensor, noise: Noise) -> ModelStep:
     """f_U as in training."""
     predict, members = self.dynamics.sample, self.dynamics.ensemble_size
     outcome = random_member(predict, members, observation, action, *noise)
     return _model_step(observation, action, self.dynamics.next_observation(observation, outcome))
 
-  def q(self, observation, action):
+  def q(self, observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
+    """The mean of the critics."""
     return tf.reduce_mean(self.critic(observation, action), 0)
 
 
@@ -104,35 +108,50 @@ def learn(seed: int, num_transitions: int, critic_updates: int = 2_000) -> Learn
     reward = -0.5 * (np.sum(state**2, -1) + action[:, 0] ** 2)
     rows.append((state, action, reward, after, np.zeros(len(state))))
     state = after
-  data = (np.concatenate(column).astype(np.float32) for column in zip(*rows, strict=True))
-  data = Transition(*map(tf.constant, data))
+  columns = (np.concatenate(column).astype(np.float32) for column in zip(*rows, strict=True))
+  data = Transition(*map(tf.constant, columns))
   buffer = ReplayBuffer(len(data.reward), 2, 1)
   buffer.add(data)
-  networks = {"hidden_units": (32, 32), "layer_norm": False, "seed": seed}
-  ensemble = networks | {"ensemble_size": ENSEMBLE_SIZE, "constant_noise": False}
-  critics = networks | {"num_critics": 2}
-  dynamics = Dynamics(2, 1, **ensemble)
+  dynamics = _dynamics(seed)
   fit = DynamicsFit(
     dynamics, buffer, seed, max_batches=None, weight_decay=0.0, recent_fraction=0.0, batch_size=16
   )
   fit.fit(tf.constant([seed, 0]))
-  critic = _temporal_differences(buffer, critic_updates, critics, seed)
-  exact = Dynamics(2, 1, dtype="float64", **ensemble)
-  exact_critic = Critic(2, 1, dtype="float64", **critics)
+  critic = _temporal_differences(buffer, critic_updates, seed)
+  exact, exact_critic = _dynamics(seed, "float64"), _critic(seed, "float64")
   for copy, network in ((exact, dynamics), (exact_critic, critic)):
     for variable, value in zip(copy.variables, network.variables, strict=True):
       variable.assign(tf.cast(value, tf.float64))
   return Learned(exact, exact_critic)
 
 
-def _temporal_differences(buffer, updates, critics, seed):
-  critic, target = Critic(2, 1, **critics), Critic(2, 1, **critics)
+def _dynamics(seed: int, dtype: str = "float32") -> Dynamics:
+  return Dynamics(
+    2,
+    1,
+    ensemble_size=ENSEMBLE_SIZE,
+    hidden_units=(32, 32),
+    layer_norm=False,
+    constant_noise=False,
+    seed=seed,
+    dtype=dtype,
+  )
+
+
+def _critic(seed: int, dtype: str = "float32") -> Critic:
+  return Critic(
+    2, 1, hidden_units=(32, 32), num_critics=2, layer_norm=False, seed=seed, dtype=dtype
+  )
+
+
+def _temporal_differences(buffer: ReplayBuffer, updates: int, seed: int) -> Critic:
+  critic, target = _critic(seed), _critic(seed)
   optimizer = keras.optimizers.Adam(1e-3)
   optimizer.build(critic.trainable_variables)
   gain = tf.constant(GAIN, tf.float32)
 
   @tf.function(autograph=False)
-  def update(seed):
+  def update(seed: tf.Tensor) -> None:
     batch = buffer.gather(buffer.random_indices([256], seed))
     after = batch.next_observation
     value = tf.reduce_mean(target(after, tf.matmul(after, gain, transpose_b=True)), 0)
@@ -157,10 +176,10 @@ class Paths(NamedTuple):
   q_gradient: np.ndarray  # ∇Q(x_t), [H + 1, B, 3]
 
 
-def follow(step, q, observation, noise) -> Paths:
+def follow(step: Step, q: Value, observation: np.ndarray, noise: RolloutNoise) -> Paths:
   """The policy in a model, from start states [B, 2], for as many steps as `noise` has."""
 
-  def act(state, noise):
+  def act(state: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     del noise
     return tf.matmul(state, GAIN.T), tf.zeros(tf.shape(state)[:-1], state.dtype)
 
@@ -182,16 +201,20 @@ def follow(step, q, observation, noise) -> Paths:
   sensitivity = [_of_x(np.zeros((len(observation), 2, 2)), states[0])]
   for t, of_x in enumerate(jacobian):
     sensitivity.append(_of_x(of_x @ sensitivity[-1], states[t + 1]))
-  columns = x, np.stack(sensitivity), np.reshape(jacobian, (-1, len(observation), 2, 3))
-  return Paths(*map(np.asarray, columns), tape.gradient(value, x).numpy())
+  return Paths(
+    x.numpy(),
+    np.stack(sensitivity),
+    np.reshape(jacobian, (-1, len(observation), 2, 3)),
+    tape.gradient(value, x).numpy(),
+  )
 
 
-def _of_x(of_state, state):
+def _of_x(of_state: np.ndarray, state: tf.Tensor) -> np.ndarray:
   """∇_K (s, K s) [B, 3, 2] from ∇_K s [B, 2, 2]."""
   return np.concatenate([of_state, state.numpy()[:, np.newaxis] + GAIN @ of_state], 1)
 
 
-def gradients(paths: Paths, weight) -> np.ndarray:
+def gradients(paths: Paths, weight: np.ndarray) -> np.ndarray:
   """The MAAC gradient with respect to K for every H = 0, 1, ...: [H + 1, 2].
 
       Σ_{t<H} γ^t ∇r(x_t) ∇_K x_t + γ^H ∇Q(x_H) ∇_K x_H,  with ∇r(x) = -x
@@ -228,7 +251,7 @@ def study(seed: int, horizon: int, num_transitions: int) -> Study:
   half = follow(true_step, learned.q, observation, noise)
   full, with_learned = analytic_gradient(), gradients(model, weight)
 
-  def relative(gradient):
+  def relative(gradient: np.ndarray) -> np.ndarray:
     return np.sum(np.abs(gradient - full), -1) / np.sum(np.abs(full))
 
   return Study(
@@ -240,7 +263,7 @@ def study(seed: int, horizon: int, num_transitions: int) -> Study:
   )
 
 
-def float64_noise(horizon, num_trajectories, seed):
+def float64_noise(horizon: int, num_trajectories: int, seed: int) -> RolloutNoise:
   """For `Learned.step`: members and normals of a rollout."""
   noise = rollout_noise(horizon, num_trajectories, 1, normals(2), tf.constant([seed, 1]))
   return tf.nest.map_structure(
@@ -248,11 +271,11 @@ def float64_noise(horizon, num_trajectories, seed):
   )
 
 
-def _norm(vectors):
+def _norm(vectors: np.ndarray) -> np.ndarray:
   return np.linalg.norm(vectors, axis=-1)
 
 
-def _matrix_norm(matrices):
+def _matrix_norm(matrices: np.ndarray) -> np.ndarray:
   return np.linalg.norm(matrices, 2, axis=(-2, -1))
 
 
@@ -270,7 +293,7 @@ def lemma_bound(true: Paths, model: Paths) -> np.ndarray:
   model_error = _matrix_norm(model.jacobian - true.jacobian).max(1)
   q_error = _norm(model.q_gradient - true.q_gradient).max(1)
 
-  def largest(norm, name):
+  def largest(norm: Callable[[np.ndarray], np.ndarray], name: str) -> np.ndarray:
     return np.maximum(*(norm(getattr(paths, name)).max(1) for paths in (true, model)))
 
   sensitivity, l_f = largest(_matrix_norm, "sensitivity"), largest(_matrix_norm, "jacobian")
@@ -288,7 +311,7 @@ def lemma_bound(true: Paths, model: Paths) -> np.ndarray:
   return np.array(bound)
 
 
-def sensitivity_bound(true: Paths, model: Paths, weight) -> np.ndarray:
+def sensitivity_bound(true: Paths, model: Paths, weight: np.ndarray) -> np.ndarray:
   """What constants stand for in the lemma, measured for each start state: [H + 1].
 
   Powers of the true closed loop in place of L^t, measured |∇_K x̂_t|, model errors and slopes, and
@@ -312,11 +335,11 @@ def sensitivity_bound(true: Paths, model: Paths, weight) -> np.ndarray:
   return (_sum_before(discounts * of_rewards) + discounts * of_q) @ weight
 
 
-def _convolve(powers, values):
+def _convolve(powers: np.ndarray, values: np.ndarray) -> np.ndarray:
   """Σ_{k<t} powers[t - 1 - k] values[k] for every t."""
   return np.concatenate([[0.0], np.convolve(powers, values)[: len(values) - 1]])
 
 
-def _sum_before(values):
+def _sum_before(values: np.ndarray) -> np.ndarray:
   """Σ_{k<t} values[k] for every t."""
   return np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, 0)[:-1]])

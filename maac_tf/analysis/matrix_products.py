@@ -1,7 +1,8 @@
 """The matrix products of a function, and a function that does these and nothing else: its floor."""
 
 import collections
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -35,7 +36,7 @@ class Product(NamedTuple):
     return 2 * int(batch) * first[-2] * first[-1] * second[-2 if self.transposed[1] else -1]
 
 
-def products_of(function, *args) -> list[Product]:
+def products_of(function: Callable[..., Any], *args: Any) -> list[Product]:
   """Every matrix product that a call of `function`, traced without XLA, has to do.
 
   What nothing needs (gradients that nobody asked for, say) is not done, and not counted; what is
@@ -47,16 +48,18 @@ def products_of(function, *args) -> list[Product]:
   """
   graph = tf.function(function, autograph=False).get_concrete_function(*args).graph
   needed = collections.deque([t.op for t in graph.outputs] + list(graph.control_outputs))
-  seen, products = set(needed), {}
+  seen = set(needed)
+  products: dict[Product, None] = {}  # in order
   while needed:
     op = needed.popleft()
     if op.type in _TRANSPOSES:
-      shapes = tuple(tuple(t.shape.as_list()) for t in op.inputs)
+      a, b = op.inputs
+      shapes = tuple(a.shape.as_list()), tuple(b.shape.as_list())
       if None in [size for shape in shapes for size in shape]:
         raise ValueError(f"{op.name} has the shapes {shapes}, which are not static.")
-      transposed = tuple(op.get_attr(name) for name in _TRANSPOSES[op.type])
-      product = Product(tuple(map(_source, op.inputs)), shapes, transposed, op.inputs[0].dtype)
-      products[product] = None
+      transpose_a, transpose_b = map(op.get_attr, _TRANSPOSES[op.type])
+      operands, transposed = (_source(a), _source(b)), (transpose_a, transpose_b)
+      products[Product(operands, shapes, transposed, a.dtype)] = None
     elif any(word in op.type for word in _NOT_COUNTED):
       raise ValueError(f"Products inside of {op.name} ({op.type}) are not counted.")
     for before in [t.op for t in op.inputs] + list(op.control_inputs):
@@ -66,14 +69,16 @@ def products_of(function, *args) -> list[Product]:
   return list(products)
 
 
-def _source(tensor):
+def _source(tensor: tf.Tensor) -> str:
   """The name of a tensor; of a variable's value, that of the variable."""
   while tensor.op.type in ("Identity", "ReadVariableOp"):
     tensor = tensor.op.inputs[0]
   return tensor.name
 
 
-def floor(products, jit_compile=None):
+def floor(
+  products: Sequence[Product], jit_compile: bool | None = None
+) -> Callable[[tf.Tensor], list[tf.Tensor]]:
   """A compiled function that does these products, on random matrices, `passes` times."""
   matrices = {}
   for product in products:
@@ -83,7 +88,7 @@ def floor(products, jit_compile=None):
 
   # Every result is returned: a product that nothing needs would not be done.
   @tf.function(jit_compile=jit_compile, autograph=False)
-  def multiply():
+  def multiply() -> list[tf.Tensor]:
     results = []
     for product in products:
       first, second = (matrices[key] for key in zip(product.operands, product.shapes, strict=True))
@@ -92,7 +97,7 @@ def floor(products, jit_compile=None):
     return results
 
   @tf.function
-  def passes(count):
+  def passes(count: tf.Tensor) -> list[tf.Tensor]:
     results = multiply()
     for _ in tf.range(count - 1):
       results = multiply()

@@ -5,7 +5,8 @@ import resource
 import statistics
 import sys
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -54,7 +55,7 @@ class Row(NamedTuple):
 class Setting:
   """A run as it is before its first update, of which parts are timed."""
 
-  def __init__(self, name: str, files, bindings, rounds: int):
+  def __init__(self, name: str, files: Sequence[str], bindings: Sequence[str], rounds: int):
     """Collects the random steps, fits the models once and imagines once.
 
     Args:
@@ -72,7 +73,7 @@ class Setting:
     self.jit_compile = self.learner.jit_compile or None
     self.trainer.collect(self.trainer.random_steps, random=True)
     self.learner.begin_iteration()
-    if self.learner.uses_model:
+    if self.learner.dynamics_fit:
       self.learner.dynamics_fit.fit(SEED)
     if self.learner.imagines:
       self.trainer.imagine()
@@ -88,11 +89,12 @@ class Setting:
 
   def fitting_step(self) -> Row:
     """Whole fits, as a run makes them, by training step."""
-    fit = self.learner.dynamics_fit
-    indices = tf.zeros([self.learner.dynamics.ensemble_size, fit.batch_size], tf.int32)
+    fit, dynamics = self.learner.dynamics_fit, self.learner.dynamics
+    assert fit and dynamics, "nothing uses the models"
+    indices = tf.zeros([dynamics.ensemble_size, fit.batch_size], tf.int32)
     products = matrix_products.products_of(fit.train_step, self.learner.env_buffer.gather(indices))
 
-    def whole_fit():
+    def whole_fit() -> int:
       before = int(fit.steps)
       fit.fit(SEED)
       return int(fit.steps) - before
@@ -100,19 +102,23 @@ class Setting:
     return self._against_floor("fitting step", whole_fit, products)
 
   def imagine(self) -> Row:
-    def imagine():
+    buffer = self.learner.model_buffer
+    assert buffer, "nothing uses imagined data"
+
+    def imagine() -> int:
       self.trainer.imagine()
-      return int(self.learner.model_buffer.window) // self.trainer.rounds
+      return int(buffer.window) // self.trainer.rounds
 
     (seconds,) = self._seconds(imagine)
     return self.row("imagine", 1 / seconds, "transitions/s")
 
   def act(self) -> Row:
     """The environment phase, and the simulator's part in it."""
-    env, steps, inside = self.trainer.environment.env, 1_000, []
+    env: Any = self.trainer.environment.env  # of which two methods are replaced for a while
+    steps, inside = 1_000, list[float]()
 
-    def timed(function):
-      def call(*args, **kwargs):
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+      def call(*args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
         result = function(*args, **kwargs)
         inside.append(time.perf_counter() - start)
@@ -131,7 +137,7 @@ class Setting:
   def plan(self, planner: Planner) -> Row:
     observation, seed = tf.zeros([1, self.learner.observation_size]), tf.constant(SEED)
 
-    def plan():
+    def plan() -> None:
       planner.plan(observation, seed).numpy()
 
     (seconds,) = self._seconds(plan)
@@ -142,14 +148,16 @@ class Setting:
     (seconds,) = self._seconds(large)
     return self.row(f"product of {LARGE}", large.gflop / seconds, "GFLOP/s")
 
-  def row(self, part, value, unit, **columns) -> Row:
+  def row(self, part: str, value: float, unit: str, **columns: float) -> Row:
     return Row(self.name, part, value, unit, **columns)
 
-  def _against_floor(self, part, function, products):
+  def _against_floor(
+    self, part: str, function: Callable[[], int], products: Sequence[matrix_products.Product]
+  ) -> Row:
     """The row of a function that does `products`, and returns how often."""
     passes, large = matrix_products.floor(products, self.jit_compile), _Large()
 
-    def floor():
+    def floor() -> int:
       passes(tf.constant(CALL))[-1].numpy()
       return CALL
 
@@ -167,12 +175,12 @@ class Setting:
       of_large=rate / large_rate,
     )
 
-  def _seconds(self, *functions):
+  def _seconds(self, *functions: Callable[[], int | None]) -> list[float]:
     """The median time of each, taken in turn, so that what disturbs one disturbs all.
 
     A function may return how often it did what is to be timed; the time is that of one.
     """
-    times = [[] for _ in functions]
+    times: list[list[float]] = [[] for _ in functions]
     for _ in range(self.rounds + 1):
       for function, seconds in zip(functions, times, strict=True):
         start = time.perf_counter()
@@ -186,14 +194,21 @@ class _Large:
 
   gflop = 2e-9 * LARGE**3
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._matrices = [tf.random.normal([LARGE, LARGE]) for _ in range(2)]
 
-  def __call__(self):
+  def __call__(self) -> None:
     tf.matmul(*self._matrices).numpy()
 
 
-def measure(name, files, bindings, rounds, parts, started) -> list[Row]:
+def measure(
+  name: str,
+  files: Sequence[str],
+  bindings: Sequence[str],
+  rounds: int,
+  parts: Collection[str],
+  started: float,
+) -> list[Row]:
   """What a run of one setting waits for, in this process, which began at `started`."""
   setting = Setting(name, files, bindings, rounds)
   trainer, learner = setting.trainer, setting.learner
@@ -210,7 +225,7 @@ def measure(name, files, bindings, rounds, parts, started) -> list[Row]:
   rows.append(setting.row("peak memory", peak_gib, "GiB"))
   if "update" in parts:
     rows.append(setting.update())
-  if learner.uses_model and "fitting step" in parts:
+  if learner.dynamics and learner.dynamics_fit and "fitting step" in parts:
     rows.append(setting.fitting_step())
     samples = learner.dynamics_fit.batch_size * learner.dynamics.ensemble_size
     rows.append(setting.row("fit", 1e3 * samples / rows[-1].value, "samples/s"))
@@ -223,7 +238,7 @@ def measure(name, files, bindings, rounds, parts, started) -> list[Row]:
   return [*rows, setting.large_product()]
 
 
-def scaling(files, bindings, rounds):
+def scaling(files: Sequence[str], bindings: Sequence[str], rounds: int) -> Iterator[Row]:
   """Rows of the update at other horizons, ensembles, batches and widths, the rest as it is."""
   tf.get_logger().setLevel("ERROR")  # it warns of functions that are traced anew, as these must be
   bindings = [*bindings, "Trainer.random_steps = 500", "DynamicsFit.max_batches = 1"]

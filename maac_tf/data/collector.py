@@ -2,13 +2,23 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from maac_tf.data.replay import ReplayBuffer
-from maac_tf.data.types import Transition
+from maac_tf.data.types import TimeStep, Transition
+
+
+class Steppable(Protocol):
+  """What is collected from: a `tasks.adapter.Environment`, or what behaves like one."""
+
+  def reset(self, seed: int | None = None) -> np.ndarray:
+    """Starts an episode; returns the first observation, [S] float32."""
+
+  def step(self, action: np.ndarray) -> TimeStep:
+    """Takes `action`, [A] in [-1, 1]."""
 
 
 class Collector(tf.Module):
@@ -19,7 +29,7 @@ class Collector(tf.Module):
 
   def __init__(
     self,
-    environment: Any,
+    environment: Steppable,
     buffer: ReplayBuffer,
     episode_steps: int | None,
     next_seed: Callable[[], tf.Tensor],
@@ -27,7 +37,7 @@ class Collector(tf.Module):
     """Does not step the environment yet.
 
     Args:
-      environment: a `tasks.adapter.Environment`.
+      environment: as of `tasks.adapter`.
       buffer: D_env.
       episode_steps: where an episode is cut off, as by a time limit; None: at the task's own.
       next_seed: gives a fresh seed, [2] int64, at each call.
@@ -37,7 +47,7 @@ class Collector(tf.Module):
     self._episode_steps = episode_steps or math.inf
     # Of the episode under way: the seed of its reset (-1: none yet) and its steps so far.
     self._episode = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
-    self._running = None
+    self._running: _Episode | None = None
 
   def collect(
     self, act: Callable[[np.ndarray, np.ndarray], np.ndarray], noise: np.ndarray
@@ -63,11 +73,11 @@ class Collector(tf.Module):
     self._episode.assign([episode.seed, episode.steps])
     return float(np.mean(returns)) if returns else None
 
-  def _new_episode(self):
+  def _new_episode(self) -> "_Episode":
     seed = tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32)
     return _Episode(self._environment, int(seed))
 
-  def _restored_episode(self):
+  def _restored_episode(self) -> "_Episode":
     seed, steps = map(int, self._episode.numpy())
     if seed < 0 or steps > self._buffer.capacity:  # the start of a run; or its first steps are lost
       return self._new_episode()
@@ -80,11 +90,11 @@ class Collector(tf.Module):
 class _Episode:
   """An episode under way: where it is, and what it has come to."""
 
-  def __init__(self, environment, seed):
+  def __init__(self, environment: Steppable, seed: int):
     self._environment, self.seed = environment, seed
     self.observation, self.steps, self.total_reward = environment.reset(seed), 0, 0.0
 
-  def step(self, action):
+  def step(self, action: np.ndarray) -> TimeStep:
     step = self._environment.step(action)
     self.observation = step.observation
     self.steps += 1

@@ -1,5 +1,7 @@
 """A ring of transitions in variables, so that compiled functions sample and fill it."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from maac_tf.data.types import Transition
@@ -33,7 +35,7 @@ class ReplayBuffer(tf.Module):
     """How many transitions there are, int64."""
     return tf.minimum(self._added, self.capacity)
 
-  def add(self, transition: Transition):
+  def add(self, transition: Transition) -> None:
     """Writes [N, ...] transitions, N <= capacity, over the oldest."""
     count = transition.reward.shape[0]
     if count > self.capacity:
@@ -43,7 +45,7 @@ class ReplayBuffer(tf.Module):
       variable.scatter_update(tf.IndexedSlices(tf.cast(values, variable.dtype), indices))
     self._added.assign_add(count)
 
-  def random_indices(self, shape, seed) -> tf.Tensor:
+  def random_indices(self, shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:
     """Uniform indices of transitions in the window; the buffer must not be empty."""
     ages = tf.minimum(self.size, self.window)
     age = tf.random.stateless_uniform(shape, seed, 0, ages, tf.int64)
@@ -57,6 +59,6 @@ class ReplayBuffer(tf.Module):
     """The last `count` transitions, oldest first."""
     return self.gather((self._added - count + tf.range(count, dtype=tf.int64)) % self.capacity)
 
-  def gather(self, indices) -> Transition:
+  def gather(self, indices: tf.Tensor) -> Transition:
     """The transitions at `indices` [...], with replacement where they repeat."""
     return Transition(*(tf.gather(variable, indices) for variable in self._storage))

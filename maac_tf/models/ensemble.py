@@ -74,9 +74,9 @@ class Dynamics(keras.Model):
     sizes = (inputs, *hidden_units, outputs if constant_noise else 2 * outputs)
     self._mlp = mlp(ensemble_size, sizes, "silu", seed, dtype, layer_norm)
 
-    def weight(name, value, **kwargs):
+    def weight(name: str, value: float, trainable: bool = True) -> keras.Variable:
       shape, initializer = (ensemble_size, 1, outputs), keras.initializers.Constant(value)
-      return self.add_weight(name=name, shape=shape, initializer=initializer, **kwargs)
+      return self.add_weight(name=name, shape=shape, initializer=initializer, trainable=trainable)
 
     self.constant_noise = constant_noise
     if constant_noise:
@@ -95,7 +95,7 @@ class Dynamics(keras.Model):
       return change
     return tf.concat([change, transition.reward[..., tf.newaxis]], -1)
 
-  def _inputs(self, observation, action):
+  def _inputs(self, observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     return tf.concat([self.coordinates.features(observation), action], -1)
 
   def set_normalizer(self, transition: Transition) -> None:
@@ -116,7 +116,7 @@ class Dynamics(keras.Model):
     """What `sample` takes as noise: standard normals [*shape, O]."""
     return tf.random.stateless_normal([*shape, self.outcome_size], seed, dtype=self.compute_dtype)
 
-  def call(self, observation: tf.Tensor, action: tf.Tensor) -> tfd.Distribution:
+  def call(self, observation: tf.Tensor, action: tf.Tensor) -> tfp.distributions.Distribution:
     """One batch for every member: [E, N, S] and [E, N, A] to a distribution over [E, N, O].
 
     The leading index *is* the member, so that no call depends on hidden state.

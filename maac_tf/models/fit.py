@@ -172,7 +172,7 @@ class DynamicsFit(tf.Module):
     validation_rows = tf.gather(order, size - num_validation[:, tf.newaxis] + places, batch_dims=1)
     validation = self._buffer.gather(validation_rows)
 
-    def validation_loss():
+    def validation_loss() -> tf.Tensor:
       if self._dynamics.constant_noise:
         # Of errors that have the predicted variance, the mean NLL is the Gaussian's entropy.
         self._dynamics.set_noise(validation)
@@ -186,7 +186,7 @@ class DynamicsFit(tf.Module):
     epochs_without = tf.zeros_like(kept_loss, tf.int32)
     train_loss, epoch = 0.0, 0
     batches = tf.shape(bag)[1] // self.batch_size
-    max_epochs = MAX_EPOCHS if early_stopping else -(-self._max_batches // batches)
+    max_epochs = MAX_EPOCHS if self._max_batches is None else -(-self._max_batches // batches)
     while epoch < max_epochs and tf.reduce_any(epochs_without < PATIENCE):
       self._swap()
       train_loss = self._epoch(bag, tf.random.fold_in(shuffle_seed, epoch))
@@ -206,7 +206,7 @@ class DynamicsFit(tf.Module):
       "epochs": tf.cast(epoch, tf.float32),
     }
 
-  def _swap(self):
+  def _swap(self) -> None:
     """Gives the network the trained weights in place of their average, or the average back."""
     if self._swapped:
       for swapped, variable in zip(self._swapped, self._dynamics.trainable_variables, strict=True):
@@ -214,7 +214,7 @@ class DynamicsFit(tf.Module):
         variable.assign(swapped)
         swapped.assign(value)
 
-  def _bootstrap(self, order, num_train, seed):
+  def _bootstrap(self, order: tf.Tensor, num_train: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Rows [E, whole batches], drawn with replacement from each member's own training rows."""
     rows = tf.cast(tf.cast(tf.shape(order)[1], tf.float32) * self._train_fraction, tf.int32)
     batches = tf.maximum(rows // self.batch_size, 1)
@@ -227,7 +227,7 @@ class DynamicsFit(tf.Module):
     drawn = tf.cast(uniform * tf.cast(limit, tf.float32), tf.int32)
     return tf.gather(order, tf.minimum(drawn, limit - 1), batch_dims=1)
 
-  def _epoch(self, bag, seed):
+  def _epoch(self, bag: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """One pass over the bootstraps in a random order; returns the mean training loss."""
     keys = tf.random.stateless_uniform(
       tf.shape(bag)[1:], seed, maxval=None, minval=None, dtype=tf.int32
@@ -254,7 +254,7 @@ class DynamicsFit(tf.Module):
         average.assign(decay * average + (1.0 - decay) * variable)
     return likelihood
 
-  def _with_images(self, batch):
+  def _with_images(self, batch: Transition) -> Transition:
     """A batch of which each symmetry has replaced an equal share by its images."""
     shares, rows = len(self.symmetries) + 1, batch.reward.shape[1]
     bounds = [i * rows // shares for i in range(shares + 1)]

@@ -3,10 +3,19 @@
 Shapes: B batch, N trajectories, E members, M members used, S, A, O sizes.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
-def random_member(predict, ensemble_size, observation, action, noise, permutation):
+def random_member(
+  predict: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+  ensemble_size: int,
+  observation: tf.Tensor,
+  action: tf.Tensor,
+  noise: tf.Tensor,
+  permutation: tf.Tensor,
+) -> tf.Tensor:
   """Each trajectory's outcome by a member of its own: f_U with U uniform (section 4.3).
 
   Every member gets an equal share of the trajectories, dealt by `permutation`; redrawn at each
@@ -22,14 +31,14 @@ def random_member(predict, ensemble_size, observation, action, noise, permutatio
     outcome: [N, O].
   """
 
-  def deal(x):
+  def deal(x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.gather(x, permutation), [ensemble_size, -1, x.shape[-1]])
 
   dealt = predict(deal(observation), deal(action), deal(noise))
   return tf.gather(tf.reshape(dealt, tf.shape(noise)), tf.math.invert_permutation(permutation))
 
 
-def to_members(x, members, ensemble_size):
+def to_members(x: tf.Tensor, members: tf.Tensor, ensemble_size: int) -> tf.Tensor:
   """Copies every row to M members, a random subset of its own: [B, ...] -> [E, N, ...].
 
   The batch is cut into E groups; group g goes to the members (g + members[j]) mod E. So every
@@ -46,7 +55,7 @@ def to_members(x, members, ensemble_size):
   return tf.reshape(dealt, tf.concat([[ensemble_size, -1], tf.shape(x)[1:]], 0))
 
 
-def from_members(x, members, ensemble_size):
+def from_members(x: tf.Tensor, members: tf.Tensor, ensemble_size: int) -> tf.Tensor:
   """Undoes `to_members` on one number per row: [..., E, N] -> [..., M, B]."""
   num_members = members.shape[0]
   rows = x.shape[-1] // num_members  # B / E

@@ -46,9 +46,12 @@ class ModelEnv:
     """f_m: [E, N, ...], each trajectory by the member it is dealt to."""
     return self._step(observation, action, self._dynamics.sample(observation, action, noise))
 
-  def _step(self, observation, action, outcome):
+  def _step(self, observation: tf.Tensor, action: tf.Tensor, outcome: tf.Tensor) -> ModelStep:
     next_observation = self._dynamics.next_observation(observation, outcome)
     arguments = observation, action * self._scale + self._shift, next_observation
-    learned = self._dynamics.predicts_reward
-    reward = outcome[..., -1] if learned else self._task.reward_fn(*arguments)
+    if self._dynamics.predicts_reward:
+      reward = outcome[..., -1]
+    else:
+      assert self._task.reward_fn, "a reward that has no function is predicted"
+      reward = self._task.reward_fn(*arguments)
     return ModelStep(next_observation, reward, self._task.termination_fn(*arguments))

@@ -1,12 +1,14 @@
 """Layers of the networks: `members` multilayer perceptrons side by side, and normalisation."""
 
+from collections.abc import Callable, Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 # What `Policy.in_numpy` can do without TensorFlow, as (c, f): activation(x) = f(c x), where c goes
 # into the weights.
-NUMPY_ACTIVATIONS = {
+NUMPY_ACTIVATIONS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
   "relu": (1.0, lambda x: np.maximum(x, 0.0)),
   "tanh": (1.0, np.tanh),
   "silu": (0.5, lambda x: x + x * np.tanh(x)),
@@ -15,7 +17,7 @@ NUMPY_ACTIVATIONS = {
 }
 
 
-def soft_clip(x, low, high):
+def soft_clip(x: tf.Tensor, low: tf.Tensor | float, high: tf.Tensor | float) -> tf.Tensor:
   """A smooth, monotone map of `x` into (low, high), close to the identity well inside."""
   x = high - tf.nn.softplus(high - x)
   return low + tf.nn.softplus(x - low)
@@ -27,10 +29,10 @@ class _GlorotPerMember(keras.initializers.Initializer):
   Keras' own would take the first dimension for a receptive field and draw too small numbers.
   """
 
-  def __init__(self, seed):
+  def __init__(self, seed: int):
     self._seed = seed
 
-  def __call__(self, shape, dtype=None):
+  def __call__(self, shape: Sequence[int], dtype: str | None = None) -> tf.Tensor:
     limit = np.sqrt(6.0 / (shape[1] + shape[2]))
     kernels = np.random.default_rng(self._seed).uniform(-limit, limit, shape)
     return tf.convert_to_tensor(kernels, dtype)
@@ -39,19 +41,26 @@ class _GlorotPerMember(keras.initializers.Initializer):
 class EnsembleDense(keras.layers.Layer):
   """`members` dense layers at once: [members, N, in] -> [members, N, units], one matrix product."""
 
-  def __init__(self, members, units, activation=None, seed=0, **kwargs):
-    super().__init__(**kwargs)
+  def __init__(
+    self,
+    members: int,
+    units: int,
+    activation: str | None = None,
+    seed: int = 0,
+    dtype: str | None = None,
+  ):
+    super().__init__(dtype=dtype)
     self.members, self.units = members, units
     self.activation = keras.activations.get(activation)
     self._initializer = _GlorotPerMember(seed)
 
-  def build(self, input_shape):
+  def build(self, input_shape: Sequence[int | None]) -> None:
     self.kernel = self.add_weight(
       shape=(self.members, input_shape[-1], self.units), initializer=self._initializer
     )
     self.bias = self.add_weight(shape=(self.members, 1, self.units), initializer="zeros")
 
-  def call(self, x, which=None):
+  def call(self, x: tf.Tensor, which: tf.Tensor | None = None) -> tf.Tensor:
     """`which` [n] int: of these members only, [n, N, in] -> [n, N, units]."""
     kernel, bias = self.kernel, self.bias
     if which is not None:
@@ -62,29 +71,37 @@ class EnsembleDense(keras.layers.Layer):
 class Normalizer(keras.layers.Layer):
   """Subtracts a mean and divides by a scale that `fit` takes from data; the identity before."""
 
-  def build(self, input_shape):
+  def build(self, input_shape: Sequence[int | None]) -> None:
     size = input_shape[-1:]
     self.mean = self.add_weight(shape=size, initializer="zeros", trainable=False)
     self.scale = self.add_weight(shape=size, initializer="ones", trainable=False)
 
-  def call(self, x):
+  def call(self, x: tf.Tensor) -> tf.Tensor:
     return (x - self.mean) / self.scale
 
-  def fit(self, values):
+  def fit(self, values: tf.Tensor) -> None:
     """Takes mean and standard deviation of `values` [N, ...]; a constant is only centred."""
     std = tf.math.reduce_std(values, 0)
     self.mean.assign(tf.reduce_mean(values, 0))
     self.scale.assign(tf.where(std < 1e-6, tf.ones_like(std), std))
 
 
-def normalizer(size, dtype):
+def normalizer(size: int, dtype: str) -> Normalizer:
   """A `Normalizer` of [..., size] with its weights made."""
   layer = Normalizer(dtype=dtype)
   layer.build((size,))
   return layer
 
 
-def mlp(members, sizes, activation, seed, dtype, layer_norm=False, zero_last_layer=False):
+def mlp(
+  members: int,
+  sizes: Sequence[int],
+  activation: str,
+  seed: int,
+  dtype: str,
+  layer_norm: bool = False,
+  zero_last_layer: bool = False,
+) -> keras.Sequential:
   """`members` multilayer perceptrons as one Keras model, each with its own random weights.
 
   Args:

@@ -51,7 +51,7 @@ class Policy(keras.Model):
     self.normalizer = normalizer(num_features, dtype)
     self.built = True
 
-  def call(self, observation: tf.Tensor) -> tfd.Distribution:
+  def call(self, observation: tf.Tensor) -> tfp.distributions.Distribution:
     """Observations [..., S] to a distribution over actions [..., A]."""
     x = self.normalizer(self.coordinates.features(tf.convert_to_tensor(observation)))
     output = self._mlp(tf.reshape(x, [1, -1, x.shape[-1]]))
@@ -100,7 +100,8 @@ class Policy(keras.Model):
     layers[0] = kernel, bias - self.normalizer.mean.numpy() @ kernel
     factor, activation = self._numpy_activation
     action_size = len(layers[-1][1]) // 2
-    factors = [factor] * (len(layers) - 1) + [np.repeat(np.float32([1.0, -1.0]), action_size)]
+    signs = np.repeat(np.array([1.0, -1.0], np.float32), action_size)
+    factors = [*[factor] * (len(layers) - 1), signs]
     layers = [(c * kernel, c * bias) for c, (kernel, bias) in zip(factors, layers, strict=True)]
     *hidden_layers, (last_kernel, last_bias) = layers
     # Arrays, since of a number NumPy makes one at each call.
@@ -109,7 +110,7 @@ class Policy(keras.Model):
 
     features = self.coordinates.features
 
-    def act(observation, noise):
+    def act(observation: np.ndarray, noise: np.ndarray | float) -> np.ndarray:
       x = np.asarray(features(observation))
       for kernel, bias in hidden_layers:
         x = activation(x.dot(kernel) + bias)  # a fifth less time than x @ kernel

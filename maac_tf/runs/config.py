@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import gin
 import tensorflow as tf
@@ -82,10 +82,10 @@ def parameters(texts: Iterable[str]) -> set[str]:
   return set(re.findall(r"(?m)^\s*(?:\w+\.)*?(\w+(?:\.\w+)?)\s*=", "\n".join(texts)))
 
 
-def _parse(gin_files, gin_params=()) -> dict[str, str]:
+def _parse(gin_files: Iterable[str], gin_params: Iterable[str] = ()) -> dict[str, str]:
   """Returns the texts of all files, included ones too, by path."""
   gin.clear_config()
-  texts = {}
+  texts: dict[str, str] = {}
   for i, path in enumerate(gin_files):
     files = _parse_file(path)
     if i and "train.task" in parameters(files.values()):
@@ -95,7 +95,7 @@ def _parse(gin_files, gin_params=()) -> dict[str, str]:
   return texts
 
 
-def _parse_file(path):
+def _parse_file(path: str) -> dict[str, str]:
   """By itself, gin looks for what a file includes in the working folder, whoever asks for it."""
   with open(path) as file:
     text = file.read()
@@ -118,10 +118,10 @@ def values() -> dict[str, str]:
   return defaults | dict(re.findall(r"(?m)^(\w+(?:\.\w+)?) = (.*)$", text))
 
 
-def _warn_of_idle_files(gin_files):
+def _warn_of_idle_files(gin_files: Sequence[str]) -> None:
   """Of several, those without which every value would be the same."""
 
-  def values_of(files):
+  def values_of(files: Sequence[str]) -> dict[str, str]:
     _parse(files)
     return values()
 
@@ -136,7 +136,7 @@ def _warn_of_idle_files(gin_files):
       )
 
 
-def _check_macros(texts, gin_params):
+def _check_macros(texts: dict[str, str], gin_params: Sequence[str]) -> None:
   """To gin, "horizon = 3" is a macro, and training would pass it over."""
   everything = "\n".join([*texts.values(), *gin_params])
   scoped = re.search(r"(?m)^\s*(\w[\w.]*/[\w./]+)\s*=", everything)
@@ -151,7 +151,7 @@ def _check_macros(texts, gin_params):
     print(f"Warning: {name} has no effect: it is no option's name: {message}", file=sys.stderr)
 
 
-def without_effect(overridden: set[str], unused: dict[str, str]) -> dict[str, str]:
+def without_effect(overridden: Collection[str], unused: dict[str, str]) -> dict[str, str]:
   """Which of the overridden parameters and macros do nothing, each with the reason.
 
   Args:
@@ -178,7 +178,7 @@ def differences(saved: str, current: str) -> list[str]:
   others = {macro for name, macro in users if name not in MAY_CHANGE}
   may_change = {*MAY_CHANGE, *(macro for _, macro in users if macro not in others)}
 
-  def bindings(text):
+  def bindings(text: str) -> list[str]:
     text = re.sub(r"\s*\\?\n[ \t]+", " ", text)  # gin indents the lines that continue a binding
     return sorted(
       line

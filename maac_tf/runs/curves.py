@@ -54,7 +54,9 @@ def read_run(path: str) -> Run:
   folder, name = os.path.split(os.path.abspath(path))
   name = re.sub(r"-\d{8}-\d{6}$", "", name)
   pattern = r"(?:(?P<a>.*)-)?(?P<x>\d+)|(?:(?P<b>.*)[-_])?seed(?P<y>\d+)|(?P<c>.*)"
-  groups = re.fullmatch(pattern, name).groupdict()
+  found = re.fullmatch(pattern, name)
+  assert found, "its last part takes any name"
+  groups = found.groupdict()
   method = groups["a"] or groups["b"] or groups["c"] or "maac"
   seed = groups["x"] or groups["y"] or ""
   columns = ("env_steps", "seconds/total", "eval/return")
@@ -111,7 +113,7 @@ def band(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> Band | None:
     return None
   values = np.stack([np.interp(x, *curve) for curve in curves])
 
-  def interquartile_mean(values, axis):
+  def interquartile_mean(values: np.ndarray, axis: int) -> np.ndarray:
     return stats.trim_mean(values, 0.25, axis=axis)
 
   mean = interquartile_mean(values, 0)

@@ -1,10 +1,12 @@
 """A run from its start, or its last checkpoint, to its end; with logs and checkpoints."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Collection, Sequence
+from types import FrameType
 from typing import Annotated
 
 import gin
@@ -56,14 +58,20 @@ def train(
     return _train(trainer, run, iterations)
 
 
-def use_threads(count: int):
+def write_whole_lines() -> None:
+  """Has what is printed appear line by line: progress is seen in a log file, too."""
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(line_buffering=True)
+
+
+def use_threads(count: int) -> None:
   """CPU threads, for one operation and for several; 0 is one for each core."""
   if count:
     tf.config.threading.set_intra_op_parallelism_threads(count)
     tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
-def device(name: str | None):
+def device(name: str | None) -> contextlib.AbstractContextManager[None]:
   """A context in which variables live, and operations run, on one device.
 
   Args:
@@ -88,7 +96,7 @@ def device(name: str | None):
   return tf.device(name)
 
 
-def _train(trainer, run, iterations):
+def _train(trainer: Trainer, run: RunDirectory, iterations: int) -> int | None:
   steps = trainer.steps_per_iteration
   bar = tqdm.tqdm(
     total=iterations * steps,
@@ -116,7 +124,7 @@ def _train(trainer, run, iterations):
   return stop.signal if int(trainer.iteration) < iterations else None
 
 
-def _summary(row):
+def _summary(row: dict[str, float | None]) -> str:
   text = f"return {row['eval/return']:.1f} ± {row['eval/return_std']:.1f}"
   if "model/validation_loss" in row:
     text += f"  model loss {row['model/validation_loss']:.2f}"
@@ -197,16 +205,16 @@ def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
 class _StopSignals:
   """Notes the first SIGINT or SIGTERM in `signal`; leaves later ones to Python's default."""
 
-  def __enter__(self):
-    self.signal = None
+  def __enter__(self) -> "_StopSignals":
+    self.signal: int | None = None
     self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
-  def _note(self, number, frame):
+  def _note(self, number: int, frame: FrameType | None) -> None:
     del frame
     self.signal = number
     self.__exit__()

@@ -1,19 +1,23 @@
 """Every figure: of one run, of many runs, of a diagnosis, of the gradient study."""
 
 import csv
+from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 
 from maac_tf.runs import curves
 
+Groups = dict[tuple[str, str], list[curves.Run]]  # by (task, method)
 
-def plot_run(metrics_csv: str, path: str):
+
+def plot_run(metrics_csv: str, path: str) -> None:
   """Draws return and model loss against environment steps from a metrics.csv into a PNG."""
-  plt = _pyplot()
+  plt = pyplot()
   with open(metrics_csv, newline="") as file:
     rows = list(csv.DictReader(file))
 
-  def column(name):
+  def column(name: str) -> np.ndarray:
     return np.array([float(row.get(name) or "nan") for row in rows])
 
   steps = column("env_steps")
@@ -40,7 +44,7 @@ def plot_run(metrics_csv: str, path: str):
   plt.close(figure)
 
 
-def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, paths: list[str]):
+def plot_curves(groups: Groups, axis: str, paths: list[str]) -> None:
   """Draws return, a panel a task, a colour a method; a faint line a seed.
 
   Args:
@@ -48,7 +52,7 @@ def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, path
     axis: "steps" or "hours".
     paths: of PNG, SVG or whatever Matplotlib writes, by their extensions.
   """
-  plt = _pyplot()
+  plt = pyplot()
   from matplotlib import ticker
 
   tasks, color = list(dict.fromkeys(task for task, _ in groups)), _method_colors(groups)
@@ -88,12 +92,12 @@ def plot_curves(groups: dict[tuple[str, str], list[curves.Run]], axis: str, path
   plt.close(figure)
 
 
-def plot_means(groups: dict[tuple[str, str], list[curves.Run]], paths: list[str]):
+def plot_means(groups: Groups, paths: list[str]) -> None:
   """Draws each run's mean return over the steps that all of its task have, the best method on top.
 
   A point is a seed, a tick their interquartile mean, a bar its 95 % interval (`curves.band`).
   """
-  plt = _pyplot()
+  plt = pyplot()
   tasks, color = list(dict.fromkeys(task for task, _ in groups)), _method_colors(groups)
   width = 4.5 + 0.09 * max(map(len, color))  # inches: a panel, and the names beside it
   figure, panels = plt.subplots(
@@ -115,7 +119,9 @@ def plot_means(groups: dict[tuple[str, str], list[curves.Run]], paths: list[str]
       continue
     axes.set_title(f"{task}: {steps[0]:,.0f} to {steps[-1]:,.0f} steps")
     means = {m: [curves.mean_return(run, steps) for run in runs] for m, runs in methods.items()}
-    bands = {m: curves.band([([0.0], [value]) for value in values]) for m, values in means.items()}
+    # Of curves of one point each, at 0, which they have in common.
+    points = {m: [(np.zeros(1), np.array([v])) for v in values] for m, values in means.items()}
+    bands = {m: band for m, lines in points.items() if (band := curves.band(lines))}
     order = sorted(bands, key=lambda method: bands[method].mean[0])
     for row, method in enumerate(order):
       band = bands[method]
@@ -129,19 +135,20 @@ def plot_means(groups: dict[tuple[str, str], list[curves.Run]], paths: list[str]
   plt.close(figure)
 
 
-def _method_colors(groups):
+def _method_colors(groups: Groups) -> dict[str, tuple[float, ...]]:
   """A colour for each method, the same in every panel."""
   methods = list(dict.fromkeys(method for _, method in groups))
-  colors = _pyplot().get_cmap("tab10" if len(methods) <= 10 else "tab20").colors
+  colors = pyplot().get_cmap("tab10" if len(methods) <= 10 else "tab20").colors
   return {method: colors[i % len(colors)] for i, method in enumerate(methods)}
 
 
-def _colors(count):
+def _colors(count: int) -> np.ndarray:
   """Of state dimensions, or outputs, by their index."""
-  return _pyplot().get_cmap("turbo")(np.linspace(0.0, 1.0, count))
+  return pyplot().get_cmap("turbo")(np.linspace(0.0, 1.0, count))
 
 
-def _pyplot():
+def pyplot() -> ModuleType:
+  """Matplotlib's, for files alone."""
   import matplotlib  # here, not above: it takes a second, and acting does not need it
 
   matplotlib.use("Agg")
@@ -150,16 +157,29 @@ def _pyplot():
   return plt
 
 
-def plot_diagnosis(values, one_step, error, calibration, path: str):
-  """Draws what `diagnosis` found, a panel each; what is None is an empty one."""
-  plt = _pyplot()
+def plot_diagnosis(
+  values: tuple[np.ndarray, np.ndarray | None, np.ndarray] | None,
+  one_step: np.ndarray | None,
+  error: np.ndarray | None,
+  calibration: tuple[np.ndarray, np.ndarray] | None,
+  path: str,
+) -> None:
+  """Draws what `diagnosis` found, a panel each; what is None is an empty one.
+
+  Args:
+    values: a `diagnosis.Values`.
+    one_step, error, calibration: of the functions of `diagnosis` with these names.
+    path: of the PNG.
+  """
+  plt = pyplot()
   figure, panels = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
   beliefs, bars, lines, intervals = panels.flat
   if values is not None:
-    for name, believed in (("Q", values.q), ("return in the models, then Q", values.model)):
+    q, model, real = values
+    for name, believed in (("Q", q), ("return in the models, then Q", model)):
       if believed is not None:
-        beliefs.scatter(values.real, believed, s=6, alpha=0.5, label=name)
-    beliefs.axline((np.mean(values.real),) * 2, slope=1.0, color="0.4", linewidth=1)
+        beliefs.scatter(real, believed, s=6, alpha=0.5, label=name)
+    beliefs.axline((np.mean(real),) * 2, slope=1.0, color="0.4", linewidth=1)
     beliefs.legend(frameon=False)
   beliefs.set(title="Values", xlabel="real (soft) return", ylabel="believed (soft) return")
   if one_step is not None:
@@ -200,31 +220,30 @@ def plot_diagnosis(values, one_step, error, calibration, path: str):
   plt.close(figure)
 
 
-def plot_gradient_error(studies, path: str):
+def plot_gradient_error(studies: Sequence[tuple[np.ndarray, ...]], path: str) -> None:
   """Draws the errors of `gradient_study.Study`s against H: each seed's, their mean and median."""
-  plt = _pyplot()
+  plt = pyplot()
+  true_dynamics, learned, error, lemma, sensitivity = np.swapaxes(np.array(studies), 0, 1)
   figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
   panels = (
-    (left, "true_dynamics", "true dynamics, learned Q"),
-    (left, "learned", "learned dynamics, learned Q"),
-    (right, "to_lemma_reference", "error"),
-    (right, "lemma_bound", "Lemma 4.1, constants"),
-    (right, "sensitivity_bound", "bound from measured sensitivities"),
+    (left, true_dynamics, "true dynamics, learned Q"),
+    (left, learned, "learned dynamics, learned Q"),
+    (right, error, "error"),
+    (right, lemma, "Lemma 4.1, constants"),
+    (right, sensitivity, "bound from measured sensitivities"),
   )
-  for axes, field, label in panels:
-    values = np.array([getattr(study, field) for study in studies])
+  for axes, values, label in panels:
     h, mean, median = np.arange(values.shape[1]), values.mean(0), np.median(values, 0)
     (line,) = axes.plot(h, mean, linewidth=2, label=label)
     axes.plot(h, values.T, color=line.get_color(), alpha=0.3, linewidth=0.6)
     axes.plot(h, median, "--", color=line.get_color(), linewidth=1.2)
     least = mean.argmin()
     axes.plot(least, mean[least], "v", color=line.get_color(), markersize=8)
-  highest = 1.15 * max(study.true_dynamics.max() for study in studies)
+  highest = 1.15 * true_dynamics.max()
   left.set(title="Against the gradient of the expected return", ylabel="relative L1 error")
   left.set_ylim(0.0, highest)
   right.set(title="Against true dynamics and Q, same H", ylabel="L2 error", yscale="log")
-  errors = np.array([study.to_lemma_reference for study in studies])
-  right.set_ylim(0.3 * errors[errors > 0].min(), 1e4 * errors.max())
+  right.set_ylim(0.3 * error[error > 0].min(), 1e4 * error.max())
   for style, label in (("-", "mean over seeds"), ("--", "median"), ("v", "least mean")):
     left.plot([], [], style, color="0.4", label=label)
   for axes in (left, right):

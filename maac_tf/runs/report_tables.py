@@ -10,12 +10,16 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from maac_tf.runs.curves import Run, until
-from maac_tf.runs.plotting import _pyplot
+from maac_tf.runs.plotting import pyplot
+
+if TYPE_CHECKING:  # it takes a second to import
+  from matplotlib.artist import Artist
+  from matplotlib.axes import Axes
 
 NEAREST = 500  # environment steps that an evaluation may be away from the step of a column
 MISSING = "–"
@@ -148,7 +152,8 @@ def reached_table(results: str, table: dict[str, Any], report: dict[str, Any]) -
 
 def speed_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
   """Measurements of `python -m maac_tf.benchmark`: a row a setting of a CSV, a column a part."""
-  lines, units = [], {}
+  lines: list[list[str]] = []
+  units: dict[str, str] = {}
   for row in table["rows"]:
     with open(os.path.join(results, row["file"]), newline="") as file:
       measured = {m["part"]: m for m in csv.DictReader(file) if m["setting"] == row["setting"]}
@@ -229,7 +234,7 @@ def draw_figures(root: str) -> list[str]:
   seeds have, and published means as points.
   """
   results, report = _read(root)
-  plt, paths = _pyplot(), []
+  plt, paths = pyplot(), []
   for figure in report.get("figure", []):
     panels, columns = figure["panels"], figure["columns"]
     paths.append(os.path.join(root, figure["file"]))
@@ -243,7 +248,7 @@ def draw_figures(root: str) -> list[str]:
       ax.set_ylabel("return")
     for ax in axes[-1]:
       ax.set_xlabel("environment steps [thousands]")
-    handles = {}
+    handles: dict[str, Artist] = {}
     for ax in axes.flat:
       handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     drawing.legend(
@@ -255,7 +260,9 @@ def draw_figures(root: str) -> list[str]:
   return paths
 
 
-def _draw_panel(ax, results, panel, references):
+def _draw_panel(
+  ax: "Axes", results: str, panel: dict[str, Any], references: dict[str, Any]
+) -> None:
   end = panel["until"]
   for color, line in enumerate(panel["lines"]):
     runs = [until(run, end) for run in read_runs(results, panel["task"], line["setting"])]
@@ -269,9 +276,15 @@ def _draw_panel(ax, results, panel, references):
   for name in panel.get("references", []):
     published = {int(s): value for s, value in references[name][panel["task"]].items()}
     x = [step for step in published if step <= end]
-    style = dict(color="0.15", markersize=6, zorder=3, clip_on=False)
     ax.plot(
-      np.divide(x, 1_000), [published[s] for s in x], "D", label=references[name]["name"], **style
+      np.divide(x, 1_000),
+      [published[s] for s in x],
+      "D",
+      label=references[name]["name"],
+      color="0.15",
+      markersize=6,
+      zorder=3,
+      clip_on=False,
     )
   ax.set(title=panel["title"], xlim=(0, end / 970), ylim=(0 if ax.dataLim.y0 >= 0 else None, None))
   ax.yaxis.set_major_formatter("{x:,.0f}")
@@ -279,28 +292,28 @@ def _draw_panel(ax, results, panel, references):
   ax.spines[["top", "right"]].set_visible(False)
 
 
-def _read(root):
+def _read(root: str) -> tuple[str, dict[str, Any]]:
   results = os.path.join(root, "results")
   with open(os.path.join(results, "report.toml"), "rb") as file:
     return results, tomllib.load(file)
 
 
-def _number(value):
+def _number(value: float) -> str:
   return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _range(values):
+def _range(values: Sequence[float]) -> str:
   if not values:
     return MISSING
   least, most = f"{min(values):,.0f}", f"{max(values):,.0f}"
   return least if least == most else f"{least} to {most}"
 
 
-def _cell(values, form=",.0f"):
+def _cell(values: np.ndarray, form: str = ",.0f") -> str:
   mean, low, high = (format(float(x), form) for x in interval(values))
   return mean if values.size == 1 else f"{mean} [{low}, {high}]"
 
 
-def _markdown(lines):
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
   head, *rows = lines
   return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])

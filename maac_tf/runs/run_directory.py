@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import filelock
 import gin
 import tensorflow as tf
 
+from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
 from maac_tf.runs import config, plotting, saved_model, version
 
@@ -65,7 +66,7 @@ def load_config(path: str, gin_params: Sequence[str] = ()) -> set[str]:
 class RunDirectory:
   """A folder that holds one run, and resumes it where its newest checkpoint stands."""
 
-  def __init__(self, path: str, trainer: tf.Module):
+  def __init__(self, path: str, trainer: Trainer):
     """Creates the folder, or restores `trainer` from it.
 
     Everything written after the checkpoint that is restored is dropped, so that the run goes on
@@ -100,7 +101,7 @@ class RunDirectory:
     self._start = time.perf_counter()
     self._events = tf.summary.create_file_writer(path)
 
-  def _restore(self):
+  def _restore(self) -> None:
     trainer = self._trainer
     self._manager = tf.train.CheckpointManager(
       tf.train.Checkpoint(trainer=trainer), self._file("checkpoints"), max_to_keep=2
@@ -113,25 +114,26 @@ class RunDirectory:
       if trainer.best.exists:  # a kill may have left a later one, or none
         with trainer.best.in_use():
           self._replace("policy", lambda path: saved_model.save_policy(trainer.learner, path))
-    self._header, self._seconds_before = None, 0.0
+    self._header: list[str] = []  # of metrics.csv, once there is one
+    self._seconds_before = 0.0
     self._drop_later_rows(int(trainer.env_steps))
     self._write("operative_config.gin", operative)
     self._write("config.gin", gin.config_str())
-    self._write(version.FILE, json.dumps(version.current()) + "\n")
+    self._write(version.FILE, json.dumps(version.record(self.path)) + "\n")
     _drop_later_events(self.path, int(trainer.env_steps))
 
-  def close(self):
+  def close(self) -> None:
     """Lets another run go on in this folder."""
     self._events.close()
     self._lock.release()
 
-  def log(self, row: dict[str, float | None]):
+  def log(self, row: dict[str, float | None]) -> None:
     """Appends a row to metrics.csv and the TensorBoard events; None is an empty cell."""
     seconds = self._seconds_before + time.perf_counter() - self._start
     row = row | {"seconds/total": seconds}  # checkpoints and earlier sessions included
     with open(self._file("metrics.csv"), "a", newline="") as file:
       writer = csv.writer(file)
-      if self._header is None:
+      if not self._header:
         self._header = list(row)
         writer.writerow(self._header)
       writer.writerow(["" if row[name] is None else row[name] for name in self._header])
@@ -143,7 +145,7 @@ class RunDirectory:
           tf.summary.scalar(name, value)
     self._events.flush()
 
-  def save(self):
+  def save(self) -> None:
     """Writes the policy and the curve as they are now, then a checkpoint of everything.
 
     `policy_last` is of now, `policy` of the best evaluation so far.
@@ -155,17 +157,17 @@ class RunDirectory:
     # Last: a kill before its end repeats the iteration, and writes the others once more.
     self._manager.save(checkpoint_number=int(self._trainer.iteration))
 
-  def _file(self, name):
+  def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
 
-  def _write(self, name, text):
-    def write(path):
+  def _write(self, name: str, text: str) -> None:
+    def write(path: str) -> None:
       with open(path, "w") as file:
         file.write(text)
 
     self._replace(name, write)
 
-  def _replace(self, name, write):
+  def _replace(self, name: str, write: Callable[[str], object]) -> None:
     """Writes beside the old file or folder first, so that a kill leaves one of the two whole."""
     new, old = self._file("." + name), self._file(".old-" + name)
     shutil.rmtree(new, ignore_errors=True)
@@ -176,7 +178,7 @@ class RunDirectory:
     os.replace(new, self._file(name))
     shutil.rmtree(old, ignore_errors=True)
 
-  def _check_config(self, operative):
+  def _check_config(self, operative: str) -> None:
     with open(self._file("operative_config.gin")) as file:
       changed = config.differences(file.read(), operative)
     if changed:
@@ -187,7 +189,7 @@ class RunDirectory:
         f"{version.describe(self.path)}."
       )
 
-  def _drop_later_rows(self, env_steps):
+  def _drop_later_rows(self, env_steps: int) -> None:
     if not os.path.isfile(self._file("metrics.csv")):
       return
     with open(self._file("metrics.csv"), newline="") as file:
@@ -207,14 +209,14 @@ class RunDirectory:
     if kept:
       self._seconds_before = float(kept[-1][self._header.index("seconds/total")])
 
-    def write(path):
+    def write(path: str) -> None:
       with open(path, "w", newline="") as file:
         csv.writer(file).writerows([self._header, *kept])
 
     self._replace("metrics.csv", write)
 
 
-def _drop_later_events(path, env_steps):
+def _drop_later_events(path: str, env_steps: int) -> None:
   """Rewrites the event files without what came after `env_steps`, and without cut-off tails."""
   for name in glob.glob(os.path.join(glob.escape(path), "events.out.tfevents.*")):
     kept = []

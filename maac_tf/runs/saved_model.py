@@ -31,18 +31,18 @@ class _ExportedPolicy(_Exported):
     self.deterministic = tf.function(self._deterministic, input_signature=[spec], autograph=False)
     self.sample = tf.function(self._sample, input_signature=[spec], autograph=False)
 
-  def _act(self, observation, noise):
+  def _act(self, observation: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
     action, _ = self._policy(observation, noise)
     return {"action": action * self._scale + self._shift}
 
-  def _deterministic(self, observation):
+  def _deterministic(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
     return self._act(observation, tf.zeros([tf.shape(observation)[0], self._action_size]))
 
-  def _sample(self, observation):
+  def _sample(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
     return self._act(observation, tf.random.normal([tf.shape(observation)[0], self._action_size]))
 
 
-def save_policy(learner: Maac, path: str):
+def save_policy(learner: Maac, path: str) -> None:
   """Writes the SavedModel.
 
   Signatures, two from `observation` [B, S] to a dict with `action` [B, A]: `serving_default` is
@@ -61,17 +61,18 @@ class _ExportedPlanner(_Exported):
     # A method of a tf.function holds its object weakly; as an attribute, it would be saved whole.
     self._planner = lambda observation, seed: planner.plan(observation, seed)
     self._scale, self._shift = learner.action_scale, learner.action_shift
+    assert learner.dynamics, "a planner has models"
     networks = learner.actor_critic.ema_policy, learner.dynamics, learner.actor_critic.critic
     self._weights = [v.value for network in networks for v in network.variables]
     spec = tf.TensorSpec([None, learner.observation_size], tf.float32, "observation")
     self.plan = tf.function(self._plan, input_signature=[spec], autograph=False)
 
-  def _plan(self, observation):
+  def _plan(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
     seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
     return {"action": self._planner(observation, seed) * self._scale + self._shift}
 
 
-def save_planner(learner: Maac, planner: Planner, path: str):
+def save_planner(learner: Maac, planner: Planner, path: str) -> None:
   """Writes a SavedModel that plans: `serving_default`, from `observation` [B, S] to `action`.
 
   And `task`, as a policy's.

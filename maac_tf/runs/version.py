@@ -14,13 +14,17 @@ def current() -> dict[str, str | None]:
   return {"maac_tf": maac_tf.__version__, "commit": _commit()}
 
 
-def _commit():
+def _commit() -> str | None:
   folder = os.path.dirname(os.path.abspath(maac_tf.__file__))
-  git = ["git", "-C", folder]
+
+  def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["git", "-C", folder, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
   try:
-    tracked = subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], **_QUIET)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], **_QUIET)
-    changes = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], **_QUIET)
+    tracked = git("ls-files", "--error-unmatch", "__init__.py")
+    commit = git("rev-parse", "HEAD")
+    changes = git("status", "--porcelain", "--untracked-files=no")
   except OSError:  # no git
     return None
   if tracked.returncode or commit.returncode:
@@ -28,11 +32,22 @@ def _commit():
   return commit.stdout.strip() + "+" * bool(changes.stdout.strip())
 
 
-_QUIET = {"capture_output": True, "text": True, "check": False}
+def record(run_dir: str) -> dict[str, object]:
+  """What version.json holds: the version that began the run, and others that went on with it."""
+  now: dict[str, object] = dict(current())
+  try:
+    with open(os.path.join(run_dir, FILE)) as file:
+      record = json.load(file)
+  except (OSError, ValueError):
+    return now
+  others = [v for v in record.get("resumed_by", []) if v != now]
+  if {name: record.get(name) for name in now} != now:
+    others.append(now)
+  return record | ({"resumed_by": others} if others else {})
 
 
 def describe(run_dir: str) -> str:
-  """The version that a run was made by, for a message."""
+  """The version that a run was begun by, for a message."""
   try:
     with open(os.path.join(run_dir, FILE)) as file:
       found = json.load(file)

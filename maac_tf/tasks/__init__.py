@@ -1,6 +1,7 @@
 """Tasks: an environment with its reward and termination as TensorFlow functions."""
 
-from maac_tf.tasks.adapter import Environment, TimeStep
+from maac_tf.data.types import TimeStep
+from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.registry import TASKS, make_task
 from maac_tf.tasks.symmetries import Symmetry
 from maac_tf.tasks.task import Task

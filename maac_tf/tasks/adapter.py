@@ -1,19 +1,12 @@
 """The adapter between a Gymnasium environment and networks whose actions lie in [-1, 1]."""
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-
-class TimeStep(NamedTuple):
-  """What one step returns; `terminal` is true termination, `truncated` a time limit."""
-
-  observation: np.ndarray  # [S] float32
-  reward: float
-  terminal: bool
-  truncated: bool
+from maac_tf.data.types import TimeStep
 
 
 class Environment:
@@ -30,16 +23,15 @@ class Environment:
 
   def __init__(self, env: gym.Env):
     """Raises ValueError unless observations and actions are flat boxes, actions not half-open."""
-    for name, space in (("observation", env.observation_space), ("action", env.action_space)):
-      if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-        raise ValueError(f"The {name} space must be a one-dimensional Box, not {space}.")
-    low, high = env.action_space.low, env.action_space.high
+    observations = _flat_box("observation", env.observation_space)
+    actions = _flat_box("action", env.action_space)
+    low, high = actions.low, actions.high
     bounded = np.isfinite(low)
     if np.any(bounded != np.isfinite(high)):
       raise ValueError(f"Every action must have two bounds or none, not {env.action_space}.")
     self.env = env
-    self.observation_size = env.observation_space.shape[0]
-    self.action_size = env.action_space.shape[0]
+    self.observation_size = observations.shape[0]
+    self.action_size = actions.shape[0]
     low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
     self.action_scale = ((high - low) / 2).astype(np.float32)
     self.action_shift = ((high + low) / 2).astype(np.float32)
@@ -64,5 +56,11 @@ class Environment:
       )
     return TimeStep(observation.astype(np.float32), float(reward), terminal, truncated)
 
-  def close(self):
+  def close(self) -> None:
     self.env.close()
+
+
+def _flat_box(name: str, space: gym.Space[Any]) -> gym.spaces.Box:
+  if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+    raise ValueError(f"The {name} space must be a one-dimensional Box, not {space}.")
+  return space

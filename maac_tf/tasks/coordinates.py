@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,12 @@ class Coordinates(NamedTuple):
   [S], which TensorFlow's functions take as well; one that then uses NumPy's is faster.
   """
 
-  features: Callable  # observation [..., S] -> [..., F], what they see
-  change: Callable  # (observation, next_observation) [..., S] -> [..., C], what models predict
-  apply: Callable  # (observation [..., S], change [..., C]) -> next_observation [..., S]
+  # observation [..., S] -> [..., F], what they see.
+  features: Callable[[tf.Tensor], tf.Tensor]
+  # (observation, next_observation) [..., S] -> [..., C], what models predict.
+  change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+  # (observation [..., S], change [..., C]) -> next_observation [..., S].
+  apply: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
   @functools.cache  # noqa: B019
   def sizes(self, observation_size: int) -> tuple[int, int]:
@@ -30,7 +34,7 @@ class Coordinates(NamedTuple):
     """
     shape = 2, observation_size + 1  # no other size equals it
 
-    def there_and_back(state):
+    def there_and_back(state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
       change = self.change(state, state)
       return self.features(state), change, self.apply(state, change)
 
@@ -76,7 +80,7 @@ def clipped(first: int, limit: float) -> Coordinates:
   As the velocities of Gymnasium's hopper and walker, 10 at the most: an imagined one is no larger.
   """
 
-  def apply(observation, change):
+  def apply(observation: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
     after = observation + change
     shown = tf.clip_by_value(after[..., first:], -limit, limit)
     return tf.concat([after[..., :first], shown], -1)
@@ -91,7 +95,7 @@ def sine_and_cosine(angle: int) -> Coordinates:
     angle: its index, from 0.
   """
 
-  def features(observation):
+  def features(observation: tf.Tensor) -> tf.Tensor:
     x = observation[..., angle : angle + 1]
     if x.shape[-1] != 1:
       raise ValueError(
@@ -124,7 +128,7 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   before, between = slice(0, orientation), slice(orientation + 4, velocity)
   after = slice(velocity + 3, None)
 
-  def split(observation):
+  def split(observation: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
     """The quaternion, the world's axes in the torso's frame, and the velocity in it."""
     # After a reset, Gymnasium's is not of unit length.
     torso, xp = observation[..., orientation : orientation + 4], _library(observation)
@@ -134,12 +138,12 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
     speeds = (observation[..., i : i + 1] for i in range(velocity, velocity + 3))
     return torso, axes, sum(speed * axis for speed, axis in zip(speeds, axes, strict=True))
 
-  def features(observation):
+  def features(observation: tf.Tensor) -> tf.Tensor:
     _, (x, _, z), own_velocity = split(observation)
     parts = observation[..., before], z, x, observation[..., between], own_velocity
     return _library(observation).concat([*parts, observation[..., after]], -1)
 
-  def change(observation, next_observation):
+  def change(observation: tf.Tensor, next_observation: tf.Tensor) -> tf.Tensor:
     torso, _, own_velocity = split(observation)
     next_torso, _, next_own_velocity = split(next_observation)
     turn = quaternion_product(_inverse(torso), next_torso)
@@ -149,7 +153,7 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
     parts = rest[..., before], turn, rest[..., between], next_own_velocity - own_velocity
     return tf.concat([*parts, rest[..., after]], -1)
 
-  def apply(observation, change):
+  def apply(observation: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
     torso, _, own_velocity = split(observation)
     sizes = [orientation, 3, velocity - orientation - 4, 3, -1]
     first, turn, middle, acceleration, last = tf.split(change, sizes, -1)
@@ -163,17 +167,17 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   return Coordinates(features, change, apply)
 
 
-def _library(x):
+def _library(x: tf.Tensor | np.ndarray) -> ModuleType:
   """What has the functions for `x`: NumPy, where it is an array of it, or TensorFlow."""
   return np if isinstance(x, np.ndarray) else tf
 
 
-def _inverse(quaternion):
+def _inverse(quaternion: tf.Tensor) -> tf.Tensor:
   """Of unit length: the rotation back."""
   return quaternion * tf.constant([1, -1, -1, -1], quaternion.dtype)
 
 
-def quaternion_product(a, b):
+def quaternion_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
   """Of two quaternions (w, x, y, z), [..., 4]: first b, then a."""
   (aw, ax, ay, az), (bw, bx, by, bz) = (tf.unstack(q, axis=-1) for q in (a, b))
   parts = (
@@ -185,7 +189,7 @@ def quaternion_product(a, b):
   return tf.stack(parts, -1)
 
 
-def _world_axes(quaternion):
+def _world_axes(quaternion: tf.Tensor) -> list[tf.Tensor]:
   """The world's x, y and z axis, [..., 3] each, in the frame that a unit quaternion turns to."""
   xp = _library(quaternion)
   w, x, y, z = xp.unstack(quaternion, axis=-1)

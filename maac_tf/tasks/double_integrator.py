@@ -1,5 +1,7 @@
 """The double integrator of section 5.2: a point mass pushed towards the origin."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 
@@ -16,12 +18,14 @@ class DoubleIntegrator(gym.Env):
   observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
   action_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
 
-  def reset(self, *, seed=None, options=None):
+  def reset(
+    self, *, seed: int | None = None, options: dict[str, Any] | None = None
+  ) -> tuple[np.ndarray, dict[str, Any]]:
     super().reset(seed=seed)
     self._state = self.np_random.uniform(-1.0, 1.0, 2)
     return self._state.copy(), {}
 
-  def step(self, action):
+  def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
     position, velocity = self._state
     force = float(action[0])
     reward = -0.5 * (position**2 + velocity**2 + force**2)

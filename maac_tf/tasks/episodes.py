@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maac_tf.checks import ConfigError
-from maac_tf.tasks.adapter import TimeStep
+from maac_tf.data.types import TimeStep
 from maac_tf.tasks.task import Task
 
 LONGEST_EPISODE = 100_000  # environment steps; one that is longer will not end
@@ -47,7 +47,7 @@ def run_episodes(
         "environment a time limit, such as gymnasium.wrappers.TimeLimit."
       )
     actions = act(observations)
-    for i in np.flatnonzero(running):
+    for i in np.flatnonzero(running).tolist():
       step = environments[i].step(actions[i])
       record(i, observations[i].copy(), actions[i], step)
       observations[i] = step.observation

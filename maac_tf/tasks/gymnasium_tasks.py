@@ -1,25 +1,34 @@
 """Gymnasium's own tasks, and the double integrator of section 5.2."""
 
+from typing import Any
+
 import gymnasium as gym
 import tensorflow as tf
 
-from maac_tf.tasks.coordinates import PLAIN, clipped, sine_and_cosine, torso_frame
+from maac_tf.tasks.coordinates import PLAIN, Coordinates, clipped, sine_and_cosine, torso_frame
 from maac_tf.tasks.double_integrator import DoubleIntegrator
 from maac_tf.tasks.locomotion import make_mujoco_env
-from maac_tf.tasks.symmetries import ant_symmetries, walker_symmetries
-from maac_tf.tasks.task import Task, never_terminates
+from maac_tf.tasks.symmetries import Symmetry, ant_symmetries, walker_symmetries
+from maac_tf.tasks.task import Task, TensorFn, never_terminates
 
 
 def _gymnasium_task(
-  name, gym_id, termination_fn=never_terminates, coordinates=PLAIN, symmetries=(), **kwargs
-):
+  name: str,
+  gym_id: str,
+  termination_fn: TensorFn = never_terminates,
+  coordinates: Coordinates = PLAIN,
+  symmetries: tuple[Symmetry, ...] = (),
+  **kwargs: Any,
+) -> Task:
   """Gymnasium's own task, with its reward and termination."""
   return Task(
     name, lambda: make_mujoco_env(gym_id, **kwargs), None, termination_fn, coordinates, symmetries
   )
 
 
-def _hopper_terminates(observation, action, next_observation):
+def _hopper_terminates(
+  observation: tf.Tensor, action: tf.Tensor, next_observation: tf.Tensor
+) -> tf.Tensor:
   """Gymnasium's: fallen (z <= 0.7 or |angle| >= 0.2), or any number beyond 100 but z."""
   del observation, action
   z, angle, rest = next_observation[..., 0], next_observation[..., 1], next_observation[..., 1:]
@@ -27,21 +36,27 @@ def _hopper_terminates(observation, action, next_observation):
   return ~healthy
 
 
-def _walker2d_terminates(observation, action, next_observation):
+def _walker2d_terminates(
+  observation: tf.Tensor, action: tf.Tensor, next_observation: tf.Tensor
+) -> tf.Tensor:
   """Gymnasium's: z outside (0.8, 2) or |angle| >= 1."""
   del observation, action
   z, angle = next_observation[..., 0], next_observation[..., 1]
   return ~((z > 0.8) & (z < 2.0) & (tf.abs(angle) < 1.0))
 
 
-def _ant_terminates(observation, action, next_observation):
+def _ant_terminates(
+  observation: tf.Tensor, action: tf.Tensor, next_observation: tf.Tensor
+) -> tf.Tensor:
   """Gymnasium's: z outside [0.2, 1]."""
   del observation, action
   z = next_observation[..., 0]
   return ~((z >= 0.2) & (z <= 1.0))
 
 
-def _pendulum_reward(observation, action, next_observation):
+def _pendulum_reward(
+  observation: tf.Tensor, action: tf.Tensor, next_observation: tf.Tensor
+) -> tf.Tensor:
   """Gymnasium's: the cost of the angle, speed and torque before the step."""
   del next_observation
   cos, sin, speed = tf.unstack(observation, axis=-1)
@@ -49,12 +64,14 @@ def _pendulum_reward(observation, action, next_observation):
   return -(tf.square(angle) + 0.1 * tf.square(speed) + 0.001 * tf.square(action[..., 0]))
 
 
-def _double_integrator_reward(observation, action, next_observation):
+def _double_integrator_reward(
+  observation: tf.Tensor, action: tf.Tensor, next_observation: tf.Tensor
+) -> tf.Tensor:
   del next_observation
   return -0.5 * (tf.reduce_sum(tf.square(observation), -1) + tf.square(action[..., 0]))
 
 
-def _make_double_integrator():
+def _make_double_integrator() -> gym.Env:
   return gym.wrappers.TimeLimit(DoubleIntegrator(), max_episode_steps=200)
 
 

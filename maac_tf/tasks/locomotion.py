@@ -1,23 +1,27 @@
 """The tasks of Wang et al. 2019, which the paper uses."""
 
+from typing import Any
+
 import gymnasium as gym
 import mujoco
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from gymnasium.envs.mujoco import MujocoEnv
 
-from maac_tf.tasks.coordinates import PLAIN, sine_and_cosine, torso_frame
-from maac_tf.tasks.symmetries import ant_symmetries
+from maac_tf.tasks.coordinates import PLAIN, Coordinates, sine_and_cosine, torso_frame
+from maac_tf.tasks.symmetries import Symmetry, ant_symmetries
 from maac_tf.tasks.task import Task
 
 
-def _log_mujoco_warning(message):
+def _log_mujoco_warning(message: str) -> None:
   # Gymnasium's half-cheetah and ant set this; it is not for their user to mend.
   if "settotalmass" not in message:
     logging.warning("MuJoCo: %s", message)
 
 
-def make_mujoco_env(gym_id, **kwargs):
+def make_mujoco_env(gym_id: str, **kwargs: Any) -> gym.Env:
+  """Gymnasium's environment of that id; MuJoCo's warnings go to the log."""
   # Without a handler of its own, MuJoCo writes MUJOCO_LOG.TXT into the working directory.
   mujoco.set_mju_user_warning(_log_mujoco_warning)
   return gym.make(gym_id, **kwargs)
@@ -29,23 +33,32 @@ class _LocomotionEnv(gym.Wrapper):
   Observation: (q[skipped:], v). Reward: v_x - 0.1 |a|², and -3 (z - height)² + 1 with a height.
   """
 
-  def __init__(self, gym_id: str, skipped: int, z_index: int, height: float | None, **kwargs):
+  def __init__(self, gym_id: str, skipped: int, z_index: int, height: float | None, **kwargs: Any):
     super().__init__(make_mujoco_env(gym_id, **kwargs))
     self._skipped, self._z_index, self._height = skipped, z_index, height
     size = self._observation().size
     self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
 
-  def _observation(self):
-    data = self.unwrapped.data
+  @property
+  def _data(self) -> mujoco.MjData:
+    """Of the simulation, as it is now."""
+    robot = self.unwrapped
+    assert isinstance(robot, MujocoEnv), "as `make_mujoco_env` makes it"
+    return robot.data
+
+  def _observation(self) -> np.ndarray:
+    data = self._data
     return np.concatenate([data.qpos[self._skipped :], data.qvel])
 
-  def reset(self, **kwargs):
-    _, info = self.env.reset(**kwargs)
+  def reset(
+    self, *, seed: int | None = None, options: dict[str, Any] | None = None
+  ) -> tuple[np.ndarray, dict[str, Any]]:
+    _, info = self.env.reset(seed=seed, options=options)
     return self._observation(), info
 
-  def step(self, action):
+  def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
     _, _, terminated, truncated, info = self.env.step(action)
-    data = self.unwrapped.data
+    data = self._data
     reward = data.qvel[0] - 0.1 * np.sum(np.square(action))
     if self._height is not None:
       reward += 1.0 - 3.0 * (data.qpos[self._z_index] - self._height) ** 2
@@ -53,21 +66,23 @@ class _LocomotionEnv(gym.Wrapper):
 
 
 def _locomotion_task(
-  name,
-  gym_id,
+  name: str,
+  gym_id: str,
   *,
-  positions,
-  skipped,
-  z_index=None,
-  height=None,
-  coordinates=PLAIN,
-  symmetries=(),
-  **kwargs,
-):
-  """A task of Wang et al.; `positions` is the length of MuJoCo's q."""
+  positions: int,
+  skipped: int,
+  z_index: int = 0,
+  height: float | None = None,
+  coordinates: Coordinates = PLAIN,
+  symmetries: tuple[Symmetry, ...] = (),
+  **kwargs: Any,
+) -> Task:
+  """A task of Wang et al.; `positions` is the length of MuJoCo's q, `z_index` of z in it."""
   x_velocity = positions - skipped  # v follows q[skipped:] in the observation
 
-  def reward_fn(observation, action, next_observation):
+  def reward_fn(
+    observation: tf.Tensor, action: tf.Tensor, next_observation: tf.Tensor
+  ) -> tf.Tensor:
     del observation
     reward = next_observation[..., x_velocity] - 0.1 * tf.reduce_sum(tf.square(action), -1)
     if height is not None:
@@ -75,7 +90,7 @@ def _locomotion_task(
       reward += 1.0 - 3.0 * tf.square(z - height)
     return reward
 
-  def make_gym_env():
+  def make_gym_env() -> gym.Env:
     return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs)
 
   return Task(name, make_gym_env, reward_fn, coordinates=coordinates, symmetries=symmetries)

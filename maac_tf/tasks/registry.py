@@ -79,7 +79,7 @@ def make_task(
   )
 
 
-def _tasks_of(module):
+def _tasks_of(module: str) -> dict[str, Task]:
   """The tasks in a module, by MODULE:NAME, which is what a run and its policy remember."""
   try:
     found = vars(importlib.import_module(module))

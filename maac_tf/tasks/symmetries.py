@@ -8,9 +8,13 @@ for replayed transitions, Lin et al. 2020, "Invariant transform experience repla
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from maac_tf.data.types import Transition
 from maac_tf.tasks.coordinates import quaternion_product
+
+Image = Callable[[tf.Tensor], tf.Tensor]  # of the same shape
 
 
 class Symmetry(NamedTuple):
@@ -20,10 +24,10 @@ class Symmetry(NamedTuple):
   same reward and the same end.
   """
 
-  observation: Callable  # [..., S] -> [..., S]
-  action: Callable  # [..., A] -> [..., A], in the environment's units
+  observation: Image  # [..., S] -> [..., S]
+  action: Image  # [..., A] -> [..., A], in the environment's units
 
-  def image(self, transition):
+  def image(self, transition: Transition) -> Transition:
     """Of [..., S] and [..., A] transitions."""
     return transition._replace(
       observation=self.observation(transition.observation),
@@ -31,7 +35,7 @@ class Symmetry(NamedTuple):
       next_observation=self.observation(transition.next_observation),
     )
 
-  def scaled(self, scale, shift) -> "Symmetry":
+  def scaled(self, scale: np.ndarray, shift: np.ndarray) -> "Symmetry":
     """For actions `a` that are `a * scale + shift` in the environment's units."""
     return self._replace(action=lambda a: (self.action(a * scale + shift) - shift) / scale)
 
@@ -42,7 +46,7 @@ class Symmetry(NamedTuple):
     )
 
 
-def signed_permutation(order: Sequence[int], negated: Sequence[int] = ()) -> Callable:
+def signed_permutation(order: Sequence[int], negated: Sequence[int] = ()) -> Image:
   """A function of [..., n] that takes its numbers in `order`, then negates those at `negated`."""
   signs = [-1.0 if i in negated else 1.0 for i in range(len(order))]
   return lambda x: tf.gather(x, order, axis=-1) * tf.constant(signs, x.dtype)
@@ -63,14 +67,14 @@ def ant_symmetries() -> tuple[Symmetry, ...]:
   """
   half = 0.5**0.5
 
-  def symmetry(legs, orientation, velocity, rotation):
-    def observation(x):
+  def symmetry(legs: Image, orientation: Image, velocity: Image, rotation: Image) -> Symmetry:
+    def observation(x: tf.Tensor) -> tf.Tensor:
       z, torso, angles, v, w, speeds = tf.split(x, [1, 4, 8, 3, 3, 8], -1)
       return tf.concat(
         [z, orientation(torso), legs(angles), velocity(v), rotation(w), legs(speeds)], -1
       )
 
-    def action(x):  # which begins with the fourth leg
+    def action(x: tf.Tensor) -> tf.Tensor:  # which begins with the fourth leg
       return tf.roll(legs(tf.roll(x, -2, -1)), 2, -1)
 
     return Symmetry(observation, action)

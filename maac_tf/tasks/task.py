@@ -14,7 +14,9 @@ from maac_tf.tasks.symmetries import Symmetry
 TensorFn = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def never_terminates(observation, action, next_observation):
+def never_terminates(
+  observation: tf.Tensor, action: tf.Tensor, next_observation: tf.Tensor
+) -> tf.Tensor:
   """The termination function of a task that only a time limit ends: False, [...]."""
   del observation, action
   return tf.zeros(tf.shape(next_observation)[:-1], tf.bool)
@@ -31,7 +33,7 @@ class Task:
   coordinates: Coordinates = PLAIN  # what networks see of a state, and models predict
   symmetries: tuple[Symmetry, ...] = ()  # what is true of a transition is true of its images, too
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not all(isinstance(symmetry, Symmetry) for symmetry in self.symmetries):
       raise ValueError(
         f"The symmetries of task {self.name!r} must be a tuple of `Symmetry`, such as "
@@ -41,7 +43,7 @@ class Task:
   def make_environment(self) -> Environment:
     return Environment(self.make_gym_env())
 
-  def check_functions(self, observation_size: int, action_size: int):
+  def check_functions(self, observation_size: int, action_size: int) -> None:
     """Raises ValueError where one of the functions does not return what it must.
 
     Of reward and termination of [..., S], [..., A] and [..., S] that is [...]; of a symmetry of
@@ -63,8 +65,8 @@ class Task:
           f"{list(action.shape)} and {list(state.shape)}; it returned {what}."
         )
     for i, symmetry in enumerate(self.symmetries):
-      for kind, function, x in zip(symmetry._fields, symmetry, (state, action), strict=True):
-        graph = tf.function(function, autograph=False).get_concrete_function(x)
+      for kind, of, x in zip(symmetry._fields, symmetry, (state, action), strict=True):
+        graph = tf.function(of, autograph=False).get_concrete_function(x)
         image = graph.structured_outputs
         if not tf.is_tensor(image) or image.shape != x.shape or image.dtype != x.dtype:
           what = f"{image.dtype.name} {list(image.shape)}" if tf.is_tensor(image) else repr(image)
@@ -73,7 +75,14 @@ class Task:
             f"the same size, {list(x.shape)}; it is {what}."
           )
 
-  def disagreements(self, observation, action, reward, next_observation, terminal) -> list[str]:
+  def disagreements(
+    self,
+    observation: tf.Tensor,
+    action: tf.Tensor,
+    reward: tf.Tensor,
+    next_observation: tf.Tensor,
+    terminal: tf.Tensor,
+  ) -> list[str]:
     """Where the functions say otherwise than the environment did, a sentence each.
 
     Args:

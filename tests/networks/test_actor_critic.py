@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maac_tf.algorithm.actor_critic import ActorCritic
-from maac_tf.algorithm.value_range import RATE
+from maac_tf.networks.actor_critic import ActorCritic
+from maac_tf.networks.value_range import RATE
 from maac_tf.tasks.coordinates import PLAIN, sine_and_cosine
 from maac_tf.tasks.registry import make_task
 from tests.learners import ROLLOUT, SEED, make_learner, targets, values_of

@@ -41,5 +41,5 @@ class ValueRange(tf.Module):
     return high - low
 
 
-def _quantiles(reward):
+def _quantiles(reward: tf.Tensor) -> tf.Tensor:
   return tfp.stats.percentile(reward, [1.0, 99.0])

@@ -3,17 +3,17 @@
 Shapes: Q critics, S observation size, A action size; `...` stands for any leading dimensions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from maac_tf.algorithm.noise import permutations
-from maac_tf.algorithm.value_range import ValueRange
 from maac_tf.checks import Option, configurable
+from maac_tf.data.types import Value
 from maac_tf.networks.critic import Critic
 from maac_tf.networks.policy import Policy
+from maac_tf.networks.value_range import ValueRange
 from maac_tf.tasks.coordinates import Coordinates
 
 # The targets take the minimum of so many target critics, drawn at each update (Chen et al. 2021):
@@ -39,7 +39,7 @@ class ActorCritic(tf.Module):
     action_size: int,
     coordinates: Coordinates,
     discount: float,
-    seeds: tuple[int, int] = (0, 0),
+    seeds: Sequence[int] = (0, 0),
     *,
     hidden_units: Annotated[
       Sequence[int], Option("units of each hidden layer of policy and critics", low=1)
@@ -88,10 +88,13 @@ class ActorCritic(tf.Module):
     """
     super().__init__()
     sizes, policy_seed, critic_seed = (observation_size, action_size, hidden_units), *seeds
-    shared = {"coordinates": coordinates, "seed": policy_seed}
-    self.policy, self.ema_policy = Policy(*sizes, **shared), Policy(*sizes, **shared)
-    shared = {"coordinates": coordinates, "seed": critic_seed, "zero_last_layer": bound_values}
-    self.critic, self.target_critic = Critic(*sizes, **shared), Critic(*sizes, **shared)
+    self.policy, self.ema_policy = (
+      Policy(*sizes, coordinates=coordinates, seed=policy_seed) for _ in range(2)
+    )
+    self.critic, self.target_critic = (
+      Critic(*sizes, coordinates=coordinates, seed=critic_seed, zero_last_layer=bound_values)
+      for _ in range(2)
+    )
     self.value_range = ValueRange(discount) if bound_values else None
     self.normalize_observations = normalize_observations
     self.polyak_decay, self.ema_decay = polyak_decay, ema_decay
@@ -105,12 +108,6 @@ class ActorCritic(tf.Module):
     """Whether the targets are of a random subset of the target critics."""
     return self.critic.num_critics > CRITICS_PER_TARGET
 
-  def draw_critics(self, seed: tf.Tensor) -> tf.Tensor | tuple[()]:
-    """Which target critics an update uses, [n] int; (): all."""
-    if not self.draws_critics:
-      return ()
-    return permutations([self.critic.num_critics], seed)[:CRITICS_PER_TARGET]
-
   def value(self, observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     """Q(s, a) [...] as the policy's objective has it.
 
@@ -120,10 +117,14 @@ class ActorCritic(tf.Module):
     reduce = tf.reduce_mean if self.draws_critics else tf.reduce_min
     return reduce(self.critic(observation, action), 0)
 
-  def target_values(self, which: tf.Tensor | tuple[()]) -> Callable:
-    """The target critics `which`, as of `draw_critics`: (observation, action) -> [n, ...]."""
+  def target_values(self, which: tf.Tensor | tuple[()]) -> Value:
+    """The target critics: (observation, action) -> [n, ...].
 
-    def values(observation, action):
+    Args:
+      which: [n] int of them, or () for all.
+    """
+
+    def values(observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
       found = self.target_critic(observation, action, which if self.draws_critics else None)
       return tf.clip_by_value(found, *self.value_range.bounds()) if self.value_range else found
 
@@ -141,17 +142,17 @@ class ActorCritic(tf.Module):
         network.normalizer.fit(network.coordinates.features(observation))
     if self.value_range:
       self.value_range.start(reward)
-      self._scale_critics()
+      self._scale_critics(self.value_range)
 
   def follow_rewards(self, reward: tf.Tensor) -> None:
     """Moves the range of values, and with it the critics' scale, towards these soft rewards."""
     if self.value_range:
       self.value_range.follow(reward)
-      self._scale_critics()
+      self._scale_critics(self.value_range)
 
-  def _scale_critics(self):
+  def _scale_critics(self, value_range: ValueRange) -> None:
     for critic in (self.critic, self.target_critic):
-      critic.scale.assign(self.value_range.width())
+      critic.scale.assign(value_range.width())
 
   def update_averages(self, updates: tf.Tensor) -> None:
     """After so many updates, [] int: target critics and EMA policy go a step.
