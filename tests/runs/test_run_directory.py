@@ -19,20 +19,8 @@ from maac_tf.checks import ConfigError
 from maac_tf.runs import config, run_directory, version
 from maac_tf.runs.experiment import train
 from tests.commands import ROOT
-from tests.conftest import TINY
+from tests.conftest import BARE
 from tests.learners import eagerly
-
-# Of which nothing is compiled, nor long: what a run leaves behind is the point.
-BARE = (
-  *TINY,
-  "train.task = 'pendulum'",
-  "Trainer.rollout_frequency = 1",
-  "Trainer.updates_per_step = 0.025",
-  "Trainer.rollout_schedule = (1, 1, 0, 1)",
-  "Maac.horizon = 1",
-  "Critic.num_critics = 2",
-  "DynamicsFit.max_batches = 1",
-)
 
 
 @pytest.fixture(autouse=True)
