@@ -37,6 +37,18 @@ TINY = (
   "DynamicsFit.max_batches = 3",
 )
 
+# One with an update an iteration and nothing to unroll, where what surrounds a run is the point.
+BARE = (
+  *TINY,
+  "train.task = 'pendulum'",
+  "Trainer.rollout_frequency = 1",
+  "Trainer.updates_per_step = 0.025",
+  "Trainer.rollout_schedule = (1, 1, 0, 1)",
+  "Maac.horizon = 1",
+  "Critic.num_critics = 2",
+  "DynamicsFit.max_batches = 1",
+)
+
 
 @pytest.fixture(autouse=True)
 def clear_gin():

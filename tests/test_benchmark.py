@@ -114,6 +114,6 @@ def test_the_table_lines_up():
 
 @pytest.mark.parametrize("files", [*benchmark.STANDARD, benchmark.PEERS_FILES], ids=benchmark._name)
 def test_its_own_settings_are_those_of_files_that_exist(files, capsys):
-  config.load(files)
+  config.load(files, TINY)
   make_trainer()
   assert capsys.readouterr().err == ""

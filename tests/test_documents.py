@@ -148,6 +148,7 @@ def test_commands_are_found_in_a_page():
 
 
 SMALL = (
+  "Maac.horizon = 1",
   "Trainer.random_steps = 100",
   "Trainer.initial_updates = 0",
   "Trainer.steps_per_iteration = 20",

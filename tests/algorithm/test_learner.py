@@ -167,6 +167,14 @@ def test_draws_are_fresh_and_reproducible():
       assert not np.array_equal(a, c)
 
 
+def test_targets_are_of_two_critics_at_random():
+  learner = make_learner(*SAC, "Critic.num_critics = 4")
+  drawn = [learner.draw(tf.constant([seed, 0])).critics.numpy() for seed in range(60)]
+  assert all(len({*which}) == 2 for which in drawn)
+  assert len({tuple(sorted(which)) for which in drawn}) == 6  # all pairs of four
+  assert make_learner(*SAC).draw(SEED).critics == ()  # of two, both
+
+
 def test_sac_builds_no_model():
   learner = make_learner(*SAC)
   assert not learner.uses_model and not learner.imagines

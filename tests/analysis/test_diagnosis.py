@@ -14,7 +14,7 @@ from maac_tf.runs import experiment
 from maac_tf.runs.experiment import build_trainer
 from maac_tf.tasks.registry import find_task
 from tests import commands
-from tests.conftest import TINY
+from tests.conftest import BARE, TINY
 from tests.learners import eagerly
 
 
@@ -175,7 +175,7 @@ def test_ends_are_counted_in_the_world_and_in_the_models():
 
 def test_command_reads_a_run_and_leaves_it_as_it_is(tmp_path):
   run = tmp_path / "run"
-  gin.parse_config([*TINY, "train.task = 'pendulum'"])
+  gin.parse_config([*BARE, "Maac.discount = 0.97"])
   with eagerly():
     experiment.train(str(run), iterations=1)
   before = {f: f.stat().st_mtime_ns for f in run.rglob("*")}

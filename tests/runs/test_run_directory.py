@@ -19,20 +19,8 @@ from maac_tf.checks import ConfigError
 from maac_tf.runs import config, run_directory, version
 from maac_tf.runs.experiment import train
 from tests.commands import ROOT
-from tests.conftest import TINY
+from tests.conftest import BARE
 from tests.learners import eagerly
-
-# Of which nothing is compiled, nor long: what a run leaves behind is the point.
-BARE = (
-  *TINY,
-  "train.task = 'pendulum'",
-  "Trainer.rollout_frequency = 1",
-  "Trainer.updates_per_step = 0.025",
-  "Trainer.rollout_schedule = (1, 1, 0, 1)",
-  "Maac.horizon = 1",
-  "Critic.num_critics = 2",
-  "DynamicsFit.max_batches = 1",
-)
 
 
 @pytest.fixture(autouse=True)
@@ -267,6 +255,23 @@ def test_the_version_is_that_of_the_checkout(finished_run):
   assert found["maac_tf"] == maac_tf.__version__
   # "+": with changes. Nothing where the package is no checkout.
   assert found["commit"] in (head, f"{head}+") if head else found["commit"] is None
+
+
+def test_a_run_remembers_who_began_it_and_who_went_on(tmp_path, monkeypatch):
+  file = tmp_path / "version.json"
+  records, (first, second, third) = [], [{"maac_tf": v, "commit": None} for v in "123"]
+  for now in (first, first, second, second, third, first):
+    monkeypatch.setattr(version, "current", lambda now=now: now)
+    records.append(version.record(str(tmp_path)))
+    file.write_text(json.dumps(records[-1]))
+  assert records[0] == records[1] == first
+  assert records[2] == records[3] == first | {"resumed_by": [second]}
+  assert records[4] == first | {"resumed_by": [second, third]}
+  assert records[5]["commit"] is None and records[5]["maac_tf"] == "1"
+  assert version.describe(str(tmp_path)) == "maac_tf 1, commit unknown"
+  file.write_text("cut o")  # in mid-write
+  assert version.describe(str(tmp_path)) == "an unknown version of maac_tf"
+  assert version.record(str(tmp_path)) == first
 
 
 def test_a_package_outside_a_checkout_has_no_commit(monkeypatch, tmp_path):
