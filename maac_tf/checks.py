@@ -81,7 +81,7 @@ class Declared:
     elif self.kind is str:
       words = "a text in quotes"
     else:
-      words = f"a {self._class().__name__}"
+      words = f"a {self.kind.__name__}"
     return words + (", or None" if self.optional else "")
 
   def check(self, value: Any) -> None:
@@ -91,9 +91,6 @@ class Declared:
 
   def _is_tuple(self) -> bool:
     return typing.get_origin(self.kind) in (tuple, Sequence)
-
-  def _class(self) -> type:
-    return typing.get_origin(self.kind) or self.kind
 
   def _fits(self, value: Any) -> bool:
     if self.option.choices:
@@ -105,7 +102,7 @@ class Declared:
     if self.kind in (int, float):
       number = isinstance(value, (int, self.kind)) and not isinstance(value, bool)
       return number and self.option.low <= value <= self.option.high
-    return isinstance(value, self._class())
+    return isinstance(value, self.kind)
 
 
 _DECLARED: dict[str, dict[str, Declared]] = {}  # of every owner, by the parameters' names

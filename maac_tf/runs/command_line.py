@@ -14,13 +14,6 @@ ENV = flags.DEFINE_string(
   "A Gymnasium environment, such as Reacher-v5, module:Id-v0 or module:function; no gin file is "
   "needed. The same as --gin_param=\"train.task='Reacher-v5'\".",
 )
-EPISODE_STEPS = flags.DEFINE_integer(
-  "episode_steps",
-  None,
-  "A time limit, for an environment that has none. The same as "
-  "--gin_param=make_task.max_episode_steps=1000.",
-  lower_bound=1,
-)
 SEED = flags.DEFINE_integer("seed", None, "Of everything random; default 0.", lower_bound=0)
 THREADS = flags.DEFINE_integer(
   "threads", 0, "CPU threads to use; 0 is one for each core.", lower_bound=0
@@ -37,11 +30,7 @@ def load(run_dir: str | None = None) -> set[str]:
     ConfigError: for a wrong file or binding.
   """
   params = list(GIN_PARAM.value)
-  for name, flag in (
-    ("train.task", ENV),
-    ("make_task.max_episode_steps", EPISODE_STEPS),
-    ("train.seed", SEED),
-  ):
+  for name, flag in (("train.task", ENV), ("train.seed", SEED)):
     if flag.value is not None:
       params.append(f"{name} = {flag.value!r}")
   if not GIN_FILE.value and run_dir and run_directory.saved_config(run_dir):

@@ -69,21 +69,8 @@ def find_task(name: str) -> Task:
 @configurable
 def make_task(
   name: str,
-  env_kwargs: Annotated[
-    dict[str, Any] | None, Option("keyword arguments of the environment, such as {'frame_skip': 2}")
-  ] = None,
-  max_episode_steps: Annotated[
-    int | None, Option("a time limit of all episodes; None: the environment's own", low=1)
-  ] = None,
   learn_reward: Annotated[
     bool, Option("learn the reward, even where the task has a function; always where it has none")
-  ] = False,
-  learn_end: Annotated[
-    bool,
-    Option(
-      "learn the probability that an episode ends, even where the task has a termination function; "
-      "always where it has none"
-    ),
   ] = False,
   coordinates: Annotated[
     bool,
@@ -103,16 +90,9 @@ def make_task(
 ) -> Task:
   """The task that `find_task` finds, with that of its knowledge which is to be used."""
   task = find_task(name)
-
-  def make_gym_env() -> gym.Env:
-    env = task.make_gym_env(**(env_kwargs or {}))
-    return gym.wrappers.TimeLimit(env, max_episode_steps) if max_episode_steps else env
-
   return dataclasses.replace(
     task,
-    make_gym_env=make_gym_env,
     reward_fn=None if learn_reward else task.reward_fn,
-    termination_fn=None if learn_end else task.termination_fn,
     coordinates=task.coordinates if coordinates else PLAIN,
     symmetries=task.symmetries if symmetries else (),
   )

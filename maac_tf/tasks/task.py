@@ -27,7 +27,7 @@ class Task:
   """A named environment and what the imagined rollouts must know of it."""
 
   name: str
-  make_gym_env: Callable[..., gym.Env]  # with the keyword arguments of a run, if any
+  make_gym_env: Callable[[], gym.Env]
   reward_fn: TensorFn | None = None  # None: the models learn the reward
   termination_fn: TensorFn | None = None  # None: the models learn the probability of an end
   coordinates: Coordinates = PLAIN  # what networks see of a state, and models predict
