@@ -122,9 +122,8 @@ class Maac(tf.Module):
       scaled = [s.scaled(self.action_box) for s in task.symmetries]
       self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, fit_seed, jit_compile, scaled)
       self.model_env = ModelEnv(self.dynamics, task, environment)
-    # The last arguments of `rollout_noise`: the size of an action, how the models' noise is drawn.
     draw_model_noise = self.model_env.draw_noise if self.model_env else normals(0)
-    self.noise_arguments = self.action_size, draw_model_noise
+    self.noise_arguments = self.action_size, draw_model_noise  # the last ones of `rollout_noise`
     _check_combination(self)
 
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)

@@ -142,17 +142,6 @@ class DynamicsFit(tf.Module):
     scale = self._dynamics.target_normalizer.scale
     return -gaussian.distribution.log_prob(self._dynamics.outcome(batch)) - tf.math.log(scale)
 
-  def end_likelihood(self, batch: Transition) -> tf.Tensor:
-    """The Bernoulli negative log-likelihood of ends, nats, mean over rows: [E, N, ...] -> [E].
-
-    Without weights, though ends are rare; for each output, as the other likelihood is their mean. 0
-    while there was no end.
-    """
-    _, logit = self._dynamics.predict(batch.observation, batch.action)
-    assert logit is not None, "the members predict ends"
-    ends = tf.nn.sigmoid_cross_entropy_with_logits(batch.terminal, logit)
-    return self._dynamics.end_was_seen * tf.reduce_mean(ends, 1) / self._dynamics.outcome_size
-
   @tf.function
   def fit(self, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """Trains for `max_batches`, or until no member improved for `PATIENCE` epochs.
@@ -192,7 +181,9 @@ class DynamicsFit(tf.Module):
         loss = tf.reduce_mean(GAUSSIAN_ENTROPY + 0.5 * self._dynamics.log_var, [1, 2])
       else:
         loss = tf.reduce_mean(self.negative_log_likelihood(validation), [1, 2])
-      return loss + self.end_likelihood(validation) if self._dynamics.predicts_end else loss
+      return (
+        loss + _end_likelihood(self._dynamics, validation) if self._dynamics.predicts_end else loss
+      )
 
     early_stopping = self._max_batches is None
     kept_loss = validation_loss()
@@ -284,8 +275,20 @@ class DynamicsFit(tf.Module):
     likelihood = self.negative_log_likelihood(batch)
     member_loss = tf.reduce_mean(likelihood, [1, 2])
     if self._dynamics.predicts_end:
-      member_loss += self.end_likelihood(batch)
+      member_loss += _end_likelihood(self._dynamics, batch)
     if not self._dynamics.constant_noise:
       limits = tf.reduce_mean(self._dynamics.max_log_var - self._dynamics.min_log_var, [1, 2])
       member_loss += LIMIT_WEIGHT * limits
     return tf.reduce_sum(member_loss), tf.reduce_mean(likelihood)  # members do not interact
+
+
+def _end_likelihood(dynamics: Dynamics, batch: Transition) -> tf.Tensor:
+  """The Bernoulli negative log-likelihood of ends, nats, mean over rows: [E, N, ...] -> [E].
+
+  Without weights, though ends are rare; for each output, as the other likelihood is their mean. 0
+  while there was no end.
+  """
+  _, logit = dynamics.predict(batch.observation, batch.action)
+  assert logit is not None, "the members predict ends"
+  ends = tf.nn.sigmoid_cross_entropy_with_logits(batch.terminal, logit)
+  return dynamics.end_was_seen * tf.reduce_mean(ends, 1) / dynamics.outcome_size

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,6 +17,7 @@ from maac_tf.data.types import Transition
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.fit import DynamicsFit
 from maac_tf.tasks.registry import find_task
+from tests.conftest import TINY
 
 SEED = tf.constant([3, 4], tf.int64)
 H, B = 4, 5
@@ -136,7 +138,8 @@ def test_members_begin_at_the_observed_rate():
   np.testing.assert_allclose(dynamics.sample(*rows, tf.zeros([2, 3, 2]))[..., -1], 0.104, atol=1e-3)
 
 
-def test_ends_are_drawn_in_d_model_and_the_learner_trains(tiny):
+def test_ends_are_drawn_in_d_model_and_the_learner_trains():
+  gin.parse_config(TINY)
   task = dataclasses.replace(find_task("pendulum"), termination_fn=None)
   learner = Maac(task, task.make_environment(), seed=0)
   assert learner.model_env.predicts_end

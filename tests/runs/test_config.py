@@ -80,7 +80,7 @@ def test_a_mistake_in_a_file_is_shown_with_its_line(tmp_path):
 
 def test_a_file_without_a_task_asks_for_one():
   config.load([PAPER])
-  with pytest.raises(ConfigError, match="No task: give a task file"):
+  with pytest.raises(ConfigError, match="No task: give --env=ENVIRONMENT or a task file"):
     make_trainer()
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 
+import gymnasium as gym
 import pytest
 
 from maac_tf.tasks.coordinates import PLAIN
@@ -11,7 +12,7 @@ from maac_tf.tasks.registry import TASKS, find_task, make_task
 
 def test_unknown_task_names_the_nearest():
   for find in (find_task, make_task):
-    with pytest.raises(ValueError, match="no task 'hoper'. Did you mean 'hopper'"):
+    with pytest.raises(ValueError, match="environment 'hoper'. Did you mean 'hopper'"):
       find("hoper")
 
 
@@ -42,10 +43,10 @@ def test_tasks_of_a_module_have_its_name(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   assert find_task("own_robots:swing").name == "own_robots:swing"
   with pytest.raises(
-    ValueError, match="no task 'own_robots:sing'. Did you mean 'own_robots:swing'"
+    ValueError, match="environment 'own_robots:sing'. Did you mean 'own_robots:swing'"
   ):
     find_task("own_robots:sing")
-  with pytest.raises(ValueError, match="no task 'own_robots:other'"):
+  with pytest.raises(ValueError, match="environment 'own_robots:other'"):
     find_task("own_robots:other")
   with pytest.raises(ValueError, match="There is no module 'robots'"):
     find_task("robots:swing")
@@ -55,3 +56,38 @@ def test_tasks_of_a_module_have_its_name(tmp_path, monkeypatch):
   with pytest.raises(ModuleNotFoundError, match="No module named 'nothing_such'"):
     find_task("needy_robots:swing")
   sys.modules.pop("own_robots")
+
+
+class Cart(gym.Env):
+  """Of this module, for `tests.tasks.test_registry:Cart`."""
+
+  observation_space = gym.spaces.Box(-1.0, 1.0, (2,))
+  action_space = gym.spaces.Box(-1.0, 1.0, (1,))
+
+
+@pytest.mark.parametrize(
+  ("name", "size"), [("Reacher-v5", 10), ("tests.tasks.test_registry:Cart", 2)]
+)
+def test_an_environment_is_a_task_of_which_all_is_learned(name, size):
+  task = make_task(name)
+  assert task.name == name and task.reward_fn is None and task.termination_fn is None
+  assert task.coordinates == PLAIN and task.symmetries == ()
+  one, other = task.make_environment(), task.make_environment()
+  assert one.observation_size == size and one.env.unwrapped is not other.env.unwrapped
+
+
+def test_an_id_that_a_module_registers(tmp_path, monkeypatch):
+  (tmp_path / "new_robots.py").write_text(
+    "import gymnasium\ngymnasium.register('New-v0', 'gymnasium.envs.classic_control:PendulumEnv')\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(ValueError, match="no Gymnasium environment 'New-v0'"):
+    find_task("New-v0")
+  assert find_task("new_robots:New-v0").make_environment().observation_size == 3
+  gym.registry.pop("New-v0")
+  sys.modules.pop("new_robots")
+
+
+def test_a_misspelt_environment_names_the_nearest():
+  with pytest.raises(ValueError, match="Did you mean 'Reacher-v5'"):
+    find_task("Reecher-v5")
