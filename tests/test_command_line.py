@@ -176,32 +176,25 @@ OWN_TASK = """
 from maac_tf.tasks.task import Task
 import gymnasium as gym
 swing = Task("swing", lambda: gym.make("Pendulum-v1"), None)
-def first(s, a, n): return n[..., 0]
-wrong = Task("wrong", swing.make_gym_env, first, lambda s, a, n: first(s, a, n) > 0.9)
 """
 
 
 def test_a_task_of_the_users_own_module(tmp_path):
-  """Trained, made longer, run from its SavedModel; and where it contradicts its environment."""
+  """Trained, made longer, run from its SavedModel."""
   (tmp_path / "robots.py").write_text(OWN_TASK)
   arguments = [PENDULUM, *SHORT, "--gin_param=train.iterations=1"]
-  code, _, err = commands.run(
-    "train", *arguments, "--gin_param=train.task='robots:swing'", "--run_dir=run", cwd=tmp_path
-  )
+  arguments += ["--gin_param=train.task='robots:swing'"]
+  code, _, err = commands.run("train", *arguments, cwd=tmp_path)
   assert code == 0 and err == "", err
-  longer = ["train", "--run_dir=run", "--gin_param=train.iterations=2"]
+  (run,) = (tmp_path / "runs" / "robots.swing").iterdir()
+  assert run.name.startswith("0-")  # seed and time
+  longer = ["train", f"--run_dir={run}", "--gin_param=train.iterations=2"]
   code, out, err = commands.run(*longer, cwd=tmp_path)
   assert code == 0 and "Resuming" in out and err == "", err
-  code, out, err = commands.run("evaluate", "--policy=run/policy", "--episodes=1", cwd=tmp_path)
+  code, out, err = commands.run("evaluate", f"--policy={run}/policy", "--episodes=1", cwd=tmp_path)
   assert code == 0 and out.startswith("robots:swing: return ") and err == "", err
-  code, _, err = commands.run(*longer, f"--run_dir={tmp_path / 'run'}", cwd=ROOT)
+  code, _, err = commands.run(*longer, cwd=ROOT)
   assert code == 1 and "There is no module 'robots' in the current folder" in err
-  code, _, err = commands.run(
-    "train", *arguments, "--gin_param=train.task='robots:wrong'", cwd=tmp_path
-  )
-  assert code == 0 and "Task 'robots:wrong': over the random steps its reward function" in err
-  assert "its termination function ends" in err
-  assert os.listdir(tmp_path / "runs") == ["robots.wrong"]
 
 
 def test_set_up_leaves_a_folder_alone_that_it_did_not_make(tmp_path):

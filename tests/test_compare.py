@@ -10,14 +10,15 @@ import pytest
 
 from tests import commands
 from tests.conftest import TINY
+from tests.learners import SAC
 
 RUNS = pathlib.Path("runs") / "compare" / "tiny"
 
 
 def _arguments(tmp_path):
   task = tmp_path / "tiny.gin"
-  small = "Maac.horizon = 1", "Critic.num_critics = 2", "train.task = 'pendulum'"
-  task.write_text("\n".join([*TINY, *small]))
+  # Without models: a run is started, and compiled, the sooner.
+  task.write_text("\n".join([*TINY, *SAC, "train.task = 'pendulum'"]))
   return [f"--gin_file={task}"]
 
 
@@ -43,19 +44,19 @@ def _returns(tmp_path, name):
 
 def test_variants_are_trained_and_their_returns_listed(tmp_path):
   (tmp_path / "without").mkdir()
-  (tmp_path / "model_free.gin").write_text("Maac.horizon = 0")
-  (tmp_path / "without" / "h.gin").write_text("include '../model_free.gin'")
-  variants = "--variant=without/h.gin", "--variant=Critic.num_critics = 3"
+  (tmp_path / "shortsighted.gin").write_text("Maac.discount = 0.9")
+  (tmp_path / "without" / "far.gin").write_text("include '../shortsighted.gin'")
+  variants = "--variant=without/far.gin", "--variant=Critic.num_critics = 3"
   code, out, err = _compare(tmp_path, *variants, "--seeds=3", "--env_steps=360")
   assert code == 0, err
   last, mean = _table(out)
-  for name, horizon, critics in (
-    ("maac", 1, 2),
-    ("without_h", 0, 2),
-    ("Critic.num_critics=3", 1, 3),
+  for name, discount, critics in (
+    ("maac", 0.995, 2),
+    ("without_far", 0.9, 2),
+    ("Critic.num_critics=3", 0.995, 3),
   ):
     config = (tmp_path / RUNS / f"{name}-3" / "operative_config.gin").read_text()
-    assert f"Maac.horizon = {horizon}\n" in config and "train.seed = 3\n" in config
+    assert f"Maac.discount = {discount}\n" in config and "train.seed = 3\n" in config
     assert f"Critic.num_critics = {critics}\n" in config
     returns = _returns(tmp_path, f"{name}-3")
     assert last[name] == [f"{returns[-1]:,.1f}"] * 2  # of the seed, and of all
@@ -106,11 +107,11 @@ def test_a_run_that_fails_is_named(tmp_path):
     (["--env_steps=300"], "--env_steps must be more than Trainer.random_steps (300), not 300."),
     (["--variant=Maac.discount=2"], "discount must be a number"),
     (
-      ["--variant=SteveTargets.horizon=3"],
-      "of 'SteveTargets.horizon=3' has no effect: the critics' targets are RolloutTargets",
+      ["--variant=Dynamics.ensemble_size=2"],
+      "of 'Dynamics.ensemble_size=2' has no effect: nothing uses the model",
     ),
     (["--variant=Maac.batch_size=32"], "'Maac.batch_size=32' changes nothing"),
-    (["--variant=make_task.learn_reward=True"] * 2, "Two variants have the name"),
+    (["--variant=Critic.num_critics=3"] * 2, "Two variants have the name"),
     (["--variant=train.seed=3"], "'train.seed=3' changes no training"),
     (["--variant=Planner.horizon=3"], "'Planner.horizon=3' changes no training"),
     (["--variant=shorter.gin"], "'shorter' changes no training"),
@@ -119,7 +120,7 @@ def test_a_run_that_fails_is_named(tmp_path):
       "--env_steps (330) end before the first evaluation",
     ),
     (  # what a common file sets is not the variant's: the mistake is in the second
-      ["--gin_file=steve.gin", "--variant=Maac.horizon=0", "--variant=Maac.discount=2"],
+      ["--gin_file=models.gin", "--variant=Critic.num_critics=3", "--variant=Maac.discount=2"],
       "Error: Maac.discount must be a number",
     ),
     (["--seeds=1,1"], "must be different numbers"),
@@ -128,7 +129,7 @@ def test_a_run_that_fails_is_named(tmp_path):
 )
 def test_what_makes_no_sense_ends_before_anything_runs(tmp_path, arguments, message):
   (tmp_path / "shorter.gin").write_text("train.iterations = 3")
-  (tmp_path / "steve.gin").write_text("SteveTargets.horizon = 1")
+  (tmp_path / "models.gin").write_text("Dynamics.ensemble_size = 2")
   code, _, err = _compare(tmp_path, *arguments)
   assert code == 1 and message in err
   assert not (tmp_path / "runs").exists()

@@ -19,6 +19,7 @@ from maac_tf import checks
 from maac_tf.runs import config
 from maac_tf.tasks.registry import find_task
 from tests.commands import ROOT
+from tests.learners import eagerly
 
 PAGES = [ROOT / f"{name}.md" for name in ("README", "BUILD", "CONTRIBUTING", "CHANGELOG")]
 PAGES += [ROOT / "results" / "README.md"]
@@ -168,7 +169,8 @@ SMALL = (
 def test_the_learner_of_the_documents_keeps_its_temperature(monkeypatch, capsys):
   monkeypatch.chdir(ROOT)
   monkeypatch.syspath_prepend(str(ROOT))
-  trainer = importlib.import_module("examples.own_learner").main(1, SMALL)
+  with eagerly():
+    trainer = importlib.import_module("examples.own_learner").main(1, SMALL)
   np.testing.assert_allclose(trainer.learner.temperature, 0.1, rtol=1e-6)  # a step: 3e-4
   assert " 120 steps: return -" in capsys.readouterr().out
 
