@@ -144,7 +144,7 @@ def _action(loaded: tf.Module, path: str, task: Task) -> Callable[[np.ndarray], 
 
   def act(observation: np.ndarray) -> np.ndarray:
     action = policy(observation=tf.constant(observation))["action"].numpy()
-    return (action - environment.action_shift) / environment.action_scale
+    return environment.action_box.fractions(action).numpy()
 
   return act
 

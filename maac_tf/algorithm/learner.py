@@ -102,7 +102,7 @@ class Maac(tf.Module):
     super().__init__()
     sizes = environment.observation_size, environment.action_size
     self.task, (self.observation_size, self.action_size) = task, sizes
-    self.action_scale, self.action_shift = environment.action_scale, environment.action_shift
+    self.action_box = environment.action_box
     self.horizon, self.num_final_actions = horizon, num_final_actions
     self.critic_targets = critic_targets or RolloutTargets()
     self.discount, self.kl_penalty = discount, kl_penalty
@@ -118,7 +118,7 @@ class Maac(tf.Module):
     self.model_buffer: ReplayBuffer | None = None
     if self.uses_model:
       self.dynamics = Dynamics(*sizes, task.reward_fn is None, task.coordinates, seed=model_seed)
-      scaled = [s.scaled(self.action_scale, self.action_shift) for s in task.symmetries]
+      scaled = [s.scaled(self.action_box) for s in task.symmetries]
       self.dynamics_fit = DynamicsFit(self.dynamics, self.env_buffer, fit_seed, jit_compile, scaled)
       self.model_env = ModelEnv(self.dynamics, task, environment)
     # The last arguments of `rollout_noise`: the size of an action, how the models' noise is drawn.

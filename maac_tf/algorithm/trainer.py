@@ -205,7 +205,7 @@ class Trainer(tf.Module):
     """Where a task's functions are not those of its environment, which no loss would show."""
     learner = self.learner
     steps = learner.env_buffer.newest(self.random_steps)
-    action = steps.action * learner.action_scale + learner.action_shift
+    action = learner.action_box.units(steps.action)
     for sentence in learner.task.disagreements(*steps._replace(action=action)):
       logging.warning("Task %r: over the random steps %s.", learner.task.name, sentence)
 

@@ -33,7 +33,7 @@ class ModelEnv:
     """Takes the scale of actions from `environment`, which is not stepped."""
     self._dynamics, self._task = dynamics, task
     self.ensemble_size, self.draw_noise = dynamics.ensemble_size, dynamics.draw_noise
-    self._scale, self._shift = environment.action_scale, environment.action_shift
+    self._action_box = environment.action_box
 
   def random_member(
     self, observation: tf.Tensor, action: tf.Tensor, noise: tuple[tf.Tensor, tf.Tensor]
@@ -48,7 +48,7 @@ class ModelEnv:
 
   def _step(self, observation: tf.Tensor, action: tf.Tensor, outcome: tf.Tensor) -> ModelStep:
     next_observation = self._dynamics.next_observation(observation, outcome)
-    arguments = observation, action * self._scale + self._shift, next_observation
+    arguments = observation, self._action_box.units(action), next_observation
     if self._dynamics.predicts_reward:
       reward = outcome[..., -1]
     else:

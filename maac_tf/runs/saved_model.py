@@ -23,7 +23,7 @@ class _ExportedPolicy(_Exported):
   def __init__(self, learner: Maac):
     super().__init__(learner)
     self._policy = learner.actor_critic.ema_policy.act
-    self._scale, self._shift = learner.action_scale, learner.action_shift
+    self._action_box = learner.action_box
     # The variables themselves: loaders that restore by name fail on a Keras model tracked here.
     self._weights = [v.value for v in learner.actor_critic.ema_policy.variables]
     self._action_size = learner.action_size
@@ -33,7 +33,7 @@ class _ExportedPolicy(_Exported):
 
   def _act(self, observation: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
     action, _ = self._policy(observation, noise)
-    return {"action": action * self._scale + self._shift}
+    return {"action": self._action_box.units(action)}
 
   def _deterministic(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
     return self._act(observation, tf.zeros([tf.shape(observation)[0], self._action_size]))
@@ -60,7 +60,7 @@ class _ExportedPlanner(_Exported):
     super().__init__(learner)
     # A method of a tf.function holds its object weakly; as an attribute, it would be saved whole.
     self._planner = lambda observation, seed: planner.plan(observation, seed)
-    self._scale, self._shift = learner.action_scale, learner.action_shift
+    self._action_box = learner.action_box
     assert learner.dynamics, "a planner has models"
     networks = learner.actor_critic.ema_policy, learner.dynamics, learner.actor_critic.critic
     self._weights = [v.value for network in networks for v in network.variables]
@@ -69,7 +69,7 @@ class _ExportedPlanner(_Exported):
 
   def _plan(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
     seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
-    return {"action": self._planner(observation, seed) * self._scale + self._shift}
+    return {"action": self._action_box.units(self._planner(observation, seed))}
 
 
 def save_planner(learner: Maac, planner: Planner, path: str) -> None:

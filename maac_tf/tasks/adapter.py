@@ -7,60 +7,184 @@ import gymnasium as gym
 import numpy as np
 
 from maac_tf.data.types import TimeStep
+from maac_tf.tasks.actions import ActionBox
 
 
 class Environment:
-  """A Gymnasium environment with float32 observations and actions in [-1, 1].
+  """A Gymnasium environment with float32 vectors for observations and actions in [-1, 1].
+
+  Observations may be boxes of any shape and type of number, and dictionaries and tuples of them;
+  they are flattened. Discrete parts of these are one-hot.
 
   Attributes:
     env: what is adapted.
     observation_size: S.
     action_size: A.
-    action_scale, action_shift: [A] float32; an action `a` of the networks is
-      `a * action_scale + action_shift` in the environment's units. An action without bounds has
-      scale 1: of it, the policy uses [-1, 1].
+    action_box: the actions in the environment's units.
   """
 
   def __init__(self, env: gym.Env):
-    """Raises ValueError unless observations and actions are flat boxes, actions not half-open."""
-    observations = _flat_box("observation", env.observation_space)
-    actions = _flat_box("action", env.action_space)
-    low, high = actions.low, actions.high
-    bounded = np.isfinite(low)
-    if np.any(bounded != np.isfinite(high)):
-      raise ValueError(f"Every action must have two bounds or none, not {env.action_space}.")
+    """Raises ValueError, with what to do, for an environment that cannot be learned in."""
+    self._actions = _checked_actions(env)
     self.env = env
-    self.observation_size = observations.shape[0]
-    self.action_size = actions.shape[0]
-    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
-    self.action_scale = ((high - low) / 2).astype(np.float32)
-    self.action_shift = ((high + low) / 2).astype(np.float32)
+    self.action_box = ActionBox(self._actions)
+    self.observation_size = gym.spaces.flatdim(env.observation_space)
+    self.action_size = self.action_box.size
     self._high = np.ones(self.action_size, np.float32)
     self._low = -self._high
+    self._ones = np.ones(self.observation_size, np.float32)
+    space = env.observation_space
+    self._vector = (
+      space.shape if isinstance(space, gym.spaces.Box) and len(space.shape) == 1 else None
+    )
+    self._plain_actions = self._actions.dtype == np.float32 and len(self._actions.shape) == 1
 
   def reset(self, seed: int | None = None) -> np.ndarray:
     """Starts an episode; returns the first observation, [S] float32."""
-    observation, _ = self.env.reset(seed=seed)
-    return observation.astype(np.float32)
+    answer = self.env.reset(seed=seed)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+      raise ValueError(
+        f"reset() of {_name(self.env)} must return (observation, info), not {_shorten(answer)}."
+      )
+    observation = self._flat(answer[0], "reset()")
+    if not np.isfinite(observation).all():
+      raise FloatingPointError(f"reset() of {_name(self.env)} returned {answer[0]}.")
+    return observation
 
   def step(self, action: np.ndarray) -> TimeStep:
-    """Takes `action`, [A] in [-1, 1] (clipped to it)."""
+    """Takes `action`, [A] in [-1, 1] (clipped to it).
+
+    Raises:
+      ValueError: for what is not of the declared kind.
+      FloatingPointError: for a number that is not finite.
+    """
     # np.clip takes three times as long, and arrays less than numbers.
     action = np.minimum(np.maximum(action, self._low), self._high)
-    action = action * self.action_scale + self.action_shift
-    observation, reward, terminal, truncated, _ = self.env.step(action)
-    # np.isfinite(observation).all() takes thrice as long.
-    if not math.isfinite(observation.dot(observation) + reward):
-      raise FloatingPointError(
-        f"The environment returned {observation} and reward {reward} after action {action}."
+    return self.step_in_units(self.action_box.units_in_numpy(action))
+
+  def step_in_units(self, action: np.ndarray) -> TimeStep:
+    """Takes `action`, [A] in the environment's units."""
+    space = self._actions
+    if not self._plain_actions:  # of float32, the action box has the bounds
+      action = action.astype(space.dtype).reshape(space.shape)
+      action = np.minimum(np.maximum(action, space.low), space.high)
+    answer = self.env.step(action)
+    if not isinstance(answer, tuple) or len(answer) != 5:
+      raise ValueError(
+        f"step() of {_name(self.env)} must return (observation, reward, terminated, truncated, "
+        f"info), not {_shorten(answer)}."
       )
-    return TimeStep(observation.astype(np.float32), float(reward), terminal, truncated)
+    observation, reward, terminal, truncated, _ = answer
+    observation = self._flat(observation, "step()")
+    reward = self._number(reward, "reward")
+    # np.isfinite(observation).all() takes thrice as long, but a sum of large numbers is infinite.
+    if not math.isfinite(observation.dot(self._ones) + reward):
+      if not (np.isfinite(observation).all() and math.isfinite(reward)):
+        raise FloatingPointError(
+          f"step() of {_name(self.env)} returned {observation} and reward {reward} after action "
+          f"{action}."
+        )
+    if type(terminal) is not bool:
+      terminal = bool(self._number(terminal, "terminated"))
+    if type(truncated) is not bool:
+      truncated = bool(self._number(truncated, "truncated"))
+    return TimeStep(observation, reward, terminal, truncated)
 
   def close(self) -> None:
     self.env.close()
 
+  def _flat(self, value: Any, source: str) -> np.ndarray:
+    if type(value) is np.ndarray and value.shape == self._vector and value.dtype.kind == "f":
+      return value.astype(np.float32)  # the usual, in a fifth of the time
+    parts: list[np.ndarray] = []
+    _flatten(self.env.observation_space, value, f"{source} of {_name(self.env)}", "", parts)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-def _flat_box(name: str, space: gym.Space[Any]) -> gym.spaces.Box:
-  if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-    raise ValueError(f"The {name} space must be a one-dimensional Box, not {space}.")
-  return space
+  def _number(self, value: Any, what: str) -> float:
+    """Of a number, or an array of one."""
+    if isinstance(value, (float, bool, np.floating, np.bool_)):
+      return float(value)
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiub":
+      raise ValueError(
+        f"step() of {_name(self.env)} must return a number for {what}, not {_shorten(value)}."
+      )
+    return float(array.item())
+
+
+def _flatten(
+  space: gym.Space[Any], value: Any, source: str, key: str, parts: list[np.ndarray]
+) -> None:
+  """Appends the numbers of an observation, [n] float32 each."""
+  if isinstance(space, gym.spaces.Dict):
+    missing = [k for k in space.spaces if not isinstance(value, dict) or k not in value]
+    if missing:
+      raise ValueError(f"{source} must return a dictionary with {missing[0]!r}: {space}.")
+    for k, part in space.spaces.items():
+      _flatten(part, value[k], source, f"{key}[{k!r}]", parts)
+  elif isinstance(space, gym.spaces.Tuple):
+    if not isinstance(value, (tuple, list)) or len(value) != len(space.spaces):
+      raise ValueError(f"{source} must return {len(space.spaces)} parts: {space}.")
+    for i, part in enumerate(space.spaces):
+      _flatten(part, value[i], source, f"{key}[{i}]", parts)
+  elif isinstance(space, gym.spaces.Box):
+    array = np.asarray(value)
+    if array.shape != space.shape or array.dtype.kind not in "fiub":
+      raise ValueError(
+        f"{source}: the observation{key} must be numbers of shape {space.shape}, as its space "
+        f"declares; it is {array.dtype} of shape {array.shape}: {_shorten(value)}."
+      )
+    parts.append(array.astype(np.float32).ravel())
+  else:  # one-hot
+    parts.append(np.asarray(gym.spaces.flatten(space, value), np.float32))
+
+
+def _checked_actions(env: Any) -> gym.spaces.Box:
+  """The actions of an environment; ValueError, with the reason, if it cannot be learned in."""
+  name = _name(env)
+  if isinstance(env, gym.vector.VectorEnv):
+    raise ValueError(f"{name} is a vector of environments: give a function that makes one of them.")
+  if not isinstance(env, gym.Env):
+    raise ValueError(
+      f"{name} is no gymnasium.Env but a {type(env).__module__}.{type(env).__name__}: for an "
+      "environment of the old package gym, use shimmy's GymV26CompatibilityV0 or "
+      "GymV21CompatibilityV0."
+    )
+  actions = env.action_space
+  if not isinstance(actions, gym.spaces.Box) or not np.issubdtype(actions.dtype, np.floating):
+    raise ValueError(
+      f"The action space of {name} is {actions}: actions must be a Box of real numbers, since the "
+      "policy follows the derivative of the return with respect to them."
+    )
+  if not np.all(actions.low <= actions.high) or not actions.low.size:
+    raise ValueError(f"The action space of {name} is {actions}: it is empty.")
+  _refuse_observations(env.observation_space, name)
+  return actions
+
+
+def _refuse_observations(space: gym.Space[Any], name: str) -> None:
+  if isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
+    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else space.spaces
+    for part in parts:
+      _refuse_observations(part, name)
+  elif isinstance(space, gym.spaces.Box):
+    if len(space.shape) >= 2 and (space.dtype == np.uint8 or len(space.shape) >= 3):
+      raise ValueError(
+        f"The observations of {name} hold an image, {space}: models of images are not part of this "
+        "package. Give the state, or features of the image."
+      )
+  elif not space.is_np_flattenable:
+    raise ValueError(
+      f"The observations of {name} hold {space}, which has no fixed number of numbers: use a "
+      "wrapper that gives a Box, or a Dict or Tuple of Boxes."
+    )
+
+
+def _name(env: Any) -> str:
+  spec = getattr(env, "spec", None)
+  return spec.id if spec else type(getattr(env, "unwrapped", env)).__name__
+
+
+def _shorten(value: Any) -> str:
+  text = " ".join(repr(value).split())
+  return text if len(text) <= 80 else f"{text[:77]}..."

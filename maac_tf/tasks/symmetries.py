@@ -8,10 +8,10 @@ for replayed transitions, Lin et al. 2020, "Invariant transform experience repla
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from maac_tf.data.types import Transition
+from maac_tf.tasks.actions import ActionBox
 from maac_tf.tasks.coordinates import quaternion_product
 
 Image = Callable[[tf.Tensor], tf.Tensor]  # of the same shape
@@ -35,9 +35,9 @@ class Symmetry(NamedTuple):
       next_observation=self.observation(transition.next_observation),
     )
 
-  def scaled(self, scale: np.ndarray, shift: np.ndarray) -> "Symmetry":
-    """For actions `a` that are `a * scale + shift` in the environment's units."""
-    return self._replace(action=lambda a: (self.action(a * scale + shift) - shift) / scale)
+  def scaled(self, box: ActionBox) -> "Symmetry":
+    """The same for actions of the networks, in [-1, 1]."""
+    return self._replace(action=lambda a: box.fractions(self.action(box.units(a))))
 
   def then(self, other: "Symmetry") -> "Symmetry":
     """The image of the image."""

@@ -1,9 +1,11 @@
 """Symmetries against the simulator itself, started from a state and from its image."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from maac_tf.tasks.actions import ActionBox
 from maac_tf.tasks.registry import TASKS, find_task
 from maac_tf.tasks.symmetries import Symmetry, signed_permutation
 
@@ -60,7 +62,8 @@ def test_the_images_of_an_ant_are_a_group():
 
 def test_actions_are_in_the_units_of_the_environment():
   """Of [0, 4]: what is u to the environment is 4 - u in the mirror, so `a` is -a."""
-  mirror = Symmetry(tf.identity, lambda u: 4.0 - u).scaled(np.float32(2.0), np.float32(2.0))
+  box = ActionBox(gym.spaces.Box(0.0, 4.0, (2,)))
+  mirror = Symmetry(tf.identity, lambda u: 4.0 - u).scaled(box)
   np.testing.assert_allclose(mirror.action(tf.constant([-1.0, 0.25])), [1.0, -0.25])
 
 
