@@ -19,6 +19,7 @@ has symmetries (`make_task.symmetries`).
 import dataclasses
 import difflib
 import importlib
+import traceback
 from typing import Annotated
 
 from maac_tf.checks import Option, configurable
@@ -91,6 +92,10 @@ def _tasks_of(module: str) -> dict[str, Task]:
       "task MODULE:NAME."
     ) from error
   except Exception as error:
-    raise ImportError(f"The module {module!r} of the task fails.") from error
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    raise ImportError(
+      f"The module {module!r} of the task fails: {type(error).__name__}: {error} "
+      f"({place.filename}, line {place.lineno})."
+    ) from error
   found = {f"{module}:{name}": value for name, value in found.items() if isinstance(value, Task)}
   return {name: dataclasses.replace(task, name=name) for name, task in found.items()}
