@@ -24,7 +24,7 @@ from absl import app, flags, logging
 from maac_tf.analysis import timing
 from maac_tf.analysis.timing import PARTS, Row
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, experiment
+from maac_tf.runs import command_line, config, experiment
 
 _GIN_FILE = flags.DEFINE_multi_string(
   "gin_file",
@@ -33,9 +33,7 @@ _GIN_FILE = flags.DEFINE_multi_string(
 )
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "As in training; repeatable.")
 _PART = flags.DEFINE_multi_enum("part", PARTS, PARTS, "What to measure; repeatable. Default: all.")
-_THREADS = flags.DEFINE_integer(
-  "threads", 0, "CPU threads to use; 0 is one for each core.", lower_bound=0
-)
+_THREADS = command_line.define_threads()
 _ROUNDS = flags.DEFINE_integer("rounds", 20, "Measurements of each time.", lower_bound=1)
 _SCALING = flags.DEFINE_bool(
   "scaling", False, "Instead: how the update grows with horizon, models, batch and width."

@@ -16,6 +16,7 @@ from maac_tf.runs import command_line, config, experiment
 from maac_tf.tasks import environment_check
 from maac_tf.tasks.task import Task
 
+_SETTING, _THREADS = command_line.define_setting(), command_line.define_threads()
 _STEPS = flags.DEFINE_integer("steps", 1_000, "Random steps of the environment.", lower_bound=10)
 _COST = flags.DEFINE_bool("cost", True, "Measure what a training will cost; takes a minute.")
 
@@ -25,9 +26,9 @@ def main(argv: list[str]) -> int:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
   experiment.write_whole_lines()
-  experiment.use_threads(command_line.THREADS.value)
+  experiment.use_threads(_THREADS.value)
   try:
-    command_line.load()
+    command_line.load(_SETTING)
     with config.user_errors():
       task = experiment.bound_task()
       errors = _environment(task)

@@ -54,7 +54,7 @@ class Declared:
 
   Attributes:
     name: OWNER.parameter, as in a gin file.
-    kind: int, float, bool, str, a tuple of int, or a class.
+    kind: int, float, bool, str, a tuple of int, a dict, or a class.
     optional: whether None is a value.
     default: `inspect.Parameter.empty` where there is none.
   """
@@ -80,6 +80,8 @@ class Declared:
       words = f"a number from {low:g} to {high:g}"
     elif self.kind is str:
       words = "a text in quotes"
+    elif typing.get_origin(self.kind) is dict:
+      words = "a dictionary with texts for keys"
     else:
       words = f"a {self.kind.__name__}"
     return words + (", or None" if self.optional else "")
@@ -102,6 +104,8 @@ class Declared:
     if self.kind in (int, float):
       number = isinstance(value, (int, self.kind)) and not isinstance(value, bool)
       return number and self.option.low <= value <= self.option.high
+    if typing.get_origin(self.kind) is dict:
+      return isinstance(value, dict) and all(isinstance(key, str) for key in value)
     return isinstance(value, self.kind)
 
 

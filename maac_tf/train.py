@@ -12,6 +12,7 @@ from absl import app, flags, logging
 from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, experiment
 
+_SETTING, _THREADS = command_line.define_setting(), command_line.define_threads()
 _RUN_DIR = flags.DEFINE_string(
   "run_dir", None, "Where the run goes; one that holds a run resumes. Default: runs/TASK/SEED-TIME."
 )
@@ -31,12 +32,12 @@ def main(argv: list[str]) -> int:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
   experiment.write_whole_lines()
-  experiment.use_threads(command_line.THREADS.value)
+  experiment.use_threads(_THREADS.value)
   if _DETERMINISTIC.value:
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(0)  # asked for by the exported policy's own random operation
   try:
-    overridden = command_line.load(_RUN_DIR.value)
+    overridden = command_line.load(_SETTING, _RUN_DIR.value)
     task, run_dir = gin.get_bindings("train").get("task"), _RUN_DIR.value
     if task is None:
       where = f"There is no run in {run_dir!r} and no task" if run_dir else "No task"
@@ -71,7 +72,7 @@ def _default_run_dir(task: str) -> str:
 def _resume_command(run_dir: str) -> str:
   """As this process was started: the shell script or Python, and the flags of the invocation."""
   command = os.environ.get("MAAC_COMMAND", "python -m maac_tf.train")
-  threads = f" --threads={command_line.THREADS.value}" if command_line.THREADS.value else ""
+  threads = f" --threads={_THREADS.value}" if _THREADS.value else ""
   device = f" --device={_DEVICE.value}" if _DEVICE.value else ""
   deterministic = " --deterministic" if _DETERMINISTIC.value else ""
   return f"{command} --run_dir={shlex.quote(run_dir)}{threads}{device}{deterministic}"

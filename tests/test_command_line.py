@@ -47,7 +47,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
   arguments = [PENDULUM, *PARAMS, *small, *three, "--seed=5"]
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   process = commands.start("train", *arguments, f"--run_dir={killed}", cwd=tmp_path)
-  _wait_for((killed / "checkpoints" / "ckpt-1.index").exists, process)
+  _wait_for((killed / "checkpoints" / "checkpoint").exists, process)  # which names the newest
   process.kill()
   process.communicate()
   assert not (killed / "checkpoints" / "ckpt-3.index").exists()
@@ -139,7 +139,7 @@ def test_a_device_has_all_variables_and_the_policy_runs_without_it(tmp_path):
 
 
 MISTAKES = {
-  "misspelt binding": ([PENDULUM, "--gin_param=Maac.horizn=3"], "horizn"),
+  "misspelt binding": ([PENDULUM, "--gin_param=Maac.horizn=3"], "Did you mean Maac.horizon?"),
   "misspelt configurable": ([PENDULUM, "--gin_param=Mac.horizon=3"], "Mac"),
   "unknown task": (["--gin_param=train.task='hoper'"], "Did you mean 'hopper'"),
   "no such module": (["--gin_param=train.task='robots:swing'"], "There is no module 'robots'"),
@@ -149,11 +149,14 @@ MISTAKES = {
   "unquoted text": ([PENDULUM, "--gin_param=train.task=hopper"], "train.task=hopper"),
   "quoted switch": ([PENDULUM, "--gin_param=Maac.jit_compile='false'"], "must be True or False"),
   "open bracket": ([PENDULUM, "--gin_param=Dynamics.hidden_units=(64, 64"], "open bracket"),
+  "no iteration": ([PENDULUM, "--gin_param=train.iterations=0"], "train.iterations must be"),
+  "of a part not built": ([PENDULUM, "--gin_param=Planner.horizon=-1"], "Planner.horizon must be"),
+  "removed option": ([PENDULUM, "--gin_param=Maac.soft_returns=True"], "CHANGELOG.md has"),
   "wrong type": ([PENDULUM, "--gin_param=Dynamics.hidden_units=64"], "must be a tuple of integers"),
   "dead binding": ([PENDULUM, "--gin_param=Trainer.seed=3"], "seed"),
   "a part": ([PENDULUM, "--gin_param=DynamicsFit.batch_size=3"], "batch_size"),
   "task file last": ([PENDULUM, PENDULUM], "sets the task: give it first"),
-  "no task": ([], "give a task file"),
+  "no task": ([], "or a task file"),
   "no run": (["--run_dir=runs/frist"], "There is no run in 'runs/frist'"),
   "no such device": ([PENDULUM, "--device=GPU:7"], "TensorFlow sees CPU:0"),
   "no TPU": ([PENDULUM, "--device=TPU:0"], "TensorFlow cannot connect to a TPU"),

@@ -185,7 +185,7 @@ def test_the_task_of_the_documents_is_that_of_its_environment(monkeypatch):
     while step is None or not (step.terminal or step.truncated):
       action = rng.uniform(-1.0, 1.0, 1).astype(np.float32)
       step = environment.step(action)
-      scaled = action * environment.action_scale
+      scaled = environment.action_box.units_in_numpy(action)
       rows.append((observation, scaled, step.reward, step.observation, step.terminal))
       observation = step.observation
     if len(rows) > 200:

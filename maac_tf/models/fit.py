@@ -1,6 +1,5 @@
 """Maximum-likelihood fit of the ensemble (section 4.3, model learning)."""
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
@@ -12,12 +11,9 @@ from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.types import Transition
 from maac_tf.models.ensemble import Dynamics
+from maac_tf.models.likelihood import training_loss, validation_loss
 from maac_tf.tasks.symmetries import Symmetry
 
-# The learned limits of the log-variance are pulled together this much (Chua et al. 2018).
-LIMIT_WEIGHT = 0.01
-# Of a standard normal, nats.
-GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 # Rows per member that the validation loss is measured on, at the most.
 MAX_VALIDATION_ROWS = 4096
 # With early stopping: epochs without improvement before a fit ends, and epochs at the most.
@@ -133,15 +129,6 @@ class DynamicsFit(tf.Module):
     """Training steps so far, of all fits."""
     return self._optimizer.iterations
 
-  def negative_log_likelihood(self, batch: Transition) -> tf.Tensor:
-    """Of each output, in nats of the *normalised* change: [E, N, ...] -> [E, N, O].
-
-    The change of variables makes fits comparable between tasks and iterations.
-    """
-    gaussian, _ = self._dynamics.predict(batch.observation, batch.action)
-    scale = self._dynamics.target_normalizer.scale
-    return -gaussian.distribution.log_prob(self._dynamics.outcome(batch)) - tf.math.log(scale)
-
   @tf.function
   def fit(self, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """Trains for `max_batches`, or until no member improved for `PATIENCE` epochs.
@@ -174,19 +161,8 @@ class DynamicsFit(tf.Module):
     validation_rows = tf.gather(order, size - num_validation[:, tf.newaxis] + places, batch_dims=1)
     validation = self._buffer.gather(validation_rows)
 
-    def validation_loss() -> tf.Tensor:
-      if self._dynamics.constant_noise:
-        # Of errors that have the predicted variance, the mean NLL is the Gaussian's entropy.
-        self._dynamics.set_noise(validation)
-        loss = tf.reduce_mean(GAUSSIAN_ENTROPY + 0.5 * self._dynamics.log_var, [1, 2])
-      else:
-        loss = tf.reduce_mean(self.negative_log_likelihood(validation), [1, 2])
-      return (
-        loss + _end_likelihood(self._dynamics, validation) if self._dynamics.predicts_end else loss
-      )
-
     early_stopping = self._max_batches is None
-    kept_loss = validation_loss()
+    kept_loss = validation_loss(self._dynamics, validation)
     for kept, variable in zip(self._kept, self._fitted, strict=True):
       kept.assign(variable)
     epochs_without = tf.zeros_like(kept_loss, tf.int32)
@@ -197,7 +173,7 @@ class DynamicsFit(tf.Module):
       self._swap()
       train_loss = self._epoch(bag, tf.random.fold_in(shuffle_seed, epoch))
       self._swap()
-      loss = validation_loss()
+      loss = validation_loss(self._dynamics, validation)
       keep = (loss < kept_loss) | (not early_stopping)
       for kept, variable in zip(self._kept, self._fitted, strict=True):
         kept.assign(tf.where(keep[:, tf.newaxis, tf.newaxis], variable, kept))
@@ -251,7 +227,7 @@ class DynamicsFit(tf.Module):
     variables = self._dynamics.trainable_variables
     batch = self._with_images(batch)
     with tf.GradientTape() as tape:
-      loss, likelihood = self.loss(batch)
+      loss, likelihood = training_loss(self._dynamics, batch)
     self._optimizer.apply(tape.gradient(loss, variables), variables)
     if self._swapped:
       step = tf.cast(self._optimizer.iterations, tf.float32)
@@ -269,26 +245,3 @@ class DynamicsFit(tf.Module):
     ]
     parts[1:] = [s.image(part) for s, part in zip(self.symmetries, parts[1:], strict=True)]
     return tf.nest.map_structure(lambda *x: tf.concat(x, 1), *parts)
-
-  def loss(self, batch: Transition) -> tuple[tf.Tensor, tf.Tensor]:
-    """What a step descends on a batch of [E, N, ...] transitions, and its mean NLL, scalars."""
-    likelihood = self.negative_log_likelihood(batch)
-    member_loss = tf.reduce_mean(likelihood, [1, 2])
-    if self._dynamics.predicts_end:
-      member_loss += _end_likelihood(self._dynamics, batch)
-    if not self._dynamics.constant_noise:
-      limits = tf.reduce_mean(self._dynamics.max_log_var - self._dynamics.min_log_var, [1, 2])
-      member_loss += LIMIT_WEIGHT * limits
-    return tf.reduce_sum(member_loss), tf.reduce_mean(likelihood)  # members do not interact
-
-
-def _end_likelihood(dynamics: Dynamics, batch: Transition) -> tf.Tensor:
-  """The Bernoulli negative log-likelihood of ends, nats, mean over rows: [E, N, ...] -> [E].
-
-  Without weights, though ends are rare; for each output, as the other likelihood is their mean. 0
-  while there was no end.
-  """
-  _, logit = dynamics.predict(batch.observation, batch.action)
-  assert logit is not None, "the members predict ends"
-  ends = tf.nn.sigmoid_cross_entropy_with_logits(batch.terminal, logit)
-  return dynamics.end_was_seen * tf.reduce_mean(ends, 1) / dynamics.outcome_size

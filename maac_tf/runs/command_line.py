@@ -1,26 +1,55 @@
-"""The flags that say what to train: of `maac_tf.train` and `maac_tf.check`."""
+"""Flags that several commands have: what to train, and on how many threads."""
+
+from typing import Any, NamedTuple
 
 from absl import flags
 
 from maac_tf.runs import config, run_directory
 
-GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "A gin file; repeatable, later ones win.")
-GIN_PARAM = flags.DEFINE_multi_string(
-  "gin_param", [], "A gin binding such as 'Maac.horizon=0'; repeatable, wins over the files."
-)
-ENV = flags.DEFINE_string(
-  "env",
-  None,
-  "A Gymnasium environment, such as Reacher-v5, module:Id-v0 or module:function; no gin file is "
-  "needed. The same as --gin_param=\"train.task='Reacher-v5'\".",
-)
-SEED = flags.DEFINE_integer("seed", None, "Of everything random; default 0.", lower_bound=0)
-THREADS = flags.DEFINE_integer(
-  "threads", 0, "CPU threads to use; 0 is one for each core.", lower_bound=0
-)
+flags.disclaim_key_flags()  # they are of the command that asks for them
 
 
-def load(run_dir: str | None = None) -> set[str]:
+class Setting(NamedTuple):
+  """What to train: the flags' holders."""
+
+  gin_file: flags.FlagHolder[Any]
+  gin_param: flags.FlagHolder[Any]
+  env: flags.FlagHolder[Any]
+  episode_steps: flags.FlagHolder[Any]
+  seed: flags.FlagHolder[Any]
+
+
+def define_setting() -> Setting:
+  """Defines --gin_file, --gin_param, --env, --episode_steps and --seed for the caller."""
+  return Setting(
+    flags.DEFINE_multi_string("gin_file", [], "A gin file; repeatable, later ones win."),
+    flags.DEFINE_multi_string(
+      "gin_param", [], "A gin binding such as 'Maac.horizon=0'; repeatable, wins over the files."
+    ),
+    flags.DEFINE_string(
+      "env",
+      None,
+      "A Gymnasium environment, such as Reacher-v5, module:Id-v0 or module:function; needs no gin "
+      "file. The same as the binding train.task.",
+    ),
+    flags.DEFINE_integer(
+      "episode_steps",
+      None,
+      "A time limit, for an environment that has none. The same as make_task.episode_steps.",
+      lower_bound=1,
+    ),
+    flags.DEFINE_integer("seed", None, "Of everything random; default 0.", lower_bound=0),
+  )
+
+
+def define_threads() -> flags.FlagHolder[Any]:
+  """Defines --threads for the caller."""
+  return flags.DEFINE_integer(
+    "threads", 0, "CPU threads to use; 0 is one for each core.", lower_bound=0
+  )
+
+
+def load(setting: Setting, run_dir: str | None = None) -> set[str]:
   """Loads what the flags say, and without a file the config of the run in `run_dir`, if any.
 
   Returns:
@@ -29,10 +58,13 @@ def load(run_dir: str | None = None) -> set[str]:
   Raises:
     ConfigError: for a wrong file or binding.
   """
-  params = list(GIN_PARAM.value)
-  for name, flag in (("train.task", ENV), ("train.seed", SEED)):
-    if flag.value is not None:
-      params.append(f"{name} = {flag.value!r}")
-  if not GIN_FILE.value and run_dir and run_directory.saved_config(run_dir):
+  params = list(setting.gin_param.value)
+  named = {
+    "train.task": setting.env.value,
+    "make_task.episode_steps": setting.episode_steps.value,
+    "train.seed": setting.seed.value,
+  }
+  params += [f"{name} = {value!r}" for name, value in named.items() if value is not None]
+  if not setting.gin_file.value and run_dir and run_directory.saved_config(run_dir):
     return run_directory.load_config(run_dir, params)
-  return config.load(GIN_FILE.value, params)
+  return config.load(setting.gin_file.value, params)

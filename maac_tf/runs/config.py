@@ -21,8 +21,8 @@ MAY_CHANGE = ("train.iterations", "Trainer.eval_every")
 
 
 _USER_ERRORS = (
-  ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
-  ValueError, tokenize.TokenError, tf.errors.ResourceExhaustedError,
+  ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, SyntaxError,
+  TypeError, ValueError, tokenize.TokenError, tf.errors.ResourceExhaustedError,
 )  # fmt: skip
 
 
@@ -41,7 +41,19 @@ def user_errors() -> Iterator[None]:
     lines = [line.strip() for line in str(error).strip().splitlines()] or [repr(error)]
     where = [line for line in lines[1:] if line.startswith("In ")]
     where = [re.sub(r"In call to configurable '(.*?)'.*", r"in \1", line) for line in where]
+    lines[0] += _nearest_option(lines[0])
     raise ConfigError(" ".join([lines[0], *(f"({place})" for place in where)])) from error
+
+
+def _nearest_option(message: str) -> str:
+  """What may have been meant where gin's message is of a name that there is not."""
+  wrong = re.match(r"Configurable '(\w+)' doesn't have a parameter named '(\w+)'", message)
+  if not wrong:
+    return ""
+  names = [option.name for option in checks.options()]
+  nearest = difflib.get_close_matches(".".join(wrong.groups()), names, n=1, cutoff=0.8)
+  hint = f" Did you mean {nearest[0]}?" if nearest else ""
+  return f"{hint} (CHANGELOG.md has the options of earlier versions.)"
 
 
 def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
@@ -67,8 +79,20 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
     _warn_of_idle_files(gin_files)
     texts = _parse(gin_files, gin_params)
     _check_macros(texts, gin_params)
+    _check_values()
     gin.finalize()
   return parameters([*gin_params, *(texts[path] for path in gin_files[1:][-1:])])
+
+
+def _check_values() -> None:
+  """Of all options that are bound, also of parts that no run will build."""
+  for option in checks.options():
+    try:
+      value = gin.query_parameter(option.name)
+    except ValueError:  # it is not bound
+      continue
+    if not isinstance(value, gin.config.ConfigurableReference):  # a macro, or an object
+      option.check(value)
 
 
 def unknown(text: str) -> set[str]:

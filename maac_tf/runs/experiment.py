@@ -30,7 +30,11 @@ def train(
   overridden: Collection[str] = (),
   *,
   task: Annotated[
-    str, Option("a name of `maac_tf.tasks.TASKS`, or MODULE:NAME of a `Task` of your own")
+    str,
+    Option(
+      "a name of `maac_tf.tasks.TASKS`; the id of a Gymnasium environment, such as Reacher-v5; or "
+      "MODULE:NAME of your own `Task`, or of a function that makes an environment"
+    ),
   ] = gin.REQUIRED,
   seed: Annotated[int, Option("of everything random", low=0)] = 0,
   iterations: Annotated[int, Option("of Algorithm 1's loop, in all", low=1)] = 200,
@@ -149,6 +153,8 @@ def unused_options(trainer: Trainer) -> dict[str, str]:
   task = find_task(learner.task.name)
   if task.reward_fn is None:
     unused["make_task.learn_reward"] = "the task has no reward function: the reward is learned"
+  if task.termination_fn is None:
+    unused["make_task.learn_end"] = "the task has no termination function: the end is learned"
   if task.coordinates == PLAIN:
     unused["make_task.coordinates"] = "the task has no coordinates of its own"
   if not task.symmetries:
@@ -161,7 +167,8 @@ def unused_options(trainer: Trainer) -> dict[str, str]:
     reason = "all data are real (Maac.real_fraction = 1)"
     unused |= dict.fromkeys(("Trainer.rollout_starts", "Trainer.rollout_schedule"), reason)
   if not learner.uses_model:
-    names = "Dynamics", "DynamicsFit", "make_task.learn_reward", "make_task.symmetries"
+    of_model = "make_task.learn_reward", "make_task.learn_end", "make_task.symmetries"
+    names = "Dynamics", "DynamicsFit", *of_model
     unused |= dict.fromkeys(names, "nothing uses the model")
   return unused
 

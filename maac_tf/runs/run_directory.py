@@ -59,7 +59,7 @@ def load_config(path: str, gin_params: Sequence[str] = ()) -> set[str]:
       raise
     raise ConfigError(
       f"{path!r} is a run of {version.describe(path)}, with options that this version does not "
-      f"know: {', '.join(sorted(unknown))}. Check that commit out to go on with it."
+      f"know: {', '.join(sorted(unknown))}. Go on with it under the version that began it."
     ) from error
 
 
@@ -119,7 +119,7 @@ class RunDirectory:
     self._drop_later_rows(int(trainer.env_steps))
     self._write("operative_config.gin", operative)
     self._write("config.gin", gin.config_str())
-    self._write(version.FILE, json.dumps(version.record(self.path)) + "\n")
+    self._write(version.FILE, json.dumps(version.record(self.path, self.resumed)) + "\n")
     _drop_later_events(self.path, int(trainer.env_steps))
 
   def close(self) -> None:

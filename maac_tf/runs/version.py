@@ -32,14 +32,16 @@ def _commit() -> str | None:
   return commit.stdout.strip() + "+" * bool(changes.stdout.strip())
 
 
-def record(run_dir: str) -> dict[str, object]:
+def record(run_dir: str, resumed: bool) -> dict[str, object]:
   """What version.json holds: the version that began the run, and others that went on with it."""
   now: dict[str, object] = dict(current())
   try:
     with open(os.path.join(run_dir, FILE)) as file:
-      record = json.load(file)
-  except (OSError, ValueError):
-    return now
+      record = dict(json.load(file))
+  except (OSError, TypeError, ValueError):
+    if not resumed:
+      return now
+    record = dict.fromkeys(now)  # it is not known
   others = [v for v in record.get("resumed_by", []) if v != now]
   if {name: record.get(name) for name in now} != now:
     others.append(now)
@@ -51,6 +53,7 @@ def describe(run_dir: str) -> str:
   try:
     with open(os.path.join(run_dir, FILE)) as file:
       found = json.load(file)
-    return f"maac_tf {found['maac_tf']}, commit {found['commit'] or 'unknown'}"
+    version, commit = found["maac_tf"], found["commit"]
   except (OSError, ValueError, KeyError, TypeError):
-    return "an unknown version of maac_tf"
+    version = commit = None
+  return f"maac_tf {version or 'of an unknown version'}, commit {commit or 'unknown'}"

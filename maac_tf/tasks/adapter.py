@@ -33,6 +33,11 @@ class Environment:
     self._high = np.ones(self.action_size, np.float32)
     self._low = -self._high
     self._ones = np.ones(self.observation_size, np.float32)
+    space = env.observation_space
+    self._vector = (
+      space.shape if isinstance(space, gym.spaces.Box) and len(space.shape) == 1 else None
+    )
+    self._plain_actions = self._actions.dtype == np.float32 and len(self._actions.shape) == 1
 
   def reset(self, seed: int | None = None) -> np.ndarray:
     """Starts an episode; returns the first observation, [S] float32."""
@@ -60,8 +65,10 @@ class Environment:
   def step_in_units(self, action: np.ndarray) -> TimeStep:
     """Takes `action`, [A] in the environment's units."""
     space = self._actions
-    action = np.asarray(action, space.dtype).reshape(space.shape)
-    answer = self.env.step(np.minimum(np.maximum(action, space.low), space.high))
+    if not self._plain_actions:  # of float32, the action box has the bounds
+      action = action.astype(space.dtype).reshape(space.shape)
+      action = np.minimum(np.maximum(action, space.low), space.high)
+    answer = self.env.step(action)
     if not isinstance(answer, tuple) or len(answer) != 5:
       raise ValueError(
         f"step() of {_name(self.env)} must return (observation, reward, terminated, truncated, "
@@ -77,13 +84,28 @@ class Environment:
           f"step() of {_name(self.env)} returned {observation} and reward {reward} after action "
           f"{action}."
         )
-    flags = self._number(terminal, "terminated"), self._number(truncated, "truncated")
-    return TimeStep(observation, reward, *map(bool, flags))
+    if type(terminal) is not bool:
+      terminal = bool(self._number(terminal, "terminated"))
+    if type(truncated) is not bool:
+      truncated = bool(self._number(truncated, "truncated"))
+    return TimeStep(observation, reward, terminal, truncated)
+
+  @property
+  def time_limit(self) -> int | None:
+    """Steps after which an episode is cut off, where Gymnasium's wrapper says so."""
+    limits, env = [], self.env
+    while isinstance(env, gym.Wrapper):
+      if isinstance(env, gym.wrappers.TimeLimit):
+        limits.append(env._max_episode_steps)
+      env = env.env
+    return min(limits, default=None)
 
   def close(self) -> None:
     self.env.close()
 
   def _flat(self, value: Any, source: str) -> np.ndarray:
+    if type(value) is np.ndarray and value.shape == self._vector and value.dtype.kind == "f":
+      return value.astype(np.float32)  # the usual, in a fifth of the time
     parts: list[np.ndarray] = []
     _flatten(self.env.observation_space, value, f"{source} of {_name(self.env)}", "", parts)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

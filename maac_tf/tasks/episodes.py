@@ -9,7 +9,8 @@ from maac_tf.checks import ConfigError
 from maac_tf.data.types import TimeStep
 from maac_tf.tasks.task import Task
 
-LONGEST_EPISODE = 100_000  # environment steps; one that is longer will not end
+# Environment steps; where no time limit is known of, an episode that is longer will not end.
+LONGEST_EPISODE = 10_000
 
 
 class Episodes(NamedTuple):
@@ -41,10 +42,10 @@ def run_episodes(
   returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), int)
   running = np.ones(len(seeds), bool)
   while running.any():
-    if lengths[running].max() >= LONGEST_EPISODE:
+    if lengths[running].max() >= LONGEST_EPISODE and not environments[0].time_limit:
       raise ConfigError(
-        f"An episode of {task.name!r} was not over after {LONGEST_EPISODE:,} steps: give its "
-        "environment a time limit, such as gymnasium.wrappers.TimeLimit."
+        f"An episode of {task.name!r} was not over after {LONGEST_EPISODE:,} steps, and its "
+        "environment has no time limit: give one, such as --episode_steps=1000."
       )
     actions = act(observations)
     for i in np.flatnonzero(running).tolist():

@@ -20,6 +20,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import traceback
 from typing import Annotated, Any
 
 import gymnasium as gym
@@ -72,6 +73,10 @@ def make_task(
   learn_reward: Annotated[
     bool, Option("learn the reward, even where the task has a function; always where it has none")
   ] = False,
+  learn_end: Annotated[
+    bool,
+    Option("learn the end of an episode, even where the task has a function; always without one"),
+  ] = False,
   coordinates: Annotated[
     bool,
     Option(
@@ -87,12 +92,26 @@ def make_task(
       "the task, where it has some (a walker's: left and right)"
     ),
   ] = False,
+  episode_steps: Annotated[
+    int | None,
+    Option("a time limit, for an environment that has none; of two the shorter counts", low=1),
+  ] = None,
+  env_kwargs: Annotated[
+    dict[str, Any] | None, Option('keyword arguments of the environment, such as {"xml_file": "a"}')
+  ] = None,
 ) -> Task:
   """The task that `find_task` finds, with that of its knowledge which is to be used."""
   task = find_task(name)
+
+  def make_gym_env() -> gym.Env:
+    env = task.make_gym_env(**(env_kwargs or {}))
+    return gym.wrappers.TimeLimit(env, episode_steps) if episode_steps else env
+
   return dataclasses.replace(
     task,
+    make_gym_env=make_gym_env if episode_steps or env_kwargs else task.make_gym_env,
     reward_fn=None if learn_reward else task.reward_fn,
+    termination_fn=None if learn_end else task.termination_fn,
     coordinates=task.coordinates if coordinates else PLAIN,
     symmetries=task.symmetries if symmetries else (),
   )
@@ -112,4 +131,8 @@ def _import(module: str) -> dict[str, Any]:
       "task MODULE:NAME."
     ) from error
   except Exception as error:
-    raise ImportError(f"The module {module!r} of the task fails.") from error
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    raise ImportError(
+      f"The module {module!r} of the task fails: {type(error).__name__}: {error} "
+      f"({place.filename}, line {place.lineno})."
+    ) from error

@@ -151,7 +151,8 @@ def test_ends_are_drawn_in_d_model_and_the_learner_trains():
   )
   learner.begin_iteration()
   learner.dynamics.see_ends(learner.env_buffer.newest(200).terminal)
-  share = float(ImaginedData(learner, 1_200).fill(400, 3, SEED))
+  imagined = ImaginedData(learner, 1_200)
+  share = float(imagined.fill(400, 3, SEED))
   stored = learner.model_buffer.newest(1_200).terminal.numpy()
   assert set(stored) == {0.0, 1.0}
   assert share == pytest.approx(stored.mean(), abs=1e-6) and 0.2 < share < 0.4

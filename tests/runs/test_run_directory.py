@@ -234,7 +234,9 @@ def test_a_run_with_options_that_this_code_does_not_know_is_refused(finished_run
   assert "a run of maac_tf 0.0.7, commit unknown" in str(error.value)
   assert "does not know: Maac.soft_returns. " in str(error.value)
   (finished_run / "version.json").unlink()  # older still
-  with pytest.raises(ConfigError, match="a run of an unknown version of maac_tf, with options"):
+  with pytest.raises(
+    ConfigError, match="a run of maac_tf of an unknown version, commit unknown, with options"
+  ):
     run_directory.load_config(str(finished_run))
 
 
@@ -260,9 +262,9 @@ def test_the_version_is_that_of_the_checkout(finished_run):
 def test_a_run_remembers_who_began_it_and_who_went_on(tmp_path, monkeypatch):
   file = tmp_path / "version.json"
   records, (first, second, third) = [], [{"maac_tf": v, "commit": None} for v in "123"]
-  for now in (first, first, second, second, third, first):
+  for i, now in enumerate((first, first, second, second, third, first)):
     monkeypatch.setattr(version, "current", lambda now=now: now)
-    records.append(version.record(str(tmp_path)))
+    records.append(version.record(str(tmp_path), resumed=i > 0))
     file.write_text(json.dumps(records[-1]))
   assert records[0] == records[1] == first
   assert records[2] == records[3] == first | {"resumed_by": [second]}
@@ -270,8 +272,9 @@ def test_a_run_remembers_who_began_it_and_who_went_on(tmp_path, monkeypatch):
   assert records[5]["commit"] is None and records[5]["maac_tf"] == "1"
   assert version.describe(str(tmp_path)) == "maac_tf 1, commit unknown"
   file.write_text("cut o")  # in mid-write
-  assert version.describe(str(tmp_path)) == "an unknown version of maac_tf"
-  assert version.record(str(tmp_path)) == first
+  assert version.describe(str(tmp_path)) == "maac_tf of an unknown version, commit unknown"
+  unknown = {"maac_tf": None, "commit": None}
+  assert version.record(str(tmp_path), resumed=True) == unknown | {"resumed_by": [first]}
 
 
 def test_a_package_outside_a_checkout_has_no_commit(monkeypatch, tmp_path):
