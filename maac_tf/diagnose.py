@@ -57,6 +57,11 @@ def main(argv: list[str]) -> int:
     ends = diagnosis.ends(learner, episodes)
     if ends:
       print("Ends within 50 steps: from {:.1%} of the states, in the models {:.1%}".format(*ends))
+    if terminated:
+      print(
+        "Probability of an end that the models give: to the steps that were ends {:.3f}, to the "
+        "others {:.5f}".format(*diagnosis.end_probabilities(learner, episodes))
+      )
     open_loop, counts = diagnosis.open_loop_error(learner, episodes)
     print("Open-loop error, in standard deviations of each state dimension:")
     for h in (1, 5, 10, 20, 50):

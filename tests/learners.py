@@ -23,6 +23,7 @@ STEVE = (
   "Maac.real_fraction = 0.25",
   "Maac.critic_targets = @SteveTargets()",
   "ActorCritic.normalize_observations = False",
+  "ActorCritic.normalize_rewards = False",
   "ActorCritic.bound_values = False",
   "ActorCritic.ema_decay = 0.0",
   "Critic.num_critics = 2",

@@ -68,11 +68,11 @@ class Maac(tf.Module):
     discount: Annotated[float, Option("γ, a step", low=0, high=0.99999)] = 0.995,
     initial_temperature: Annotated[
       float,
-      Option("β, return for a nat of entropy, then tuned to -A nats of it", low=1e-6, high=1e6),
+      Option("β, reward for a nat of entropy, then tuned to -A nats of it", low=1e-6, high=1e6),
     ] = 0.1,
     kl_penalty: Annotated[
       float,
-      Option("return that a nat of KL divergence from the EMA policy costs", low=0, high=1e6),
+      Option("reward that a nat of KL divergence from the EMA policy costs", low=0, high=1e6),
     ] = 0.0,
     batch_size: Annotated[int, Option("B, transitions an update", low=1)] = 256,
     real_fraction: Annotated[
@@ -146,8 +146,8 @@ class Maac(tf.Module):
 
   @property
   def temperature(self) -> tf.Tensor:
-    """β, the weight of the entropy bonus."""
-    return tf.exp(self._log_temperature)
+    """β, the weight of the entropy bonus, in the reward's units."""
+    return tf.exp(self._log_temperature) * self.actor_critic.reward_scale
 
   @property
   def imagines(self) -> bool:
@@ -213,8 +213,8 @@ class Maac(tf.Module):
       )
       if self.kl_penalty:
         metrics["policy/kl"] = tf.reduce_mean(self.actor_critic.divergence(batch.observation))
-        loss += self.kl_penalty * metrics["policy/kl"]
-    metrics["policy/gradient_norm"] = self._policy_step(tape, loss)
+        loss += self.kl_penalty * self.actor_critic.reward_scale * metrics["policy/kl"]
+    metrics["policy/gradient_norm"] = self._policy_step(tape, loss, self.actor_critic.reward_scale)
     if self.horizon:
       metrics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
     return path, metrics
@@ -228,9 +228,9 @@ class Maac(tf.Module):
     target_values = parts.target_values(noise.critics)
     *regression, metrics = self.critic_targets(self, batch, path, target_values, noise.targets)
     with tf.GradientTape() as tape:
-      loss = objectives.critic_loss(parts.critic, *regression)
-    metrics |= {"critic/loss": loss, "critic/target": tf.reduce_mean(regression[-1])}
-    metrics["critic/gradient_norm"] = self._critic_step(tape, loss)
+      loss = metrics["critic/loss"] = objectives.critic_loss(parts.critic, *regression)
+    metrics["critic/target"] = tf.reduce_mean(regression[-1])
+    metrics["critic/gradient_norm"] = self._critic_step(tape, loss, parts.reward_scale**2)
     if parts.value_range:
       low, high = tf.unstack(parts.value_range.reward_quantiles)
       metrics |= {"critic/reward_low": low, "critic/reward_high": high}
@@ -313,9 +313,14 @@ class _Adam(tf.Module):
     """Steps so far, []."""
     return self._optimizer.iterations
 
-  def __call__(self, tape: tf.GradientTape, loss: tf.Tensor) -> tf.Tensor:
-    """A step; returns the norm of the gradient."""
-    gradient = tape.gradient(loss, self._variables)
+  def __call__(
+    self, tape: tf.GradientTape, loss: tf.Tensor, unit: tf.Tensor | float = 1.0
+  ) -> tf.Tensor:
+    """A step; returns the norm of the gradient of loss / unit.
+
+    Adam's steps are of the same size in any unit, but for losses near its epsilon.
+    """
+    gradient = tape.gradient(loss, self._variables, 1.0 / unit)
     self._optimizer.apply(gradient, self._variables)
     return tf.linalg.global_norm(gradient)
 

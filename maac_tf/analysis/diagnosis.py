@@ -125,21 +125,24 @@ def one_step_error(learner: Maac, episodes: Sequence[Episode]) -> np.ndarray:
   if dynamics.predicts_reward:
     errors.append((reward - rows.reward)[..., tf.newaxis])
     changes.append(rows.reward[..., tf.newaxis])
-  errors, changes = (tf.concat(x, -1).numpy() for x in (errors, changes))
-  error, deviation = np.sqrt(np.mean(errors**2, (0, 1))), changes[0].std(0)
-  return np.divide(error, deviation, out=np.zeros_like(error), where=deviation > 1e-6)
+  errors = tf.concat(errors, -1).numpy()
+  unit = normalizer(errors.shape[-1], "float32")
+  unit.fit(tf.concat(changes, -1)[0])
+  return np.sqrt(np.mean(errors**2, (0, 1))) / unit.scale.numpy() * unit.moves.numpy()
 
 
 def calibration(learner: Maac, episodes: Sequence[Episode]) -> tuple[np.ndarray, np.ndarray]:
   """How much of what happened lies in the models' central intervals.
 
   Returns:
-    (probability of the interval [P], share of the changes, and rewards, in it [P, O]).
+    (probability of the interval [P], share of the changes, and rewards, in it [P, O]; without
+    outputs that never changed).
   """
   dynamics, _ = _models(learner)
   rows = _for_each_member(dynamics, episodes)
-  gaussian = dynamics(rows.observation, rows.action)
-  z = tf.abs((dynamics.outcome(rows) - gaussian.mean()) / gaussian.stddev())
+  prediction = dynamics.predict(rows.observation, rows.action)
+  z = tf.abs(dynamics.errors(prediction, rows)) * tf.exp(-0.5 * prediction.log_var)
+  z = tf.boolean_mask(z, dynamics.moves > 0.0, axis=2)
   probability = np.linspace(0.0, 1.0, 51)[1:-1]
   bound = tfp.distributions.Normal(0.0, 1.0).quantile((1.0 + probability.astype(np.float32)) / 2)
   share = [tf.reduce_mean(tf.cast(z < b, tf.float32), [0, 1]) for b in bound]
@@ -216,6 +219,21 @@ def ends(
   path = objectives.imagine_path(learner.act, model_env.random_member, start, noise)
   imagined = 1.0 - path.trajectory.not_done[-1].numpy()
   return float(ended[chosen].mean()), float(imagined.mean())
+
+
+def end_probabilities(learner: Maac, episodes: Sequence[Episode]) -> tuple[float, float]:
+  """What the models, or the function, expect of the steps taken, mean over members.
+
+  Returns:
+    (probability of an end at the steps that did end an episode, at all the others); nan of none.
+  """
+  dynamics, model_env = _models(learner)
+  rows = _for_each_member(dynamics, episodes)
+  no_noise = tf.zeros([*rows.reward.shape, dynamics.outcome_size])
+  _, _, probability = model_env.own_member(rows.observation, rows.action, no_noise)
+  ended = rows.terminal > 0.0
+  at_ends, others = (tf.boolean_mask(probability, mask) for mask in (ended, ~ended))
+  return float(tf.reduce_mean(at_ends)), float(tf.reduce_mean(others))
 
 
 def soft_returns(learner: Maac, episode: Episode, temperature: float) -> np.ndarray:

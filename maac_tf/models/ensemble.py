@@ -5,7 +5,7 @@ for any leading dimensions.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -17,6 +17,14 @@ from maac_tf.networks.layers import mlp, normalizer, soft_clip
 from maac_tf.tasks.coordinates import PLAIN, Coordinates
 
 tfd = tfp.distributions
+
+
+class Prediction(NamedTuple):
+  """Of each member, of outcomes in units of the data's mean and standard deviation."""
+
+  mean: tf.Tensor  # [E, N, O]
+  log_var: tf.Tensor  # [E, N, O], or [E, 1, O] of a constant noise
+  end_logit: tf.Tensor | None  # [E, N], of the probability that the step ends the episode
 
 
 @configurable
@@ -53,8 +61,9 @@ class Dynamics(keras.Model):
     constant_noise: Annotated[
       bool,
       Option(
-        "one variance for each output and member, of the errors on validation data, in place of "
-        "one that depends on state and action: no row can be explained away as noise"
+        "fit the mean by least squares, of every output alike, with one variance for each output "
+        "and member, of the errors on validation data; else by the likelihood, with a variance "
+        "that depends on state and action, so that rows can be explained away as noise"
       ),
     ] = True,
     seed: int = 0,
@@ -109,14 +118,23 @@ class Dynamics(keras.Model):
     self.input_normalizer.fit(self._inputs(transition.observation, transition.action))
     self.target_normalizer.fit(self.outcome(transition))
 
+  @property
+  def moves(self) -> tf.Tensor:
+    """[O] 1, or 0 of an output that never changed: no part of any loss, and predicted as it is."""
+    return self.target_normalizer.moves
+
+  def errors(self, prediction: Prediction, transition: Transition) -> tf.Tensor:
+    """Of a prediction of these transitions, [E, N, O], in units of the outcomes' deviations."""
+    target = self.target_normalizer
+    return (prediction.mean - (self.outcome(transition) - target.mean) / target.scale) * self.moves
+
   def set_noise(self, transition: Transition) -> None:
     """Gives each output of each member the variance of its errors on [E, N, ...] transitions.
 
     On rows that the members were not trained on, this holds what they do not know, too.
     """
-    error = self(transition.observation, transition.action).mean() - self.outcome(transition)
-    variance = tf.reduce_mean(tf.square(error / self.target_normalizer.scale), 1, keepdims=True)
-    self.log_var.assign(tf.math.log(variance + 1e-8))
+    errors = self.errors(self.predict(transition.observation, transition.action), transition)
+    self.log_var.assign(tf.math.log(tf.reduce_mean(tf.square(errors), 1, keepdims=True) + 1e-8))
 
   def draw_noise(self, shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:
     """What `sample` takes as noise: standard normals [*shape, O]."""
@@ -127,35 +145,37 @@ class Dynamics(keras.Model):
 
     The leading index *is* the member, so that no call depends on hidden state.
     """
-    return self.predict(observation, action)[0]
+    prediction = self.predict(observation, action)
+    return tfd.Independent(tfd.Normal(*self._in_units(prediction)), 1)
 
-  def predict(
-    self, observation: tf.Tensor, action: tf.Tensor
-  ) -> tuple[tfp.distributions.Distribution, tf.Tensor | None]:
-    """The same, and the logit of the probability that the step ends the episode, [E, N] or None."""
+  def predict(self, observation: tf.Tensor, action: tf.Tensor) -> Prediction:
+    """The same, of normalised outcomes; and whether the episode ends."""
     output = self._mlp(self.input_normalizer(self._inputs(observation, action)))
     end_logit = None
     if self.predicts_end:
       output, end_logit = output[..., :-1], output[..., -1]
     if self.constant_noise:
-      mean, log_var = output, self.log_var
-    else:
-      mean, log_var = tf.split(output, 2, axis=-1)
-      log_var = soft_clip(log_var, self.min_log_var, self.max_log_var)
-    scale = self.target_normalizer.scale
-    mean = self.target_normalizer.mean + scale * mean
-    return tfd.Independent(tfd.Normal(mean, scale * tf.exp(0.5 * log_var)), 1), end_logit
+      return Prediction(output, self.log_var, end_logit)
+    mean, log_var = tf.split(output, 2, axis=-1)
+    return Prediction(mean, soft_clip(log_var, self.min_log_var, self.max_log_var), end_logit)
+
+  def _in_units(self, prediction: Prediction) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and standard deviation of the outcome; of one that never changed, as it was and 0."""
+    scale = self.target_normalizer.scale * self.moves
+    mean = self.target_normalizer.mean + scale * prediction.mean
+    return mean, scale * tf.exp(0.5 * prediction.log_var)
 
   def sample(self, observation: tf.Tensor, action: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
     """The outcomes [E, N, O] that `noise` [E, N, O], as of `draw_noise`, selects.
 
     If the members predict ends, one number more: the probability that the step ends the episode.
     """
-    gaussian, end_logit = self.predict(observation, action)
-    outcome = gaussian.mean() + gaussian.stddev() * noise
-    if end_logit is None:
+    prediction = self.predict(observation, action)
+    mean, std = self._in_units(prediction)
+    outcome = mean + std * noise
+    if prediction.end_logit is None:
       return outcome
-    probability = self.end_was_seen * tf.sigmoid(end_logit)
+    probability = self.end_was_seen * tf.sigmoid(prediction.end_logit)
     return tf.concat([outcome, probability[..., tf.newaxis]], -1)
 
   def see_ends(self, terminal: tf.Tensor) -> None:

@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from maac_tf.checks import Option, configurable
 from maac_tf.data.types import Value
 from maac_tf.networks.critic import Critic
+from maac_tf.networks.layers import normalizer
 from maac_tf.networks.policy import Policy
 from maac_tf.networks.value_range import ValueRange
 from maac_tf.tasks.coordinates import Coordinates
@@ -49,6 +50,13 @@ class ActorCritic(tf.Module):
       Option(
         "what policy and critics see is normalised over D_env: some velocities are ten times as "
         "large as any angle"
+      ),
+    ] = True,
+    normalize_rewards: Annotated[
+      bool,
+      Option(
+        "temperature and losses are in units of the standard deviation of D_env's rewards, so that "
+        "they mean the same at any scale of rewards; returns and values stay in the task's units"
       ),
     ] = True,
     bound_values: Annotated[
@@ -96,12 +104,18 @@ class ActorCritic(tf.Module):
       for _ in range(2)
     )
     self.value_range = ValueRange(discount) if bound_values else None
-    self.normalize_observations = normalize_observations
+    self.normalize_observations, self.normalize_rewards = normalize_observations, normalize_rewards
+    self._reward_normalizer = normalizer(1, "float32")
     self.polyak_decay, self.ema_decay = polyak_decay, ema_decay
 
   @property
   def networks(self) -> tuple[tf.Module, ...]:
     return self.policy, self.ema_policy, self.critic, self.target_critic
+
+  @property
+  def reward_scale(self) -> tf.Tensor:
+    """The unit of temperature and losses: the standard deviation of the rewards, or 1; []."""
+    return self._reward_normalizer.scale[0]
 
   @property
   def draws_critics(self) -> bool:
@@ -140,19 +154,22 @@ class ActorCritic(tf.Module):
     if self.normalize_observations:
       for network in self.networks:
         network.normalizer.fit(network.coordinates.features(observation))
+    if self.normalize_rewards:
+      self._reward_normalizer.fit(reward[:, tf.newaxis])
     if self.value_range:
       self.value_range.start(reward)
-      self._scale_critics(self.value_range)
+    self._scale_critics()
 
   def follow_rewards(self, reward: tf.Tensor) -> None:
     """Moves the range of values, and with it the critics' scale, towards these soft rewards."""
     if self.value_range:
       self.value_range.follow(reward)
-      self._scale_critics(self.value_range)
+      self._scale_critics()
 
-  def _scale_critics(self, value_range: ValueRange) -> None:
+  def _scale_critics(self) -> None:
+    scale = self.value_range.width() if self.value_range else self.reward_scale
     for critic in (self.critic, self.target_critic):
-      critic.scale.assign(value_range.width())
+      critic.scale.assign(scale)
 
   def update_averages(self, updates: tf.Tensor) -> None:
     """After so many updates, [] int: target critics and EMA policy go a step.

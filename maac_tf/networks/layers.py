@@ -68,22 +68,41 @@ class EnsembleDense(keras.layers.Layer):
     return self.activation(tf.matmul(x, kernel) + bias)
 
 
+# A standard deviation below this share of the largest number is of rounding: a constant.
+ROUNDING = 1e-6
+
+
 class Normalizer(keras.layers.Layer):
-  """Subtracts a mean and divides by a scale that `fit` takes from data; the identity before."""
+  """Subtracts a mean and divides by a scale that `fit` takes from data; the identity before.
+
+  A number that never changed in the data reads 0, whatever it is: what no network has seen move
+  cannot disturb it.
+
+  Attributes:
+    mean, scale: of the data; the scale of a constant is 1.
+    moves: 0 for a constant, else 1.
+  """
 
   def build(self, input_shape: Sequence[int | None]) -> None:
     size = input_shape[-1:]
     self.mean = self.add_weight(shape=size, initializer="zeros", trainable=False)
     self.scale = self.add_weight(shape=size, initializer="ones", trainable=False)
+    self.moves = self.add_weight(shape=size, initializer="ones", trainable=False)
 
   def call(self, x: tf.Tensor) -> tf.Tensor:
-    return (x - self.mean) / self.scale
+    return (x - self.mean) / self.scale * self.moves
 
   def fit(self, values: tf.Tensor) -> None:
-    """Takes mean and standard deviation of `values` [N, ...]; a constant is only centred."""
-    std = tf.math.reduce_std(values, 0)
-    self.mean.assign(tf.reduce_mean(values, 0))
-    self.scale.assign(tf.where(std < 1e-6, tf.ones_like(std), std))
+    """Takes mean and standard deviation of `values` [N, ...], summed in float64."""
+    exact = tf.cast(values, tf.float64)
+    mean, std = tf.reduce_mean(exact, 0), tf.math.reduce_std(exact, 0)
+    moves = std > ROUNDING * tf.reduce_max(tf.abs(exact), 0)
+    for weight, value in (
+      (self.mean, mean),
+      (self.scale, tf.where(moves, std, tf.ones_like(std))),
+      (self.moves, moves),
+    ):
+      weight.assign(tf.cast(value, weight.dtype))
 
 
 def normalizer(size: int, dtype: str) -> Normalizer:

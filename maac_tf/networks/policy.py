@@ -96,8 +96,11 @@ class Policy(keras.Model):
     # On a single row an operation is mostly overhead, so what can goes into the weights: the
     # normaliser, the activation's factor, and the minus sign of the log standard deviation.
     kernel, bias = layers[0]
-    kernel = kernel / self.normalizer.scale.numpy()[:, np.newaxis]
-    layers[0] = kernel, bias - self.normalizer.mean.numpy() @ kernel
+    mean, scale, moves = (
+      w.numpy() for w in (self.normalizer.mean, self.normalizer.scale, self.normalizer.moves)
+    )
+    kernel = kernel * (moves / scale)[:, np.newaxis]
+    layers[0] = kernel, bias - mean @ kernel
     factor, activation = self._numpy_activation
     action_size = len(layers[-1][1]) // 2
     signs = np.repeat(np.array([1.0, -1.0], np.float32), action_size)

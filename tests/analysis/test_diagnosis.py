@@ -162,10 +162,12 @@ def test_ends_are_counted_in_the_world_and_in_the_models():
     real, imagined = diagnosis.ends(learner, episodes, horizon, num_states=10**6)
     assert real == pytest.approx(horizon * len(lengths) / sum(lengths), abs=3 / sum(lengths))
     assert imagined == 0
+  assert diagnosis.end_probabilities(learner, episodes) == (0, 0)
   learner.model_env._task = dataclasses.replace(
     learner.model_env._task, termination_fn=lambda s, a, after: after[..., 0] < 100.0
   )
   assert diagnosis.ends(learner, episodes, 3)[1] == 1
+  assert diagnosis.end_probabilities(learner, episodes) == (1, 1)
   cut = [
     e._replace(transition=e.transition._replace(terminal=0 * e.log_prob)) for e in episodes
   ]  # by a time limit: what follows the last steps is not known

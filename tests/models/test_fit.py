@@ -9,7 +9,7 @@ from maac_tf.data.types import Transition
 from maac_tf.models import fit as fit_module
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.fit import DynamicsFit
-from maac_tf.models.likelihood import negative_log_likelihood, training_loss
+from maac_tf.models.likelihood import training_loss, validation_loss
 from maac_tf.tasks.symmetries import Symmetry
 
 A = np.array([[0.9, 0.2], [-0.3, 0.8]])
@@ -60,7 +60,7 @@ def test_recovers_mean_and_noise_of_a_linear_system(network, options):
   gaussian = dynamics(*_for_each(test)[:2])
   change = mean - test.observation
   error = np.sqrt(np.mean((gaussian.mean() - change) ** 2, axis=(0, 1)))
-  assert np.all(error < 0.35 * NOISE), error
+  assert np.all(error < 0.4 * NOISE), error
   std = gaussian.stddev().numpy().mean((0, 1))
   np.testing.assert_allclose(std, NOISE, rtol=0.15)
   # The best that any model can reach: the entropy of the noise, in units of the changes' deviation.
@@ -69,21 +69,24 @@ def test_recovers_mean_and_noise_of_a_linear_system(network, options):
   assert report["validation_loss"].numpy() == pytest.approx(optimum, abs=0.1)
 
 
-def test_gradient_of_the_mean_is_weighted_by_the_variance():
-  """In closed form, for the biases of the predicted means: error / variance."""
-  dynamics, buffer, fit = _fit(100)
+@pytest.mark.parametrize("constant_noise", [False, True])
+def test_gradient_of_the_mean(constant_noise):
+  """In closed form, for the biases: error / variance of the likelihood, error of least squares."""
+  dynamics, buffer, _ = _fit(100, {"constant_noise": constant_noise})
   rows = buffer.gather(tf.range(100))
   dynamics.set_normalizer(rows)
   batch = _for_each(rows)
-  # Mean and log-variance of two outputs.
-  (bias,) = [v for v in dynamics.trainable_variables if tuple(v.shape) == (4, 1, 4)]
+  if constant_noise:
+    dynamics.set_noise(batch)
+  # Of the mean of two outputs, and their log-variance.
+  bias = dynamics._mlp.layers[-1].bias.value
   with tf.GradientTape() as tape:
     loss, _ = training_loss(dynamics, batch)
   gradient = tape.gradient(loss, bias)[:, 0, :2]
   gaussian = dynamics(batch.observation, batch.action)
   scale = dynamics.target_normalizer.scale.numpy()
   error = (gaussian.mean() - (batch.next_observation - batch.observation)).numpy() / scale
-  variance = (gaussian.stddev().numpy() / scale) ** 2
+  variance = 1.0 if constant_noise else (gaussian.stddev().numpy() / scale) ** 2
   want = np.mean(error / variance, axis=1) / 2
   np.testing.assert_allclose(gradient, want, rtol=1e-4, atol=1e-6)
 
@@ -91,9 +94,11 @@ def test_gradient_of_the_mean_is_weighted_by_the_variance():
 def _validation_loss(fit, buffer, count):
   """The mean over members, of their weights as they are, by hand."""
   everything = _for_each(buffer.gather(tf.range(count)))
-  losses = tf.reduce_mean(negative_log_likelihood(fit._dynamics, everything), -1).numpy()
+  gaussian = fit._dynamics(everything.observation, everything.action)
+  outcome = everything.next_observation - everything.observation
+  losses = -(gaussian.log_prob(outcome) + sum(np.log(fit._dynamics.target_normalizer.scale))) / 2
   roles = fit._is_validation.numpy()[:, :count]
-  return np.mean([loss[role].mean() for loss, role in zip(losses, roles, strict=True)])
+  return np.mean([loss[role].mean() for loss, role in zip(losses.numpy(), roles, strict=True)])
 
 
 def _with_equal_roles(fit):
@@ -120,7 +125,7 @@ def test_a_fit_of_a_budget_ends_with_the_average_as_it_is_then():
   _, buffer, fit = _fit(600, learning_rate=0.1, max_batches=60, batch_size=32)
   _with_equal_roles(fit)
   losses = [fit.fit(tf.constant([i, 2]))["validation_loss"].numpy() for i in range(4)]
-  assert losses[-1] > losses[-2] + 1e-3, losses
+  assert max(np.diff(losses)) > 1e-3, losses
   assert _validation_loss(fit, buffer, 600) == pytest.approx(losses[-1], abs=1e-4)
   fit._swap()
   assert abs(_validation_loss(fit, buffer, 600) - losses[-1]) > 1e-3
@@ -170,7 +175,7 @@ def test_the_average_is_better_than_the_last_weights_where_steps_are_noisy():
   fit.fit(tf.constant([1, 2]))
   test, losses = _for_each(_data(500, 9)[0]), []
   for _ in range(2):
-    losses.append(np.mean(negative_log_likelihood(fit._dynamics, test)))
+    losses.append(np.mean(validation_loss(fit._dynamics, test)))
     fit._swap()
   assert losses[0] < losses[1] - 0.01, losses
 
@@ -287,3 +292,59 @@ def test_a_batch_must_hold_an_image_by_each_symmetry():
     ValueError, match="A batch of 2 transitions is too small for the 2 symmetries"
   ):
     _fit(100, symmetries=[ODD] * 2, batch_size=2)
+
+
+def _relative_error(constants=0, linear=0):
+  """Of four outputs that are no linear functions, beside others; after 400 batches."""
+  rng = np.random.default_rng(0)
+  mixing = rng.normal(size=(5, 4))
+
+  def rows(count):
+    state, action = rng.normal(size=(count, 4)), rng.uniform(-1, 1, (count, 1))
+    after = state + np.sin(2.0 * np.concatenate([state, action], 1) @ mixing)
+    more, zeros = rng.normal(size=(count, linear)), np.full((count, constants), 0.1)
+    state, after = np.hstack([state, more, zeros]), np.hstack([after, 0.9 * more, zeros])
+    return [tf.constant(x, tf.float32) for x in (state, action, 0 * action[:, 0], after)]
+
+  size = 4 + constants + linear
+  dynamics = Dynamics(size, 1, ensemble_size=2, hidden_units=(64, 64), seed=1)
+  buffer = ReplayBuffer(2_000, size, 1)
+  train, test = rows(2_000), rows(500)
+  buffer.add(Transition(*train, train[2]))
+  DynamicsFit(dynamics, buffer, seed=3, max_batches=400, recent_fraction=0.0).fit(
+    tf.constant([1, 2])
+  )
+  predicted = dynamics(tf.stack([test[0]] * 2), tf.stack([test[1]] * 2)).mean()
+  change = (test[3] - test[0]).numpy()
+  error = np.mean(np.square(predicted - change), (0, 1))
+  assert not np.any(np.abs(predicted[..., 4 + linear :]) > 1e-6)
+  return np.sqrt(np.mean(error[:4] / np.var(change[:, :4], 0)))
+
+
+def test_what_never_changes_or_is_linear_does_not_spoil_what_else_is_learned():
+  alone = _relative_error()
+  assert _relative_error(constants=20) < 1.1 * alone
+  assert _relative_error(linear=4) < 1.6 * alone  # they are inputs, too
+
+
+def test_an_output_that_starts_to_move_is_learned_from_the_next_fit_on():
+  dynamics, buffer, fit = _fit(500, DEFAULT_NETWORK, max_batches=300, learning_rate=3e-3)
+  rows = buffer.gather(tf.range(500))
+  still = tf.ones([500, 1])
+  buffer.add(
+    rows._replace(
+      observation=tf.concat([rows.observation[:, :1], still], 1),
+      next_observation=tf.concat([rows.next_observation[:, :1], still], 1),
+    )
+  )
+  fit.fit(tf.constant([1, 2]))
+  assert dynamics.moves.numpy().tolist() == [1, 1]  # a hundred rows before have moved it
+  buffer.add(buffer.newest(100))  # they leave
+  fit.fit(tf.constant([1, 2]))
+  assert dynamics.moves.numpy().tolist() == [1, 0]
+  prediction = dynamics(*_for_each(rows)[:2])
+  assert not np.any(prediction.mean()[..., 1]) and not np.any(prediction.stddev()[..., 1])
+  buffer.add(rows)
+  fit.fit(tf.constant([3, 4]))
+  error = dynamics(*_for_each(rows)[:2]).mean() - (rows.next_observation - rows.observation)
+  assert np.std(error[..., 1]) < 0.5 * np.std(rows.next_observation[:, 1] - rows.observation[:, 1])

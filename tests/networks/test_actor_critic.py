@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from maac_tf.networks.actor_critic import ActorCritic
-from maac_tf.networks.value_range import RATE
+from maac_tf.networks.value_range import RATE, ValueRange
 from maac_tf.tasks.coordinates import PLAIN, sine_and_cosine
 from maac_tf.tasks.registry import make_task
 from tests.learners import ROLLOUT, SEED, make_learner, targets, values_of
@@ -139,16 +139,22 @@ def test_values_are_bounded_by_the_rewards_seen():
   rewards = learner.env_buffer.gather(tf.range(200)).reward.numpy()
   low, high = np.sort(rewards)[[2, 197]]  # 1 % and 99 % of 200
   np.testing.assert_allclose(parts.value_range.reward_quantiles, [low, high], rtol=1e-5)
-  assert parts.critic.scale.numpy() == pytest.approx(10 * (high - low), rel=1e-5)
+  usual, rare = high - low, (rewards.max() - high) + (low - rewards.min())
+  assert rare > 0
+  width = 10 * usual + rare / (1 - 0.9**100)
+  assert parts.critic.scale.numpy() == pytest.approx(width, rel=1e-5)
   assert parts.target_critic.scale.numpy() == parts.critic.scale.numpy()
   learner.discount, learner._log_temperature = 1.0, tf.constant(-np.inf)  # targets are plain sums
   noise = learner.draw(SEED)
   bias = parts.target_critic._mlp.layers[-1].bias
-  for value, bound in (((1e3, -1e3, -1e3), low), ((1e3, 1e3, 1e3), high)):
+  bounds = [
+    10 * b + (e - b) / (1 - 0.9**100) for b, e in ((low, rewards.min()), (high, rewards.max()))
+  ]
+  for value, bound in zip(((1e3, -1e3, -1e3), (1e3, 1e3, 1e3)), bounds, strict=True):
     bias.assign(tf.reshape(tf.constant(value), bias.shape))
     regression, _, path = targets(learner, noise)
     rewards = np.sum(path.trajectory.reward, 0)
-    np.testing.assert_allclose(regression.targets - rewards, 10 * bound, rtol=1e-4)
+    np.testing.assert_allclose(regression.targets - rewards, bound, rtol=1e-4)
 
 
 def test_the_bounds_follow_the_soft_rewards():
@@ -156,14 +162,15 @@ def test_the_bounds_follow_the_soft_rewards():
   value_range, noise = learner.actor_critic.value_range, learner.draw(SEED)
   before = value_range.reward_quantiles.numpy()
   trajectory = targets(learner, noise)[2].trajectory
-  soft = trajectory.reward[0] - 0.1 * trajectory.log_prob[0]
+  soft = trajectory.reward[0] - learner.temperature * trajectory.log_prob[0]
   quantiles = np.percentile(soft, [1, 99], method="nearest")
   learner.update(noise)
   want = before + RATE * (quantiles - before)
   np.testing.assert_allclose(value_range.reward_quantiles, want, rtol=1e-4)
-  assert learner.actor_critic.critic.scale.numpy() == pytest.approx(
-    (max(want[1], 0) - min(want[0], 0)) / (1 - learner.discount), rel=1e-4
-  )
+  rewards = learner.env_buffer.gather(tf.range(200)).reward.numpy()
+  rare = max(rewards.max() - want[1], 0) - min(rewards.min() - want[0], 0)  # want holds 0
+  width = (want[1] - want[0]) / (1 - learner.discount) + rare / (1 - learner.discount**100)
+  assert learner.actor_critic.critic.scale.numpy() == pytest.approx(width, rel=1e-4)
 
 
 def test_an_iteration_begins_with_new_statistics():
@@ -176,3 +183,12 @@ def test_an_iteration_begins_with_new_statistics():
   for network in learner.actor_critic.networks:
     np.testing.assert_allclose(network.normalizer.mean, features.mean(0), atol=1e-5)
     np.testing.assert_allclose(network.normalizer.scale, features.std(0), rtol=1e-4)
+
+
+def test_a_reward_at_the_goal_alone_is_within_the_bounds():
+  """One reward in a thousand steps: as valued by who reaches the goal a hundred steps later."""
+  value_range = ValueRange(discount=0.99)
+  value_range.start(tf.constant([-0.1] * 999 + [100.0]))
+  low, high = (float(x) for x in value_range.bounds())
+  assert low == pytest.approx(-10.0, rel=1e-4)
+  assert 0.99**100 * 100.0 - 10.0 < 100.0 < high < 200.0

@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 from maac_tf.data.types import Transition
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.networks.critic import Critic
-from maac_tf.networks.layers import NUMPY_ACTIVATIONS, EnsembleDense, soft_clip
+from maac_tf.networks.layers import NUMPY_ACTIVATIONS, EnsembleDense, normalizer, soft_clip
 from maac_tf.networks.policy import Policy
 from maac_tf.tasks.coordinates import PLAIN, Coordinates, sine_and_cosine, torso_frame
 
@@ -173,12 +173,22 @@ def test_dynamics_predicts_in_units_of_the_environment():
   np.testing.assert_allclose(after, observation + one, rtol=1e-5)
 
 
-def test_constant_inputs_are_left_alone():
-  dynamics = Dynamics(2, 1, ensemble_size=1, hidden_units=(8,))
-  observation = np.stack([np.full(50, 3.0), np.arange(50.0)], -1).astype(np.float32)
-  zeros = np.zeros(50, np.float32)
-  dynamics.set_normalizer(Transition(observation, zeros[:, None], zeros, observation, zeros))
-  assert np.isfinite(dynamics(observation[None], np.zeros([1, 50, 1])).mean()).all()
+@pytest.mark.parametrize("constant", [0.1, -3e4, 0.0])
+def test_a_constant_reads_zero_and_disturbs_nothing_when_it_moves(constant):
+  layer = normalizer(2, "float32")
+  rows = np.stack([np.full(50, constant), 1e-7 * np.arange(50.0)], -1).astype(np.float32)
+  layer.fit(rows)
+  read = layer(rows).numpy()
+  assert not np.any(read[:, 0]) and read[:, 1].std() == pytest.approx(1.0)
+  assert not np.any(layer(np.array([[1e5, 0.0]], np.float32))[:, 0])
+
+
+def test_statistics_are_exact_far_from_zero():
+  values = np.random.default_rng(0).normal(1_234.567, 0.01, (250_000, 1)).astype(np.float32)
+  layer = normalizer(1, "float32")
+  layer.fit(values)
+  assert layer.mean.numpy() == pytest.approx(values.astype(np.float64).mean(), abs=1e-4)
+  assert layer.scale.numpy() == pytest.approx(values.astype(np.float64).std(), rel=1e-5)
 
 
 def test_layer_norm_takes_the_scale_of_the_first_layer_away():
@@ -224,7 +234,7 @@ def test_models_see_and_predict_in_their_coordinates():
   after[..., 0] = state[..., 0]
   action, reward = np.ones([3, 50, 1], np.float32), rng.normal(size=(3, 50)).astype(np.float32)
   rows = Transition(*map(tf.constant, (state, action, reward, after, 0 * reward)))
-  dynamics = Dynamics(2, 1, True, coordinates, ensemble_size=3, hidden_units=(8,))
+  dynamics = Dynamics(2, 1, True, coordinates=coordinates, ensemble_size=3, hidden_units=(8,))
   assert dynamics.outcome_size == 2
   dynamics.set_normalizer(Transition(*(x[0] for x in rows)))
   want = [*np.mean([state[0, :, 0] ** 2, *state[0].T], 1), 1.0]
