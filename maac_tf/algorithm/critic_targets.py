@@ -117,9 +117,8 @@ class RolloutTargets(CriticTargets):
 class SteveNoise(NamedTuple):
   """What is random in the STEVE targets of one batch of B transitions."""
 
-  first_action: tf.Tensor  # [B, A], for the stored s_1
-  rollout: RolloutNoise  # h_max steps, [h_max, E, M B / E, ...]; its first action is unused
-  final_action: tf.Tensor  # [E, M B / E, A]
+  action: tf.Tensor  # [h_max + 1, B, A], for the stored s_1 and each state imagined after it
+  model: Noise  # of h_max steps, [h_max, E, M B / E, ...]
   members: tf.Tensor  # [M] int, see `to_members`
 
 
@@ -187,16 +186,11 @@ def steve_noise(
   seed: tf.Tensor,
 ) -> SteveNoise:
   """For `steve_targets`; `num_members` of the ensemble for each row of the batch."""
-  c1, ca, cm, cf, members = tf.unstack(tf.random.split(seed, 5))
+  action, model, members = tf.unstack(tf.random.split(seed, 3))
   dealt = [ensemble_size, batch_size // ensemble_size * num_members]
-  normal = tf.random.stateless_normal
   return SteveNoise(
-    first_action=normal([batch_size, action_size], c1),
-    rollout=RolloutNoise(
-      action=normal([horizon, *dealt, action_size], ca),
-      model=draw_model_noise([horizon, *dealt], cm),
-    ),
-    final_action=normal([*dealt, action_size], cf),
+    action=tf.random.stateless_normal([horizon + 1, batch_size, action_size], action),
+    model=draw_model_noise([horizon, *dealt], model),
     members=permutations([ensemble_size], members)[:num_members],
   )
 
@@ -232,10 +226,11 @@ def steve_targets(
       T = r_0 + Σ_{i=1..h} γ^i c_i (r_i - β log π_i)
           + γ^{h+1} c_{h+1} (Q_q(s_{h+1}, a_{h+1}) - β log π_{h+1})
 
-  is rolled inside m from the stored s_1 (section 4.3); all share one a_1. Per h, the mean is over m
-  of the minimum over q; its weight is 1 / (variance over m *and* q + 1e-8), normalised over h. The
-  critics' disagreement must be in that variance: at h = 0 it is all there is. With h_max = 0 this
-  is the TD target of SAC.
+  is rolled inside m from the stored s_1 (section 4.3). Per h, the mean is over m of the minimum
+  over q; its weight is 1 / (variance over m *and* q + 1e-8), normalised over h. The critics'
+  disagreement must be in that variance: at h = 0 it is all there is. The policy's noise must not:
+  all members take the same noise for the actions of a row. With h_max = 0 this is the TD target of
+  SAC.
 
   Args:
     act, step: as in `rollout`; `step` gets [E, N, ...], the leading index being the member. None
@@ -248,8 +243,8 @@ def steve_targets(
     (targets [B], weights [h_max + 1, B]), without gradient.
   """
   num_members = noise.members.shape[0]
-  horizon = noise.rollout.action.shape[0]
-  first_action, first_log_prob = act(transition.next_observation, noise.first_action)
+  horizon = noise.action.shape[0] - 1
+  first_action, first_log_prob = act(transition.next_observation, noise.action[0])
 
   def soft_value(observation: tf.Tensor, action: tf.Tensor, log_prob: tf.Tensor) -> tf.Tensor:
     return q_value(observation, action) - temperature * log_prob  # [Q, ...]
@@ -260,19 +255,20 @@ def steve_targets(
   candidates = [tf.repeat(td[:, tf.newaxis], num_members, 1)]  # of [Q, M, B]
 
   if horizon:
-    ensemble_size = noise.rollout.action.shape[1]
+    ensemble_size = tf.nest.flatten(noise.model)[0].shape[1]
 
     def deal(x: tf.Tensor) -> tf.Tensor:
       return to_members(x, noise.members, ensemble_size)
 
+    *dealt, last = [deal(x) for x in tf.unstack(noise.action)]
     trajectory = rollout(
       act,
       step,
       deal(transition.next_observation),
-      noise.rollout,
+      RolloutNoise(tf.stack(dealt), noise.model),
       first=(deal(first_action), deal(first_log_prob)),
     )
-    final_action, final_log_prob = act(trajectory.observation[-1], noise.final_action)
+    final_action, final_log_prob = act(trajectory.observation[-1], last)
     actions = [*trajectory.action, final_action]
     log_probs = [*trajectory.log_prob, final_log_prob]
     later = (tf.stack(x[1:]) for x in (trajectory.observation, actions, log_probs))
@@ -287,6 +283,21 @@ def steve_targets(
 
   candidates = tf.stack(candidates)  # [h_max + 1, Q, M, B]
   mean = tf.reduce_mean(tf.reduce_min(candidates, 1), 1)
-  weight = 1.0 / (tf.math.reduce_variance(candidates, [1, 2]) + 1e-8)
+  weight = 1.0 / (_variance(candidates) + 1e-8)
   weight /= tf.reduce_sum(weight, 0)
   return tf.stop_gradient(tf.reduce_sum(weight * mean, 0)), tf.stop_gradient(weight)
+
+
+def _variance(candidates: tf.Tensor) -> tf.Tensor:
+  """Over critics and members, [h, Q, M, B] -> [h, B], by the law of total variance.
+
+  Each part without bias: over all M Q numbers alike, h = 0, which members do not vary, would have
+  (1 - 1 / Q) of the variance that critics of the same disagreement have elsewhere.
+  """
+
+  def unbiased(x: tf.Tensor, axis: int) -> tf.Tensor:
+    count = x.shape[axis]
+    return tf.math.reduce_variance(x, axis) * count / max(count - 1, 1)
+
+  of_critics = tf.reduce_mean(unbiased(candidates, 1), 1)
+  return of_critics + unbiased(tf.reduce_mean(candidates, 1), 1)

@@ -12,7 +12,6 @@ from maac_tf.algorithm.critic_targets import (
   SteveTargets,
   steve_targets,
 )
-from maac_tf.algorithm.rollout import RolloutNoise
 from maac_tf.data.types import Transition
 from maac_tf.networks.critic import Critic
 from maac_tf.networks.policy import Policy
@@ -58,7 +57,7 @@ def test_one_step_targets_are_those_of_sac(bindings):
   learner = make_learner(*bindings, "Maac.discount = 0.9", "Maac.initial_temperature = 0.3")
   noise = learner.draw(SEED)
   regression, batch, _ = targets(learner, noise)
-  action, log_prob = learner.act(batch.next_observation, noise.targets.first_action)
+  action, log_prob = learner.act(batch.next_observation, noise.targets.action[0])
   value = learner.actor_critic.target_critic(batch.next_observation, action).numpy().min(0)
   want = batch.reward + 0.9 * (1 - batch.terminal) * (value - 0.3 * log_prob)
   np.testing.assert_allclose(regression.targets, want, rtol=1e-5, atol=1e-5)
@@ -109,10 +108,7 @@ def _steve_case(horizon, members, batch=8, ensemble_size=4, seed=0, ends=True):
     tf.constant((rng.uniform(size=batch) < 0.3).astype(float)),
   )
   noise = SteveNoise(
-    normal(batch, action),
-    RolloutNoise(normal(horizon, *dealt, action), normal(horizon, *dealt, state)),
-    normal(*dealt, action),
-    tf.constant(members),
+    normal(horizon + 1, batch, action), normal(horizon, *dealt, state), tf.constant(members)
   )
 
   def act(s, e):
@@ -136,14 +132,13 @@ def _steve_loop(transition, noise, horizon, members, ensemble_size, discount, te
   group = batch // ensemble_size
   transition = [x.numpy() for x in transition]
   _, _, reward, next_observation, terminal = transition
-  first, later, final = noise.first_action, noise.rollout, noise.final_action
   targets, all_weights = [], []
   for i in range(batch):
     candidates = np.zeros((horizon + 1, len(members), 3))
     for j, shift in enumerate(members):
       member = (i // group + shift) % ensemble_size
       slot = j * group + i % group
-      s, e = next_observation[i], first[i].numpy()
+      s, e = next_observation[i], noise.action[0, i].numpy()
       total, c = reward[i], 1 - terminal[i]
       for h in range(horizon + 1):
         a = np.tanh(s[0] + 0.5 * e[0])
@@ -152,13 +147,15 @@ def _steve_loop(transition, noise, horizon, members, ensemble_size, discount, te
           candidates[h, j, q] = total + discount ** (h + 1) * c * (value - temperature * log_pi)
         if h == horizon:
           break
-        after = 0.8 * s + a + 0.3 * member + 0.1 * later.model[h, member, slot].numpy()
+        after = 0.8 * s + a + 0.3 * member + 0.1 * noise.model[h, member, slot].numpy()
         total += discount ** (h + 1) * c * (after[1] + a - temperature * log_pi)
         c *= 1.0 - (after[0] > 1.0)
         s = after
-        last = h + 1 == horizon
-        e = (final[member, slot] if last else later.action[h + 1, member, slot]).numpy()
-    weights = 1 / (candidates.reshape(horizon + 1, -1).var(1) + 1e-8)
+        e = noise.action[h + 1, i].numpy()
+    variance = candidates.var(2, ddof=1).mean(1)
+    if len(members) > 1:
+      variance += candidates.mean(2).var(1, ddof=1)
+    weights = 1 / (variance + 1e-8)
     weights /= weights.sum()
     targets.append(np.sum(weights * candidates.min(2).mean(1)))
     all_weights.append(weights)
@@ -194,7 +191,7 @@ def test_steve_horizon_zero_is_td():
   targets, weights = steve_targets(
     act, step, q_value, transition, noise, discount=0.9, temperature=0.2
   )
-  action, log_prob = act(transition.next_observation, noise.first_action)
+  action, log_prob = act(transition.next_observation, noise.action[0])
   value = np.min(q_value(transition.next_observation, action), 0) - 0.2 * log_prob
   np.testing.assert_allclose(
     targets, transition.reward + 0.9 * (1 - transition.terminal) * value, rtol=1e-12
@@ -219,6 +216,46 @@ def test_steve_distrusts_a_horizon_on_which_a_member_disagrees():
   calm, wild = weights(step), weights(wild_step)
   assert np.all(wild[1:] < 0.1 * calm[1:])
   np.testing.assert_array_less(calm[0], wild[0])
+
+
+def _weights_of_a_game(step):
+  """With γ = 1, of critics that disagree by the same everywhere and a policy that is random."""
+  _, _, _, transition, noise = _steve_case(3, [0, 1, 2, 3], ends=False)
+  transition = transition._replace(terminal=tf.zeros_like(transition.terminal))
+
+  def act(s, e):
+    return tf.tanh(s[..., :1] + 2.0 * e), s[..., 1] - e[..., 0]
+
+  def q_value(s, a):
+    value = s[..., 0] * a[..., 0]
+    return tf.stack([value - 1.0, value, value + 1.0])
+
+  return steve_targets(act, step, q_value, transition, noise, discount=1.0, temperature=0.2)[1]
+
+
+def _known_step(s, a, e):
+  del e
+  after = 0.8 * s + a
+  return after, after[..., 1] * a[..., 0], tf.zeros(s.shape[:-1], tf.bool)
+
+
+def test_steve_trusts_all_rollouts_of_perfect_models_alike():
+  """The policy's noise is not the models' disagreement; h = 0 has no advantage."""
+  np.testing.assert_allclose(_weights_of_a_game(_known_step), 0.25, rtol=1e-6)
+
+
+def test_steve_distrusts_rollouts_from_where_a_model_is_wrong():
+  steps = []
+
+  def wrong_from_the_second(s, a, e):
+    after, reward, terminal = _known_step(s, a, e)
+    steps.append(s)
+    wrong = tf.constant([0.0, 0.0, 5.0 * (len(steps) >= 2), 0.0], s.dtype)[:, None]
+    return after, reward + wrong, terminal
+
+  weights = _weights_of_a_game(wrong_from_the_second).numpy()
+  np.testing.assert_allclose(weights[0], weights[1], rtol=1e-6)
+  assert np.all(weights[2:] < 0.2 * weights[1])
 
 
 def test_no_gradient_flows_from_the_targets_of_steve():
