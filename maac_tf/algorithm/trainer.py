@@ -8,13 +8,13 @@ from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from maac_tf.algorithm.best_policy import BestPolicy
 from maac_tf.algorithm.imagined_data import ImaginedData
 from maac_tf.algorithm.learner import Maac
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.collector import Collector
+from maac_tf.tasks import environment_check
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.episodes import Episodes, run_episodes
 
@@ -141,14 +141,18 @@ class Trainer(tf.Module):
 
     Raises:
       FloatingPointError: when a loss is no longer a finite number.
+      ConfigError: when the random steps show that there is nothing to learn.
     """
     metrics: dict[str, float | None] = {}
     clock, before = _Clock(), 0
     if self.env_steps == 0:
+      task, environment = self.learner.task, self.environment
+      environment_check.warn(task, environment_check.of_resets(task, environment))
       with clock("collect"):
         self.collect(self.random_steps, random=True)
-      if self.learner.uses_model:
-        self._warn_of_disagreements()
+      steps = self.learner.env_buffer.newest(self.random_steps)
+      found = environment_check.of_steps(task, environment.action_box, steps)
+      environment_check.warn(task, found)
       before = math.ceil(self.initial_updates / (self.rollout_frequency * self.rounds))
     for _ in range(before):
       self.learn(clock, lambda share: progress(share / (before + 1)))
@@ -200,14 +204,6 @@ class Trainer(tf.Module):
       result = self._collector.collect(self.learner.actor_critic.policy.in_numpy(), noise)
     self.env_steps.assign_add(steps)
     return result
-
-  def _warn_of_disagreements(self) -> None:
-    """Where a task's functions are not those of its environment, which no loss would show."""
-    learner = self.learner
-    steps = learner.env_buffer.newest(self.random_steps)
-    action = learner.action_box.units(steps.action)
-    for sentence in learner.task.disagreements(*steps._replace(action=action)):
-      logging.warning("Task %r: over the random steps %s.", learner.task.name, sentence)
 
   def imagine(self) -> dict[str, float]:
     """Line 7: imagined rollouts from states of D_env into D_model."""

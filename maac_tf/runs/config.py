@@ -8,8 +8,10 @@ import re
 import sys
 import tokenize
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import gin
+import gymnasium as gym
 import tensorflow as tf
 
 from maac_tf import checks
@@ -22,7 +24,7 @@ MAY_CHANGE = ("train.iterations", "Trainer.eval_every")
 
 _USER_ERRORS = (
   ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, SyntaxError,
-  TypeError, ValueError, tokenize.TokenError, tf.errors.ResourceExhaustedError,
+  TypeError, ValueError, gym.error.Error, tokenize.TokenError, tf.errors.ResourceExhaustedError,
 )  # fmt: skip
 
 
@@ -133,6 +135,13 @@ def _parse_file(path: str) -> dict[str, str]:
       gin.parse_config(part_of_file)
       lines += part.count("\n")
   return texts
+
+
+def value(name: str) -> Any:
+  """The value of an option that is in force."""
+  owner, _, parameter = name.partition(".")
+  (default,) = (option.default for option in checks.options() if option.name == name)
+  return gin.get_bindings(owner).get(parameter, default)
 
 
 def values() -> dict[str, str]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from maac_tf.algorithm import trainer as trainer_module
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
+from maac_tf.checks import ConfigError
 from maac_tf.runs.experiment import build_trainer
 from maac_tf.tasks.task import Task
 from tests.learners import eagerly
@@ -30,7 +31,9 @@ def test_functions_that_are_not_the_environments_are_warned_of(tiny, monkeypatch
   """In the environment's units, torques in [-2, 2]; not where the reward is learned."""
   warnings = []
   monkeypatch.setattr(
-    trainer_module.logging, "warning", lambda *arguments: warnings.append(arguments)
+    trainer_module.environment_check.logging,
+    "warning",
+    lambda *arguments: warnings.append(arguments),
   )
   make_env = lambda: _TorqueIsReward(gym.make("Pendulum-v1"))  # noqa: E731
   task = Task("t", make_env, None if learned else lambda s, a, n: factor * a[..., 0])
@@ -39,6 +42,42 @@ def test_functions_that_are_not_the_environments_are_warned_of(tiny, monkeypatch
   monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
   trainer.run_iteration()
   assert len(warnings) == (factor != 1.0 and not learned), warnings
+
+
+class _Unseeded(gym.Wrapper):
+  def reset(self, *, seed=None, options=None):
+    return super().reset()
+
+
+class _AtRest(gym.ObservationWrapper):
+  def observation(self, observation):
+    return np.ones_like(observation)
+
+
+def _first_iteration(monkeypatch, wrap):
+  """Without updates."""
+  task = Task("t", lambda: wrap(gym.make("Pendulum-v1")))
+  environment = task.make_environment()
+  trainer = Trainer(Maac(task, environment), environment)
+  monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
+  trainer.run_iteration()
+
+
+def test_an_environment_that_cannot_be_repeated_is_warned_of(tiny, monkeypatch):
+  warnings = []
+  monkeypatch.setattr(
+    trainer_module.environment_check.logging, "warning", lambda text, *a: warnings.append(text % a)
+  )
+  _first_iteration(monkeypatch, lambda env: env)
+  assert warnings == []
+  _first_iteration(monkeypatch, _Unseeded)
+  (warning,) = warnings
+  assert warning.startswith("Task 't': Two environments with the same seed differ at once")
+
+
+def test_where_nothing_can_be_learned_a_run_stops_after_the_random_steps(tiny, monkeypatch):
+  with pytest.raises(ConfigError, match="Task 't': None of the 3 numbers of the observation"):
+    _first_iteration(monkeypatch, _AtRest)
 
 
 def test_evaluations_are_of_the_ema_policy_and_the_best_is_run_again_on_other_seeds(
