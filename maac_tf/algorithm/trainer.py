@@ -76,6 +76,10 @@ class Trainer(tf.Module):
     eval_episodes: Annotated[
       int, Option("episodes of the deterministic policy in each evaluation", low=1)
     ] = 5,
+    replay_on_resume: Annotated[
+      bool,
+      Option("repeat the episode under way by its actions; False, for hardware: begin a new one"),
+    ] = True,
   ):
     """Gives the learner a D_model; nothing runs yet.
 
@@ -122,7 +126,9 @@ class Trainer(tf.Module):
     self.iteration = tf.Variable(0, dtype=tf.int64, trainable=False)  # finished ones
     self.env_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
     self.best = BestPolicy(learner.network_variables())
-    self._collector = Collector(environment, learner.env_buffer, episode_steps, self._next_seed)
+    self._collector = Collector(
+      environment, learner.env_buffer, episode_steps, self._next_seed, replay_on_resume
+    )
     self.random_steps, self.initial_updates = random_steps, initial_updates
     self.steps_per_iteration, self.rollout_frequency = steps_per_iteration, rollout_frequency
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule

@@ -123,6 +123,7 @@ def test_another_config_is_refused_and_run_length_is_not(finished_run):
   with gin.unlock_config():
     gin.bind_parameter("Maac.discount", 0.995)
     gin.bind_parameter("Trainer.eval_every", 20)
+    gin.bind_parameter("Trainer.replay_on_resume", False)
   assert train(str(finished_run), iterations=3) is None
   assert [row["iteration"] for row in _rows(finished_run)] == ["1", "2", "3"]
 
