@@ -11,18 +11,13 @@ import tensorflow as tf
 from absl import logging
 
 from maac_tf.algorithm.best_policy import BestPolicy
+from maac_tf.algorithm.evaluator import COLUMNS, Evaluator
 from maac_tf.algorithm.imagined_data import ImaginedData
 from maac_tf.algorithm.learner import Maac
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.collector import Collector
 from maac_tf.tasks.adapter import Environment
-from maac_tf.tasks.episodes import Episodes, run_episodes
 
-# Evaluation episodes start from these seeds and the following ones, the same in every run; the best
-# policy is evaluated again on others.
-EVALUATION_SEED, BEST_EVALUATION_SEED = 10_000, 20_000
-BEST_EVALUATION_EPISODES = 20
-_EVALUATION = ("eval/return", "eval/return_std", "eval/length")
 # Updates in one call of the compiled function, at the most: long enough to cost nothing, short
 # enough for a progress bar.
 MAX_UPDATES_PER_CALL = 100
@@ -39,6 +34,7 @@ class Trainer(tf.Module):
     learner: what is trained.
     iteration, env_steps: how many there were.
     best: the networks of the best evaluation.
+    evaluator: runs evaluations.
   """
 
   def __init__(
@@ -76,6 +72,14 @@ class Trainer(tf.Module):
     eval_episodes: Annotated[
       int, Option("episodes of the deterministic policy in each evaluation", low=1)
     ] = 5,
+    evaluation_environment: Annotated[
+      str,
+      Option(
+        'evaluations have "own" ones, or that of the "training", whose episode is then cut off; '
+        '"auto": own ones, if a second one can be open',
+        choices=("auto", "own", "training"),
+      ),
+    ] = "auto",
     replay_on_resume: Annotated[
       bool,
       Option("repeat the episode under way by its actions; False, for hardware: begin a new one"),
@@ -129,10 +133,13 @@ class Trainer(tf.Module):
     self._collector = Collector(
       environment, learner.env_buffer, episode_steps, self._next_seed, replay_on_resume
     )
+    self.evaluator = Evaluator(
+      learner, environment, evaluation_environment, eval_episodes, self._collector.cut_off
+    )
     self.random_steps, self.initial_updates = random_steps, initial_updates
     self.steps_per_iteration, self.rollout_frequency = steps_per_iteration, rollout_frequency
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
-    self.eval_every, self.eval_episodes = eval_every, eval_episodes
+    self.eval_every = eval_every
 
   def run_iteration(
     self, progress: Callable[[float], None] = lambda share: None
@@ -163,8 +170,10 @@ class Trainer(tf.Module):
     metrics |= self.learn(clock, lambda share: progress(share / (before + 1)))
     self.iteration.assign_add(1)
     with clock("evaluate"):
-      metrics |= self.evaluate() if self._evaluation_is_due() else dict.fromkeys(_EVALUATION)
-      self.best.keep(metrics["eval/return"], int(self.env_steps), self._evaluate_again)
+      due = self._evaluation_is_due()
+      metrics |= self.evaluator.evaluate() if due else dict.fromkeys(COLUMNS)
+      again = self.evaluator.evaluate_again
+      self.best.keep(metrics["eval/return"], int(self.env_steps), again)
     counters = {"env_steps": int(self.env_steps), "iteration": int(self.iteration)}
     return counters | metrics | self.best.metrics() | clock.seconds
 
@@ -235,21 +244,6 @@ class Trainer(tf.Module):
       rows.append(_numbers("", self.learner.train(count, self._next_seed())))
       progress(count / updates)
     return rows
-
-  def evaluate(self) -> dict[str, float]:
-    """Episodes of the EMA policy without noise, from the same start seeds every time."""
-    episodes = self._run_episodes(self.eval_episodes, EVALUATION_SEED)
-    values = np.mean(episodes.returns), np.std(episodes.returns), np.mean(episodes.lengths)
-    return dict(zip(_EVALUATION, map(float, values), strict=True))
-
-  def _evaluate_again(self) -> np.ndarray:
-    return self._run_episodes(BEST_EVALUATION_EPISODES, BEST_EVALUATION_SEED).returns
-
-  def _run_episodes(self, count: int, seed: int) -> Episodes:
-    act = self.learner.actor_critic.ema_policy.in_numpy()
-    return run_episodes(
-      self.learner.task, lambda observation: act(observation, 0.0), range(seed, seed + count)
-    )
 
   def rollout_length(self) -> int:
     """Of the imagined rollouts in the current iteration."""

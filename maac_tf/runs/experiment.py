@@ -14,8 +14,9 @@ import tensorflow as tf
 import tqdm
 
 from maac_tf.algorithm.critic_targets import CriticTargets
+from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
-from maac_tf.algorithm.trainer import BEST_EVALUATION_EPISODES, Trainer
+from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError, Option, configurable
 from maac_tf.runs import config, run_directory
 from maac_tf.runs.run_directory import RunDirectory

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import maac_tf
-from maac_tf.algorithm.trainer import Trainer
+from maac_tf.algorithm.evaluator import Evaluator
 from maac_tf.checks import ConfigError
 from maac_tf.runs import config, run_directory, version
 from maac_tf.runs.experiment import train
@@ -131,7 +131,7 @@ def test_another_config_is_refused_and_run_length_is_not(finished_run):
 def test_policy_is_of_the_best_evaluation_also_after_a_kill(bare, tmp_path, monkeypatch):
   evaluations = iter([-3.0, -1.0, -2.0])
   monkeypatch.setattr(
-    Trainer,
+    Evaluator,
     "evaluate",
     lambda self: {"eval/return": next(evaluations), "eval/return_std": 0.0, "eval/length": 200.0},
   )
