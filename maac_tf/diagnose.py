@@ -30,7 +30,9 @@ def main(argv: list[str]) -> int:
         open(path, "a").close()  # now, not when all is measured
     learner = trainer.learner
     seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-    episodes = diagnosis.collect_episodes(trainer.learner.task, learner, seeds)
+    episodes = diagnosis.collect_episodes(
+      learner.task, learner, seeds, trainer.evaluator.environment
+    )
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1

@@ -17,9 +17,10 @@ import tensorflow as tf
 from maac_tf import checks
 from maac_tf.checks import ConfigError
 
-# A finished run may be made longer, and looked at more often: these may change on resuming. Not
-# the number of episodes: the best evaluation is the best of equals.
-MAY_CHANGE = ("train.iterations", "Trainer.eval_every")
+# A finished run may be made longer, and looked at more often, and the last option is of resuming
+# itself: these may change on resuming. Not the number of episodes: the best evaluation is the best
+# of equals.
+MAY_CHANGE = ("train.iterations", "Trainer.eval_every", "Trainer.replay_on_resume")
 
 
 _USER_ERRORS = (

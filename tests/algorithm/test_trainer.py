@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maac_tf.algorithm import evaluator
 from maac_tf.algorithm import trainer as trainer_module
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
@@ -87,13 +88,18 @@ def test_evaluations_are_of_the_ema_policy_and_the_best_is_run_again_on_other_se
   for variable in trainer.learner.actor_critic.ema_policy.trainable_variables:
     variable.assign(tf.zeros_like(variable))  # no torque
 
-  def spy(task, act, starts):
+  def spy(task, act, starts, environment):
+    assert environment is None  # each has one of its own
     seeds.append((len(starts), starts[0]))
     assert not np.any(act(np.ones([2, 3], np.float32)))
-    return trainer_module.Episodes(np.full(len(starts), -5.0), np.full(len(starts), 200))
+    return evaluator.Episodes(np.full(len(starts), -5.0), np.full(len(starts), 200))
 
-  monkeypatch.setattr(trainer_module, "run_episodes", spy)
+  monkeypatch.setattr(evaluator, "run_episodes", spy)
   monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
+  first = trainer.begin()  # before it learns: no candidate for the best
+  assert first["env_steps"] == 300 and first["eval/return"] == -5.0
+  assert seeds == [(2, 10_000)] and not trainer.best.exists
+  seeds.clear()
   row = trainer.run_iteration()
   assert seeds == [(2, 10_000), (20, 20_000)]
   assert row["eval/return"] == row["best/return"] == -5.0 and row["eval/length"] == 200.0
@@ -105,8 +111,8 @@ def test_evaluations_are_of_the_ema_policy_and_the_best_is_run_again_on_other_se
 def test_evaluations_are_due_every_so_many_steps(tiny, monkeypatch):
   trainer = _make(eval_every=100)
   evaluation = {"eval/return": -5.0, "eval/return_std": 0.0, "eval/length": 200.0}
-  monkeypatch.setattr(trainer, "evaluate", lambda: evaluation)
-  monkeypatch.setattr(trainer, "_evaluate_again", lambda: np.array([-5.0]))
+  monkeypatch.setattr(trainer.evaluator, "evaluate", lambda: evaluation)
+  monkeypatch.setattr(trainer.evaluator, "evaluate_again", lambda: np.array([-5.0]))
   monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
   rows = [trainer.run_iteration() for _ in range(6)]  # of 40 steps
   assert [row["eval/return"] for row in rows] == [None, None, -5.0, None, -5.0, None]
@@ -122,7 +128,7 @@ def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
     updates.append(int(number))
     return {}
 
-  def note(steps, random=False):
+  def note(steps, random=False, progress=None):
     acted_after.append(sum(updates))
     return collect(steps, random)
 
@@ -153,7 +159,7 @@ def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
   stored = trainer.learner.env_buffer.newest(90)
   follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
   assert np.flatnonzero(~follows).tolist() == [79]
-  assert trainer.evaluate()["eval/length"] == 200
+  assert trainer.evaluator.evaluate()["eval/length"] == 200
 
 
 def test_rollouts_grow_linearly(tiny):
