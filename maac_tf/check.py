@@ -35,7 +35,6 @@ def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
-  experiment.write_whole_lines()
   experiment.use_threads(_THREADS.value)
   try:
     command_line.load(_SETTING)

@@ -19,17 +19,17 @@ from absl import app, flags, logging
 
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, experiment
+from maac_tf.runs import command_line, config, experiment
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.episodes import run_episodes, the_only_one
 from maac_tf.tasks.registry import find_task
 from maac_tf.tasks.task import Task
 
-_POLICY = flags.DEFINE_string("policy", None, "A SavedModel folder.")
+_POLICY = command_line.define_path("policy", None, "A SavedModel folder.")
 _TASK = flags.DEFINE_string(
   "task", None, "With --policy: another task than that it was trained for."
 )
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of a run, in place of --policy.")
+_RUN_DIR = command_line.define_path("run_dir", None, "The folder of a run, in place of --policy.")
 _PLANNER = flags.DEFINE_enum(
   "planner", None, ["cem"], "With --run_dir: evaluate the cross-entropy method, too."
 )

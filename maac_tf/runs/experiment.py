@@ -1,7 +1,6 @@
 """A run from its start, or its last checkpoint, to its end; with logs and checkpoints."""
 
 import contextlib
-import io
 import os
 import signal
 import sys
@@ -62,12 +61,6 @@ def train(
     print(f"Warning: {name} has no effect: {reason}.", file=sys.stderr)
   with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
     return _train(trainer, run, iterations)
-
-
-def write_whole_lines() -> None:
-  """Has what is printed appear line by line: progress is seen in a log file, too."""
-  if isinstance(sys.stdout, io.TextIOWrapper):
-    sys.stdout.reconfigure(line_buffering=True)
 
 
 def use_threads(count: int) -> None:
