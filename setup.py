@@ -13,7 +13,10 @@ setup(
   version=version,
   description="Model-Augmented Actor-Critic (MAAC) in TensorFlow 2 / Keras",
   license="Apache-2.0",
-  packages=find_packages(include=["maac_tf", "maac_tf.*"]),
+  # The folder gin/ becomes maac_tf/gin: site-packages/gin is gin-config's.
+  packages=[*find_packages(include=["maac_tf", "maac_tf.*"]), "maac_tf.gin"],
+  package_dir={"maac_tf.gin": "gin"},
+  package_data={"maac_tf.gin": ["*.gin", "*/*.gin"]},
   python_requires=">=3.11,<3.14",
   install_requires=[
     "tensorflow>=2.19,<2.22",

@@ -1,7 +1,6 @@
 """A task of one's own: balance a pole on a cart.
 
-python -m maac_tf.train --gin_file=gin/pendulum.gin \\
-  --gin_param="train.task='examples.own_task:balance'"
+python -m maac_tf.train --gin_file=gin/pendulum.gin --env=examples.own_task:balance
 """
 
 import gymnasium as gym

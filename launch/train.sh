@@ -4,4 +4,4 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 bash "$root/launch/setup.sh"
 venv="${MAAC_VENV:-$root/.venv}"
-MAAC_COMMAND="$0" exec "$venv/bin/python" -m maac_tf.train "$@"
+exec "$venv/bin/python" -m maac_tf.train "$@"

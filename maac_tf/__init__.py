@@ -1,10 +1,28 @@
 """Model-Augmented Actor-Critic in TensorFlow 2 / Keras."""
 
 import os
+import sys
+
+from maac_tf import _streams
+
+_streams.prepare()  # before anything opens a file
 
 # NumPy acts for a few robots at a time: on two threads, its products take six times as long, and
 # end in other last bits. It reads this when it is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Keras reads this when it is imported. It may be set for other work; here one value alone is right.
+_backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+if _backend != "tensorflow":
+  print(
+    f"Warning: KERAS_BACKEND={_backend} has no effect: maac_tf runs on TensorFlow.", file=sys.stderr
+  )
+os.environ["KERAS_BACKEND"] = "tensorflow"
+if "keras" in sys.modules and sys.modules["keras"].config.backend() != "tensorflow":
+  raise ImportError(
+    "Keras was imported before maac_tf and runs on "
+    f"{sys.modules['keras'].config.backend()}: set KERAS_BACKEND=tensorflow before that import."
+  )
 
 from maac_tf import _quiet_import  # noqa: E402, F401  (imports TensorFlow without its chatter)
 

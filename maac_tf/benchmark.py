@@ -25,10 +25,10 @@ from maac_tf.analysis import timing
 from maac_tf.analysis.timing import PARTS, Row
 from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, config, experiment
+from maac_tf.runs.gin_files import find_gin_file, gin_root
 
-_GIN_FILE = flags.DEFINE_multi_string(
+_GIN_FILE = command_line.define_paths(
   "gin_file",
-  [],
   "As in training. Default: the default settings, the paper's and two baselines, one by one.",
 )
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "As in training; repeatable.")
@@ -41,10 +41,10 @@ _SCALING = flags.DEFINE_bool(
 _PEERS = flags.DEFINE_bool(
   "peers", False, "Instead: SAC's update beside Stable-Baselines3's and SBX's (launch/peers.sh)."
 )
-_OUT = flags.DEFINE_string("out", None, "A CSV file for the table.")
+_OUT = command_line.define_path("out", None, "A CSV file for the table.")
 _JSON = flags.DEFINE_bool("json", False, "Print rows for the benchmark that started this process.")
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ROOT = gin_root()
 _GIN = os.path.join(_ROOT, "gin")
 STANDARD = tuple(
   tuple(os.path.join(_GIN, f"{name}.gin") for name in names)
@@ -149,7 +149,7 @@ def _output(command: Sequence[str], environment: dict[str, str] | None = None) -
 
 def _name(files: Sequence[str]) -> str:
   """Of the project's own files with their folder in gin/: two have the name half_cheetah."""
-  paths = [os.path.relpath(file, _GIN) for file in files]
+  paths = [os.path.relpath(find_gin_file(file), _GIN) for file in files]
   paths = [os.path.basename(path) if path.startswith("..") else path for path in paths]
   return " + ".join(os.path.splitext(path)[0] for path in paths)
 
@@ -157,7 +157,9 @@ def _name(files: Sequence[str]) -> str:
 def peers() -> Iterator[Row]:
   """Rows of one SAC update, here and in other libraries, each in a process of its own, in turn."""
   if not os.path.exists(os.path.join(PEERS_FOLDER, ".made_from")):
-    raise ConfigError(f"There is no {PEERS_FOLDER}: make it with launch/peers.sh.")
+    raise ConfigError(
+      f"There is no {PEERS_FOLDER!r}: --peers needs a checkout of the project, and launch/peers.sh."
+    )
   command = [os.path.join(PEERS_FOLDER, "bin", "python"), f"{_ROOT}/launch/peer_sac.py", "update"]
   times: dict[str, list[float]] = {name: [] for name in ("maac_tf", *PEERS)}
   for _ in range(PEER_TURNS):

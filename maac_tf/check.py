@@ -1,23 +1,33 @@
 """What a training will meet in an environment, and what it will cost, before it is started:
 
 python -m maac_tf.check --env=Reacher-v5
+
+Takes random actions. Exit code 1: training cannot work.
 """
 
-import resource
+import contextlib
+import os
 import sys
-import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Iterator
 
-import tensorflow as tf
 from absl import app, flags, logging
 
+import maac_tf
+from maac_tf.algorithm.learner import Maac
+from maac_tf.algorithm.trainer import Trainer
+from maac_tf.analysis import cost
 from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, config, experiment
 from maac_tf.tasks import environment_check
+from maac_tf.tasks.adapter import Environment
+from maac_tf.tasks.environment_check import Seen
 from maac_tf.tasks.task import Task
 
 _SETTING, _THREADS = command_line.define_setting(), command_line.define_threads()
-_STEPS = flags.DEFINE_integer("steps", 1_000, "Random steps of the environment.", lower_bound=10)
+_STEPS = flags.DEFINE_integer(
+  "steps", 1_000, "Random steps; as many again in a second environment.", lower_bound=10
+)
 _COST = flags.DEFINE_bool("cost", True, "Measure what a training will cost; takes a minute.")
 
 
@@ -25,78 +35,91 @@ def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
-  experiment.write_whole_lines()
   experiment.use_threads(_THREADS.value)
   try:
     command_line.load(_SETTING)
-    with config.user_errors():
-      task = experiment.bound_task()
-      errors = _environment(task)
-      if not errors and _COST.value:
-        _cost()
-  except (ConfigError, FloatingPointError) as error:
+    task = experiment.bound_task()
+    with config.user_errors(), contextlib.closing(_make(task)) as environment:
+      return int(not _can_train(task, environment))
+  except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
-  return int(errors)
 
 
-def _environment(task: Task) -> bool:
-  """Prints what an environment of the task does; whether training cannot work."""
-  environment = task.make_environment()
+def _make(task: Task) -> Environment:
+  with _one_line(task):
+    return task.make_environment()
+
+
+def _can_train(task: Task, environment: Environment) -> bool:
+  """Prints the page; whether training can work."""
+  task.check_functions(environment.observation_size, environment.action_size)
+  seed = int(config.value("train.seed"))
+  with _one_line(task):
+    seen = environment_check.random_steps(environment, _STEPS.value, seed)
+    found = [
+      *environment_check.of_episodes(seen, environment.time_limit),
+      *environment_check.of_actions(environment.action_box),
+      *environment_check.of_steps(task, environment.action_box, seen.steps),
+      *environment_check.of_repetition(task, environment, seen, seed),
+    ]
   print(
     f"{task.name}: observations of {environment.observation_size} numbers, actions of "
-    f"{environment.action_size}; the reward is {_source(task.reward_fn)}, the end of an episode "
+    f"{environment.action_size}. The reward is {_source(task.reward_fn)}, the end of an episode "
     f"{_source(task.termination_fn)}."
   )
-  seen = environment_check.random_steps(environment, _STEPS.value)
-  environment.close()
-  again = environment_check.random_steps(task.make_environment(), _STEPS.value)
-  found = environment_check.findings(task, seen, again)
-  if environment_check.same_object(task):
-    text = "Every call makes the same environment: evaluation would step that of the training."
-    found.append(environment_check.Finding("warning", text))
-  for level, text in found:
+  print(f"{_STEPS.value:,} random steps, {_STEPS.value / seen.seconds:,.0f} in a second.")
+  for level, text in sorted(found, key=lambda finding: finding.level != "note"):
     print(text if level == "note" else f"{level.capitalize()}: {text}")
-  print(f"{len(seen.steps.reward) / seen.seconds:,.0f} steps a second.")
-  return any(level == "error" for level, _ in found)
+  if any(finding.level == "error" for finding in found):
+    return False
+  if _COST.value:
+    print(_cost(task, environment, seen))
+  return True
 
 
 def _source(function: object) -> str:
   return "learned" if function is None else "a function of the task"
 
 
-def _cost() -> None:
-  """Prints what a training takes, from a few updates and a fit."""
-  trainer = experiment.make_trainer()
-  learner = trainer.learner
-  start = time.perf_counter()
-  trainer.collect(trainer.random_steps, random=True)
-  learner.begin_iteration()
-  acting = (time.perf_counter() - start) / trainer.random_steps
-  seed = tf.constant([0, 0], tf.int64)
-  fit = learner.dynamics_fit
-  fitting = _seconds(lambda: fit.fit(seed)) if fit else 0.0
-  imagining = _seconds(trainer.imagine) if learner.imagines else 0.0
-  updating = _seconds(lambda: learner.train(10, seed)["critic/loss"].numpy()) / 10
-  updates = trainer.rounds * trainer.rollout_frequency
-  learning = fitting + trainer.rounds * imagining + updates * updating
-  iteration = trainer.steps_per_iteration * acting + learning
-  iterations = int(config.values()["train.iterations"])
-  first = trainer.random_steps * acting + -(-trainer.initial_updates // updates) * learning
-  steps = trainer.random_steps + iterations * trainer.steps_per_iteration
-  print(
-    f"A training of {steps:,} steps: about {(first + iterations * iteration) / 60:,.0f} minutes, "
-    f"of which {first / 60:,.1f} are before the policy acts, then {iteration:.1f} s an iteration; "
-    f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB of memory. (Evaluations "
-    "not included; on this machine as it is now.)"
+def _cost(task: Task, environment: Environment, seen: Seen) -> str:
+  trainer = Trainer(Maac(task, environment), environment)
+  episode_steps = environment.time_limit or max([*seen.ends, *seen.limits, _STEPS.value])
+  iterations, max_batches = map(config.value, ("train.iterations", "DynamicsFit.max_batches"))
+  found = cost.measure(trainer, seen, episode_steps, iterations, max_batches)
+  alone = ""
+  if found.processor < 0.8:
+    alone = f" (Other programs run, too: alone, {_time(found.total * found.processor)}.)"
+  guess = "" if max_batches else " The models' fits stop early: this is a guess."
+  return (
+    f"A training of {found.env_steps:,} steps will take about {_time(found.total)} and "
+    f"{found.memory:.1f} GiB of memory, on this machine as it is now.{alone} The policy acts after "
+    f"{_time(found.start)}; then {trainer.steps_per_iteration} steps take "
+    f"{_time(found.iteration)}, an evaluation {_time(found.evaluation)}.{guess} Fewer "
+    "train.iterations or Trainer.updates_per_step take less."
   )
 
 
-def _seconds(function: Callable[[], object]) -> float:
-  function()  # compiles
-  start = time.perf_counter()
-  function()
-  return time.perf_counter() - start
+def _time(seconds: float) -> str:
+  for unit, size in (("hours", 3_600), ("minutes", 60)):
+    if seconds >= 1.5 * size:
+      return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
+  return f"{seconds:.2g} seconds"
+
+
+@contextlib.contextmanager
+def _one_line(task: Task) -> Iterator[None]:
+  """Turns what an environment's own code raises into one line that says where."""
+  try:
+    yield
+  except Exception as error:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    if place.filename.startswith(os.path.dirname(maac_tf.__file__)):  # the adapter's
+      raise
+    raise ConfigError(
+      f"The environment of {task.name!r} failed: {type(error).__name__}: "
+      f"{' '.join(str(error).split())} ({place.filename}, line {place.lineno})."
+    ) from error
 
 
 if __name__ == "__main__":

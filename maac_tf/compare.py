@@ -19,13 +19,13 @@ import numpy as np
 from absl import app, flags
 
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, experiment
+from maac_tf.runs import command_line, config, experiment
 
-_GIN_FILE = flags.DEFINE_multi_string(
-  "gin_file", None, "As in training: what all have in common.", required=True
+_GIN_FILE = command_line.define_paths(
+  "gin_file", "As in training: what all have in common.", required=True
 )
-_VARIANT = flags.DEFINE_multi_string(
-  "variant", [], "A gin file, or one binding such as Maac.horizon=3, to try over it; repeatable."
+_VARIANT = command_line.define_paths(
+  "variant", "A gin file, or one binding such as Maac.horizon=3, to try over it; repeatable."
 )
 _ENV_STEPS = flags.DEFINE_integer(
   "env_steps",
@@ -40,7 +40,9 @@ flags.register_validator(
   "must be different numbers, such as 0,1,2",
 )
 _JOBS = flags.DEFINE_integer("jobs", 2, "Runs side by side, each on one CPU thread.", lower_bound=1)
-_RUN_DIR = flags.DEFINE_string("run_dir", "runs/compare", "Runs go to RUN_DIR/TASK/VARIANT-SEED.")
+_RUN_DIR = command_line.define_path(
+  "run_dir", "runs/compare", "Runs go to RUN_DIR/TASK/VARIANT-SEED."
+)
 
 
 # Of a binding: TensorFlow would take brackets in a path for a pattern.
@@ -109,7 +111,6 @@ class _Runs:
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
-  experiment.write_whole_lines()
   try:
     settings = _settings()
   except ConfigError as error:

@@ -9,9 +9,9 @@ from absl import app, flags, logging
 
 from maac_tf.analysis import diagnosis
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, experiment, plotting
+from maac_tf.runs import command_line, config, experiment, plotting
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of the run.", required=True)
+_RUN_DIR = command_line.define_path("run_dir", None, "The folder of the run.", required=True)
 _EPISODES = flags.DEFINE_integer("episodes", 10, "Fresh real episodes.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 40_000, "Start seed of the first episode.", lower_bound=0)
 
@@ -30,7 +30,9 @@ def main(argv: list[str]) -> int:
         open(path, "a").close()  # now, not when all is measured
     learner = trainer.learner
     seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-    episodes = diagnosis.collect_episodes(trainer.learner.task, learner, seeds)
+    episodes = diagnosis.collect_episodes(
+      learner.task, learner, seeds, trainer.evaluator.environment
+    )
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1

@@ -19,16 +19,17 @@ from absl import app, flags, logging
 
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, experiment
-from maac_tf.tasks.episodes import run_episodes
+from maac_tf.runs import command_line, config, experiment
+from maac_tf.tasks.adapter import Environment
+from maac_tf.tasks.episodes import run_episodes, the_only_one
 from maac_tf.tasks.registry import find_task
 from maac_tf.tasks.task import Task
 
-_POLICY = flags.DEFINE_string("policy", None, "A SavedModel folder.")
+_POLICY = command_line.define_path("policy", None, "A SavedModel folder.")
 _TASK = flags.DEFINE_string(
   "task", None, "With --policy: another task than that it was trained for."
 )
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of a run, in place of --policy.")
+_RUN_DIR = command_line.define_path("run_dir", None, "The folder of a run, in place of --policy.")
 _PLANNER = flags.DEFINE_enum(
   "planner", None, ["cem"], "With --run_dir: evaluate the cross-entropy method, too."
 )
@@ -73,7 +74,9 @@ def _evaluate_policy(path: str) -> None:
       print(f"Warning: {path!r} was trained for {trained_for}, not {task.name}.", file=sys.stderr)
   if not task:
     raise ValueError(f"{path!r} does not say what task it was trained for: give --task.")
-  _run(task, task.name, _action(loaded, path, task))
+  environment = task.make_environment()
+  act = _action(loaded, path, task.name, environment)
+  _run(task, task.name, act, the_only_one(task, environment))
 
 
 def _evaluate_run(run_dir: str) -> None:
@@ -89,14 +92,15 @@ def _evaluate_run(run_dir: str) -> None:
       planner = Planner(learner)
   with trainer.best.in_use():
     act = learner.actor_critic.ema_policy.in_numpy()
-    _run(trainer.learner.task, "policy", lambda observation: act(observation, 0.0))
+    environment = trainer.evaluator.environment
+    _run(learner.task, "policy", lambda observation: act(observation, 0.0), environment)
     if planner:
       generator = tf.random.Generator.from_seed(_SEED.value)
 
       def plan(observation: np.ndarray) -> tf.Tensor:
         return planner.plan(tf.constant(observation), generator.make_seeds(1)[:, 0])
 
-      _run(trainer.learner.task, f"policy and {_PLANNER.value}", plan)
+      _run(learner.task, f"policy and {_PLANNER.value}", plan, environment)
       print(f"It plans {_rate(plan, learner.observation_size):.0f} times a second.")
 
 
@@ -111,9 +115,15 @@ def _rate(plan: Callable[[np.ndarray], tf.Tensor], observation_size: int) -> flo
   return 1.0 / statistics.median(seconds)
 
 
-def _run(task: Task, name: str, act: Callable[[np.ndarray], tf.Tensor | np.ndarray]) -> None:
+def _run(
+  task: Task,
+  name: str,
+  act: Callable[[np.ndarray], tf.Tensor | np.ndarray],
+  environment: Environment | None,
+) -> None:
   seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-  returns, lengths = run_episodes(task, lambda o: np.asarray(act(o)), seeds)
+  in_numpy = lambda observation: np.asarray(act(observation))  # noqa: E731
+  returns, lengths = run_episodes(task, in_numpy, seeds, environment=environment)
   print(
     f"{name}: return {returns.mean():.1f} ± {returns.std():.1f} "
     f"(min {returns.min():.1f}, max {returns.max():.1f}), "
@@ -121,14 +131,15 @@ def _run(task: Task, name: str, act: Callable[[np.ndarray], tf.Tensor | np.ndarr
   )
 
 
-def _action(loaded: tf.Module, path: str, task: Task) -> Callable[[np.ndarray], np.ndarray]:
+def _action(
+  loaded: tf.Module, path: str, name: str, environment: Environment
+) -> Callable[[np.ndarray], np.ndarray]:
   """A policy as a function to actions in [-1, 1], which is what `Environment` takes."""
   signature = "sample" if _SAMPLE.value else "serving_default"
   if signature not in loaded.signatures:
     hint = ": leave out --sample" if _SAMPLE.value else ": is it of another program?"
     raise ValueError(f"The SavedModel in {path!r} has no signature {signature!r}{hint}.")
   policy = loaded.signatures[signature]
-  environment = task.make_environment()
   shapes = {name: spec.shape for name, spec in policy.structured_input_signature[1].items()}
   if list(shapes) != ["observation"] or "action" not in policy.structured_outputs:
     raise ValueError(
@@ -138,9 +149,7 @@ def _action(loaded: tf.Module, path: str, task: Task) -> Callable[[np.ndarray], 
     )
   expected, size = shapes["observation"][-1], environment.observation_size
   if expected != size:
-    raise ValueError(
-      f"The policy takes observations of {expected} numbers, but {task.name} has {size}."
-    )
+    raise ValueError(f"The policy takes observations of {expected} numbers, but {name} has {size}.")
 
   def act(observation: np.ndarray) -> np.ndarray:
     action = policy(observation=tf.constant(observation))["action"].numpy()

@@ -3,15 +3,18 @@
 import os
 import sys
 
+import tensorflow as tf
 from absl import app, flags, logging
 
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, experiment, saved_model
+from maac_tf.runs import command_line, config, experiment, saved_model
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of the run.", required=True)
+_RUN_DIR = command_line.define_path("run_dir", None, "The folder of the run.", required=True)
 _PLANNER = flags.DEFINE_enum("planner", "cem", ["cem"], "The cross-entropy method.")
-_OUT = flags.DEFINE_string("out", None, "The folder to write; default: RUN_DIR/policy_PLANNER.")
+_OUT = command_line.define_path(
+  "out", None, "The folder to write; default: RUN_DIR/policy_PLANNER."
+)
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "Such as 'Planner.horizon=5'; repeatable.")
 
 
@@ -29,6 +32,9 @@ def main(argv: list[str]) -> int:
         saved_model.save_planner(trainer.learner, Planner(trainer.learner), path)
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
+    return 1
+  except tf.errors.OpError as error:
+    print(f"Error: {path!r} cannot be written: {error.message}", file=sys.stderr)
     return 1
   when = "of the best evaluation" if trainer.best.exists else "as they are, not evaluated yet"
   print(f"Wrote {path}: policy, models and critics {when}.")

@@ -9,9 +9,9 @@ import numpy as np
 from absl import app, flags, logging
 
 from maac_tf.analysis import gradient_study
-from maac_tf.runs import plotting
+from maac_tf.runs import command_line, plotting
 
-_OUT = flags.DEFINE_string("out", "gradient_error", "Folder for gradient_error.csv and .png.")
+_OUT = command_line.define_path("out", "gradient_error", "Folder for gradient_error.csv and .png.")
 _HORIZON = flags.DEFINE_integer("horizon", 100, "The longest H.", lower_bound=1)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds 0, 1, ...: of data and networks.", lower_bound=1)
 _TRANSITIONS = flags.DEFINE_integer(
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
   studies = []
   for seed in range(_SEEDS.value):
     studies.append(gradient_study.study(seed, _HORIZON.value, _TRANSITIONS.value))
-    print(f"seed {seed}: best H with learned dynamics {studies[-1].learned.argmin()}", flush=True)
+    print(f"seed {seed}: best H with learned dynamics {studies[-1].learned.argmin()}")
   with open(table, "w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["seed", "H", *gradient_study.Study._fields])

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from maac_tf.runs import curves, plotting
+from maac_tf.runs import command_line, curves, plotting
 
-_OUT = flags.DEFINE_string(
+_OUT = command_line.define_path(
   "out",
   "curves",
   "Writes OUT.png and OUT.svg, the same against hours, OUT_hours.png and .svg, and each method's "
@@ -30,6 +30,7 @@ def _read(arguments: Sequence[str]) -> plotting.Groups | None:
     method, equals, path = argument.partition("=")
     if not equals or os.path.exists(argument):  # a folder may have a = in its name
       method, path = "", argument
+    path = os.path.expanduser(path)  # which a shell does not after METHOD=
     folders = curves.find_runs([path])
     without += [path] if not folders else []
     for folder in folders:
@@ -96,22 +97,22 @@ def main(argv: list[str]) -> int:
   if min(map(len, groups.values())) < 4:
     print("Of fewer than four seeds, the interquartile mean is their mean.")
   out = re.sub(r"\.(png|svg)$", "", _OUT.value)
-  try:
-    if not os.path.basename(out):
-      raise OSError(f"{_OUT.value!r} is a folder: give a file's name in it, without extension.")
-    os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
-  except OSError as error:
-    print(f"Error: --out: {error}", file=sys.stderr)
-    return 1
   views = {
     "": functools.partial(plotting.plot_curves, groups, "steps"),
     "_hours": functools.partial(plotting.plot_curves, groups, "hours"),
     "_means": functools.partial(plotting.plot_means, groups),
   }
-  for suffix, draw in views.items():
-    paths = [f"{out}{suffix}.{extension}" for extension in ("png", "svg")]
-    draw(paths)
-    print(f"Wrote {' and '.join(paths)}")
+  try:
+    if not os.path.basename(out):
+      raise OSError(f"{_OUT.value!r} is a folder: give a file's name in it, without extension.")
+    os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
+    for suffix, draw in views.items():
+      paths = [f"{out}{suffix}.{extension}" for extension in ("png", "svg")]
+      draw(paths)
+      print(f"Wrote {' and '.join(paths)}")
+  except OSError as error:
+    print(f"Error: --out: {error}", file=sys.stderr)
+    return 1
   return 0
 
 

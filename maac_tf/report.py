@@ -8,17 +8,27 @@ import sys
 
 from absl import app, flags
 
-from maac_tf.runs import report_tables
+from maac_tf.runs import command_line, report_tables
 
 _CHECK = flags.DEFINE_bool(
   "check", False, "Write nothing; exit with 1 where a table is not what results/ give."
 )
-_ROOT = flags.DEFINE_string("root", ".", "The project's folder, with results/report.toml.")
+_ROOT = command_line.define_path(
+  "root", ".", "The folder of a checkout of the project, with results/report.toml."
+)
 
 
 def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+  declared = os.path.join(_ROOT.value, "results", "report.toml")
+  if not os.path.isfile(declared):
+    print(
+      f"Error: there is no {declared!r}: start this in a checkout of the project, or name its "
+      "folder with --root.",
+      file=sys.stderr,
+    )
+    return 1
   try:
     documents = report_tables.documents(_ROOT.value)
     changed = {path: new for path, (old, new) in documents.items() if old != new}

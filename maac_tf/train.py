@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 import time
 
@@ -13,7 +14,7 @@ from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, experiment
 
 _SETTING, _THREADS = command_line.define_setting(), command_line.define_threads()
-_RUN_DIR = flags.DEFINE_string(
+_RUN_DIR = command_line.define_path(
   "run_dir", None, "Where the run goes; one that holds a run resumes. Default: runs/TASK/SEED-TIME."
 )
 _DEVICE = flags.DEFINE_string(
@@ -31,7 +32,6 @@ def main(argv: list[str]) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
-  experiment.write_whole_lines()
   experiment.use_threads(_THREADS.value)
   if _DETERMINISTIC.value:
     tf.config.experimental.enable_op_determinism()
@@ -70,12 +70,14 @@ def _default_run_dir(task: str) -> str:
 
 
 def _resume_command(run_dir: str) -> str:
-  """As this process was started: the shell script or Python, and the flags of the invocation."""
-  command = os.environ.get("MAAC_COMMAND", "python -m maac_tf.train")
+  """For a shell in this folder: the Python that runs here, and the flags of the invocation."""
+  python = "python" if shutil.which("python") == sys.executable else shlex.quote(sys.executable)
   threads = f" --threads={_THREADS.value}" if _THREADS.value else ""
   device = f" --device={_DEVICE.value}" if _DEVICE.value else ""
   deterministic = " --deterministic" if _DETERMINISTIC.value else ""
-  return f"{command} --run_dir={shlex.quote(run_dir)}{threads}{device}{deterministic}"
+  return (
+    f"{python} -m maac_tf.train --run_dir={shlex.quote(run_dir)}{threads}{device}{deterministic}"
+  )
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ _forked = multiprocessing.get_context("forkserver")
 _forked.set_forkserver_preload(["maac_tf.runs.experiment"])
 
 
-def start(module, *arguments, cwd):
+def start(module, *arguments, cwd, environment=()):
   """`python -m maac_tf.MODULE ARGUMENT...`, under way."""
   return subprocess.Popen(
     [sys.executable, "-m", f"maac_tf.{module}", *map(str, arguments)],
     cwd=cwd,
-    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,

@@ -14,8 +14,9 @@ from tests.conftest import TINY
 SEED = tf.constant([3, 4], tf.int64)
 
 # What TINY leaves open, in settings of which each part of the algorithm has a part. The default:
-ROLLOUT = ("Maac.horizon = 2", "Critic.num_critics = 3")
-H0 = ("Maac.horizon = 0", "Critic.num_critics = 3")
+PLAIN_REWARDS = "ActorCritic.normalize_rewards = False"  # β is then the number that was bound
+ROLLOUT = ("Maac.horizon = 2", "Critic.num_critics = 3", PLAIN_REWARDS)
+H0 = ("Maac.horizon = 0", "Critic.num_critics = 3", PLAIN_REWARDS)
 # The paper's:
 STEVE = (
   "Maac.horizon = 2",
@@ -23,7 +24,7 @@ STEVE = (
   "Maac.real_fraction = 0.25",
   "Maac.critic_targets = @SteveTargets()",
   "ActorCritic.normalize_observations = False",
-  "ActorCritic.normalize_rewards = False",
+  PLAIN_REWARDS,
   "ActorCritic.bound_values = False",
   "ActorCritic.ema_decay = 0.0",
   "Critic.num_critics = 2",

@@ -2,10 +2,14 @@
 
 import csv
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -64,15 +68,24 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
 
 
 def test_a_signal_saves_and_says_how_to_resume(tmp_path):
-  """Ctrl-C; that SIGTERM does the same is seen where compare passes it on."""
-  run, number = tmp_path / "run", signal.SIGINT
+  """Ctrl-C; that SIGTERM does the same is seen where compare passes it on.
+
+  In a shell that is set up for other work, and in a folder that needs quotes.
+  """
+  run, number = tmp_path / "it's a run", signal.SIGINT
   arguments = [PENDULUM, *SHORT, "--gin_param=train.iterations=100000", f"--run_dir={run}"]
-  process = commands.start("train", *arguments, cwd=tmp_path)
+  environment = {"KERAS_BACKEND": "jax", "PYTHONIOENCODING": "ascii"}
+  process = commands.start("train", *arguments, cwd=tmp_path, environment=environment)
   _wait_for((run / "metrics.csv").exists, process)
   process.send_signal(number)
   out, err = process.communicate(timeout=120)
   assert process.returncode == 128 + number, err
-  assert f"Resume with: python -m maac_tf.train --run_dir={run}" in out
+  assert err.startswith("Warning: KERAS_BACKEND=jax has no effect: maac_tf runs on TensorFlow.\n")
+  assert r" \xb1 " in out
+  (command,) = re.findall("Resume with: (.*)", out)
+  python, *module, argument = shlex.split(command)
+  assert shutil.which(python) == sys.executable and module == ["-m", "maac_tf.train"]
+  assert argument == f"--run_dir={run}"
   steps = int(_rows(run)[-1]["env_steps"])
   newest = tf.train.latest_checkpoint(str(run / "checkpoints"))
   assert int(newest.split("-")[-1]) == (steps - 300) // 40
@@ -138,6 +151,23 @@ def test_a_device_has_all_variables_and_the_policy_runs_without_it(tmp_path):
   assert code == 0 and err == "" and out.startswith("pendulum: return "), err
 
 
+def test_standard_streams_that_are_closed(tmp_path):
+  """What is printed goes nowhere, and no file gets a number that stands for a stream."""
+  line = "import os, maac_tf; print('\\xb1'); os.write(2, b'x'); raise SystemExit(os.open('f', 65))"
+  command = f"{shlex.quote(sys.executable)} -c {shlex.quote(line)} <&- >&- 2>&-"
+  environment = os.environ | {"PYTHONPATH": str(ROOT)}
+  done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment)
+  assert done.returncode > 2  # the file's number
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path):
+  code, _, err = commands.run("evaluate", "--policy=~/no such policy", cwd=tmp_path)
+  assert code == 1 and err == f"Error: There is no SavedModel in '{Path.home()}/no such policy'.\n"
+  paths = r'DEFINE_(?:multi_)?string\(\s*"(gin_file|out|policy|root|run_dir|variant)"'
+  for source in (ROOT / "maac_tf").rglob("*.py"):
+    assert re.findall(paths, source.read_text()) == [], source
+
+
 MISTAKES = {
   "misspelt binding": ([PENDULUM, "--gin_param=Maac.horizn=3"], "Did you mean Maac.horizon?"),
   "misspelt configurable": ([PENDULUM, "--gin_param=Mac.horizon=3"], "Mac"),
@@ -146,7 +176,7 @@ MISTAKES = {
   "no such task in it": (["--gin_param=train.task='tests.commands:x'"], "The tasks are: none"),
   "missing file": ([PENDULUM.replace("pendulum", "pendulm")], "pendulum.gin'"),
   "negative horizon": ([PENDULUM, "--gin_param=Maac.horizon=-1"], "Maac.horizon must be"),
-  "unquoted text": ([PENDULUM, "--gin_param=train.task=hopper"], "train.task=hopper"),
+  "unquoted text": ([PENDULUM, "--gin_param=train.task=hopper"], "a text in quotes, not hopper"),
   "quoted switch": ([PENDULUM, "--gin_param=Maac.jit_compile='false'"], "must be True or False"),
   "open bracket": ([PENDULUM, "--gin_param=Dynamics.hidden_units=(64, 64"], "open bracket"),
   "no iteration": ([PENDULUM, "--gin_param=train.iterations=0"], "train.iterations must be"),

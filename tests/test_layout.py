@@ -19,7 +19,7 @@ FLOORS = (
   ("data",),
   ("checks",),
   ("__init__",),
-  ("_quiet_import",),
+  ("_quiet_import", "_streams"),
 )
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 

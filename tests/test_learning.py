@@ -9,7 +9,7 @@ from tests.commands import ROOT
 
 def test_pendulum_swings_up_and_balances(tmp_path):
   config.load([str(ROOT / "gin" / "pendulum.gin")])
-  assert make_trainer().evaluate()["eval/return"] < -800  # before it learned
+  assert make_trainer().evaluator.evaluate()["eval/return"] < -800  # before it learned
   assert train(str(tmp_path / "run"), iterations=4) is None  # of 10
   with open(tmp_path / "run" / "metrics.csv", newline="") as file:
     rows = list(csv.DictReader(file))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maac_tf.algorithm import evaluator
 from maac_tf.algorithm import trainer as trainer_module
 from maac_tf.algorithm.critic_targets import RolloutTargets, SteveTargets
 from maac_tf.algorithm.imagined_data import ImaginedData
@@ -44,7 +45,7 @@ def _name(path):
 @pytest.mark.parametrize("path", ALL, ids=_name)
 def test_every_gin_file_starts(path, monkeypatch):
   """An update of one, with rollouts of a step: what takes more steps takes the same again."""
-  monkeypatch.setattr(trainer_module, "BEST_EVALUATION_EPISODES", 1)
+  monkeypatch.setattr(evaluator, "BEST_EVALUATION_EPISODES", 1)
   files = [path] if path in COMPLETE else [_over(path), path]
   _load(*files)
   tiny = ["Trainer.updates_per_step = 0.025", "Trainer.rollout_frequency = 1"]

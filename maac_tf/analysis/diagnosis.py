@@ -18,6 +18,7 @@ from maac_tf.data.types import TimeStep, Transition
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.model_env import ModelEnv
 from maac_tf.networks.layers import normalizer
+from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.episodes import run_episodes
 from maac_tf.tasks.task import Task
 
@@ -40,8 +41,13 @@ class Values(NamedTuple):
   real: np.ndarray
 
 
-def collect_episodes(task: Task, learner: Maac, seeds: Sequence[int]) -> list[Episode]:
-  """One episode from each start seed, with actions drawn from the policy that collects data."""
+def collect_episodes(
+  task: Task, learner: Maac, seeds: Sequence[int], environment: Environment | None = None
+) -> list[Episode]:
+  """One episode from each start seed, with actions drawn from the policy that collects data.
+
+  They are in `environment`, or in environments of their own (`run_episodes`).
+  """
   rng = np.random.default_rng(list(seeds))
   rows: list[list[tuple[np.ndarray | float, ...]]] = [[] for _ in seeds]
   log_prob = np.zeros(len(seeds))  # of the last actions
@@ -54,9 +60,10 @@ def collect_episodes(task: Task, learner: Maac, seeds: Sequence[int]) -> list[Ep
 
   def record(i: int, observation: np.ndarray, action: np.ndarray, step: TimeStep) -> None:
     transition = observation, action, step.reward, step.observation, step.terminal
-    rows[i].append((*transition, log_prob[i]))
+    # Of episodes that are not side by side, each has the batch for itself.
+    rows[i].append((*transition, log_prob[i % len(log_prob)]))
 
-  run_episodes(task, act, seeds, record)
+  run_episodes(task, act, seeds, record, environment)
   episodes = []
   for steps in rows:
     *transition, log_probs = (np.asarray(x, np.float32) for x in zip(*steps, strict=True))

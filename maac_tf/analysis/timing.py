@@ -220,7 +220,7 @@ def measure(
       planner = Planner(learner)
   # All that a run does has been done once, but for this; the floors need memory of their own.
   trainer.collect(trainer.steps_per_iteration)
-  trainer.evaluate()
+  trainer.evaluator.evaluate()
   peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   rows.append(setting.row("peak memory", peak_gib, "GiB"))
   if "update" in parts:

@@ -1,5 +1,6 @@
-"""Flags that several commands have: what to train, and on how many threads."""
+"""Flags that several commands have: paths, what to train, and on how many threads."""
 
+import os
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -7,6 +8,33 @@ from absl import flags
 from maac_tf.runs import config, run_directory
 
 flags.disclaim_key_flags()  # they are of the command that asks for them
+
+
+class _PathParser(flags.ArgumentParser[str]):
+  """A path, with ~ for the home folder: a shell expands it at the start of a word alone."""
+
+  syntactic_help = "a path"
+
+  def parse(self, argument: str) -> str:
+    return os.path.expanduser(argument)
+
+  def flag_type(self) -> str:
+    return "path"
+
+
+def define_path(
+  name: str, default: str | None, doc: str, required: bool = False
+) -> flags.FlagHolder[Any]:
+  """Defines a flag that is a path for the caller."""
+  serializer: flags.ArgumentSerializer[str] = flags.ArgumentSerializer()
+  return flags.DEFINE(_PathParser(), name, default, doc, serializer=serializer, required=required)
+
+
+def define_paths(name: str, doc: str, required: bool = False) -> flags.FlagHolder[Any]:
+  """Defines a flag that is a path and may be repeated, none by default, for the caller."""
+  serializer: flags.ArgumentSerializer[str] = flags.ArgumentSerializer()
+  default: list[str] | None = None if required else []
+  return flags.DEFINE_multi(_PathParser(), serializer, name, default, doc, required=required)
 
 
 class Setting(NamedTuple):
@@ -22,7 +50,11 @@ class Setting(NamedTuple):
 def define_setting() -> Setting:
   """Defines --gin_file, --gin_param, --env, --episode_steps and --seed for the caller."""
   return Setting(
-    flags.DEFINE_multi_string("gin_file", [], "A gin file; repeatable, later ones win."),
+    define_paths(
+      "gin_file",
+      "A gin file; repeatable, later ones win. A path that begins with gin/ means a file of the "
+      "package where the working folder has none of that name.",
+    ),
     flags.DEFINE_multi_string(
       "gin_param", [], "A gin binding such as 'Maac.horizon=0'; repeatable, wins over the files."
     ),

@@ -2,27 +2,32 @@
 
 import contextlib
 import difflib
+import inspect
 import io
 import os
 import re
 import sys
 import tokenize
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import gin
+import gymnasium as gym
 import tensorflow as tf
 
 from maac_tf import checks
 from maac_tf.checks import ConfigError
+from maac_tf.runs.gin_files import find_gin_file, read_gin_file
 
-# A finished run may be made longer, and looked at more often: these may change on resuming. Not
-# the number of episodes: the best evaluation is the best of equals.
-MAY_CHANGE = ("train.iterations", "Trainer.eval_every")
+# A finished run may be made longer, and looked at more often, and the last option is of resuming
+# itself: these may change on resuming. Not the number of episodes: the best evaluation is the best
+# of equals.
+MAY_CHANGE = ("train.iterations", "Trainer.eval_every", "Trainer.replay_on_resume")
 
 
 _USER_ERRORS = (
   ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, SyntaxError,
-  TypeError, ValueError, tokenize.TokenError, tf.errors.ResourceExhaustedError,
+  TypeError, ValueError, gym.error.Error, tokenize.TokenError, tf.errors.ResourceExhaustedError,
 )  # fmt: skip
 
 
@@ -33,8 +38,7 @@ def user_errors() -> Iterator[None]:
     yield
   except _USER_ERRORS as error:
     if isinstance(error, SyntaxError):
-      text = " ".join(f"{error.msg} {error.text or ''}".split())
-      raise ConfigError(f"{text} (text needs quotes; it is True and False)") from error
+      raise ConfigError(_unreadable(error)) from error
     if isinstance(error, tokenize.TokenError):
       raise ConfigError(f"A binding has an open bracket or quote: {error.args[0]}.") from error
     # gin adds lines on where the value came from.
@@ -43,6 +47,22 @@ def user_errors() -> Iterator[None]:
     where = [re.sub(r"In call to configurable '(.*?)'.*", r"in \1", line) for line in where]
     lines[0] += _nearest_option(lines[0])
     raise ConfigError(" ".join([lines[0], *(f"({place})" for place in where)])) from error
+
+
+def _unreadable(error: SyntaxError) -> str:
+  """What to write in place of a binding that gin cannot read."""
+  line = (error.text or "").strip()
+  file = f"{error.filename}, line {error.lineno}: " if error.filename else ""
+  binding = re.fullmatch(r"(\w+\.\w+)\s*=\s*(.*?)(?:\s*#.*)?", line)
+  for option in checks.options():
+    if binding and option.name == binding[1]:
+      is_class = inspect.isclass(option.kind) and option.kind.__module__ != "builtins"
+      hint = "write @NAME()" if is_class else "text needs quotes, ' or \""
+      value = binding[2] or "nothing"
+      return f"{file}{option.name} must be {option.expected()}, not {value} ({hint})."
+  message = re.sub(r"malformed node.*>", "", error.msg)  # of no use to who wrote the binding
+  text = " ".join(f"{message} {line}".split())
+  return f"{file}{text} (text needs quotes, ' or \"; it is True and False)"
 
 
 def _nearest_option(message: str) -> str:
@@ -68,13 +88,7 @@ def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
   Raises:
     ConfigError: for a missing file, a task file after others, or a binding that names nothing.
   """
-  for path in gin_files:
-    if not os.path.isfile(path):
-      folder = os.path.dirname(path) or "."
-      files = [f for f in os.listdir(folder) if f.endswith(".gin")] if os.path.isdir(folder) else []
-      nearest = difflib.get_close_matches(os.path.basename(path), files, n=1, cutoff=0)
-      hint = f" Did you mean {os.path.join(folder, nearest[0])!r}?" if nearest else ""
-      raise ConfigError(f"There is no gin file {path!r}.{hint}")
+  gin_files = [find_gin_file(path) for path in gin_files]
   with user_errors():
     _warn_of_idle_files(gin_files)
     texts = _parse(gin_files, gin_params)
@@ -115,24 +129,35 @@ def _parse(gin_files: Iterable[str], gin_params: Iterable[str] = ()) -> dict[str
     if i and "train.task" in parameters(files.values()):
       raise ConfigError(f"{path} sets the task: give it first, and what changes it after.")
     texts |= files
-  gin.parse_config(list(gin_params))
+  for binding in gin_params:
+    try:
+      gin.parse_config(binding)
+    except SyntaxError as error:
+      error.text = binding  # gin may give a part of it, or none
+      raise
   return texts
 
 
 def _parse_file(path: str) -> dict[str, str]:
   """By itself, gin looks for what a file includes in the working folder, whoever asks for it."""
-  with open(path) as file:
-    text = file.read()
+  text = read_gin_file(path)
   texts, lines = {path: text}, 0
   for i, part in enumerate(re.split(r"(?m)^include +['\"](.*)['\"].*$", text)):
     if i % 2:
-      texts |= _parse_file(os.path.join(os.path.dirname(path), part))
+      texts |= _parse_file(find_gin_file(part, os.path.dirname(path)))
     else:
       part_of_file = io.StringIO("\n" * lines + part)
       part_of_file.name = path  # for gin's messages
       gin.parse_config(part_of_file)
       lines += part.count("\n")
   return texts
+
+
+def value(name: str) -> Any:
+  """The value of an option that is in force."""
+  owner, _, parameter = name.partition(".")
+  (default,) = (option.default for option in checks.options() if option.name == name)
+  return gin.get_bindings(owner).get(parameter, default)
 
 
 def values() -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import filelock
 import gin
@@ -15,6 +15,7 @@ import tensorflow as tf
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
 from maac_tf.runs import config, plotting, saved_model, version
+from maac_tf.runs.gin_files import read_gin_file
 
 _PATTERN_CHARACTERS = "*?[\\"
 
@@ -53,8 +54,7 @@ def load_config(path: str, gin_params: Sequence[str] = ()) -> set[str]:
   try:
     return config.load([saved], gin_params)
   except ConfigError as error:
-    with open(saved) as file:
-      unknown = config.unknown(file.read())
+    unknown = config.unknown(read_gin_file(saved))
     if not unknown:
       raise
     raise ConfigError(
@@ -84,15 +84,19 @@ class RunDirectory:
     self.path = path
     self._trainer = trainer
     self._lock = filelock.FileLock(self._file(".lock"))
-    with config.user_errors():
+    try:
       os.makedirs(path, exist_ok=True)
       others = {name for name in os.listdir(path) if name[0] != "."} - {"operative_config.gin"}
       if others and not saved_config(path):
-        raise ValueError(f"{path!r} is not empty and not a run: give another --run_dir.")
-      try:
-        self._lock.acquire(blocking=False)
-      except filelock.Timeout:
-        raise ValueError(f"Another process is training in {path!r}.") from None
+        raise ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
+      self._lock.acquire(blocking=False)
+    except filelock.Timeout:
+      raise ConfigError(f"Another process is training in {path!r}.") from None
+    except OSError as error:
+      raise ConfigError(
+        f"A run cannot be written to {path!r} ({error.strerror or error}): give another --run_dir, "
+        "or make this one writable."
+      ) from error
     try:
       self._restore()
     except BaseException:
@@ -139,6 +143,10 @@ class RunDirectory:
       writer.writerow(["" if row[name] is None else row[name] for name in self._header])
       file.flush()
       os.fsync(file.fileno())
+    self.log_events(row)
+
+  def log_events(self, row: Mapping[str, float | None]) -> None:
+    """Appends to the TensorBoard events alone."""
     with self._events.as_default(step=row["env_steps"]):
       for name, value in row.items():
         if value is not None and name != "env_steps":
@@ -162,7 +170,7 @@ class RunDirectory:
 
   def _write(self, name: str, text: str) -> None:
     def write(path: str) -> None:
-      with open(path, "w") as file:
+      with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
     self._replace(name, write)
@@ -179,8 +187,8 @@ class RunDirectory:
     shutil.rmtree(old, ignore_errors=True)
 
   def _check_config(self, operative: str) -> None:
-    with open(self._file("operative_config.gin")) as file:
-      changed = config.differences(file.read(), operative)
+    saved = read_gin_file(self._file("operative_config.gin"))
+    changed = config.differences(saved, operative)
     if changed:
       raise ConfigError(
         f"{self.path!r} holds a run of another config (- its own, + yours):\n"

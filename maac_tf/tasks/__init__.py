@@ -4,6 +4,6 @@ from maac_tf.data.types import TimeStep
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.registry import TASKS, make_task
 from maac_tf.tasks.symmetries import Symmetry
-from maac_tf.tasks.task import Task
+from maac_tf.tasks.task import Task, never_terminates
 
-__all__ = ["TASKS", "Environment", "Symmetry", "Task", "TimeStep", "make_task"]
+__all__ = ["TASKS", "Environment", "Symmetry", "Task", "TimeStep", "make_task", "never_terminates"]

@@ -74,7 +74,7 @@ class Environment:
         f"step() of {_name(self.env)} must return (observation, reward, terminated, truncated, "
         f"info), not {_shorten(answer)}."
       )
-    observation, reward, terminal, truncated, _ = answer
+    observation, reward, terminal, truncated, info = answer
     observation = self._flat(observation, "step()")
     reward = self._number(reward, "reward")
     # np.isfinite(observation).all() takes thrice as long, but a sum of large numbers is infinite.
@@ -88,6 +88,9 @@ class Environment:
       terminal = bool(self._number(terminal, "terminated"))
     if type(truncated) is not bool:
       truncated = bool(self._number(truncated, "truncated"))
+    # What environments of the old interface say of an end at a time limit.
+    if isinstance(info, dict) and info.get("TimeLimit.truncated"):
+      terminal, truncated = False, True
     return TimeStep(observation, reward, terminal, truncated)
 
   @property

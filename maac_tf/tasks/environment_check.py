@@ -4,15 +4,23 @@ Shapes: N steps, S observation size, A action size.
 """
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
+from maac_tf.checks import ConfigError
 from maac_tf.data.types import Transition
+from maac_tf.tasks.actions import ActionBox
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.task import Task
 
 CONSTANT = 1e-6  # of its largest number: a standard deviation below is rounding
+COPY = 1e-10  # less than 1: of a correlation, beyond which a number repeats another
+RARE = 0.01  # rewards: the share of them that is
+FEW_DIGITS = 1e-5  # of its largest number: with a smaller standard deviation, float32 has no room
+NOISE = 1e-8  # of the largest standard deviation: a smaller one is of other units, or of rounding
 
 
 class Finding(NamedTuple):
@@ -20,28 +28,40 @@ class Finding(NamedTuple):
 
   Attributes:
     level: "note", "warning" or "error"; with an error, training cannot work.
-    text: a sentence, for a warning or an error with what to do.
+    text: a sentence or two; for a warning or an error, with what to do.
   """
 
   level: str
   text: str
 
 
+def warn(task: Task, found: Sequence[Finding]) -> None:
+  """Logs the warnings.
+
+  Raises:
+    ConfigError: for the first error.
+  """
+  for level, text in found:
+    if level == "error":
+      raise ConfigError(f"Task {task.name!r}: {text}")
+    if level == "warning":
+      logging.warning("Task %r: %s", task.name, text)
+
+
 class Seen(NamedTuple):
   """Random steps of an environment."""
 
   steps: Transition  # [N, ...] in NumPy, actions in [-1, 1]
-  ends: int  # episodes that terminated
-  limits: int  # and that were truncated
-  lengths: list[int]  # of these
-  returns: list[float]
+  ends: list[int]  # lengths of the episodes that terminated
+  limits: list[int]  # and of those that were truncated
+  returns: list[float]  # of both
   seconds: float  # in the environment
 
 
 def random_steps(environment: Environment, count: int, seed: int = 0) -> Seen:
   """Takes `count` uniformly random actions; the same for the same seed, if the environment is."""
   rng = np.random.default_rng(seed)
-  rows, ends, limits, lengths, returns, seconds = [], 0, 0, [], [], 0.0
+  rows, ends, limits, returns, seconds = [], list[int](), list[int](), [], 0.0
   observation, length, total = environment.reset(seed), 0, 0.0
   for i in range(count):
     action = rng.uniform(-1.0, 1.0, environment.action_size).astype(np.float32)
@@ -51,136 +71,211 @@ def random_steps(environment: Environment, count: int, seed: int = 0) -> Seen:
     rows.append((observation, action, step.reward, step.observation, step.terminal))
     observation, length, total = step.observation, length + 1, total + step.reward
     if step.terminal or step.truncated:
-      ends, limits = ends + step.terminal, limits + (not step.terminal)
-      lengths.append(length)
+      (ends if step.terminal else limits).append(length)
       returns.append(total)
       observation, length, total = environment.reset(seed + i + 1), 0, 0.0
   columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
-  return Seen(Transition(*columns), ends, limits, lengths, returns, seconds)
+  return Seen(Transition(*columns), ends, limits, returns, seconds)
 
 
-def findings(task: Task, seen: Seen, again: Seen | None = None) -> list[Finding]:
-  """What random steps of a task show.
-
-  Args:
-    seen: of one environment of the task.
-    again: of another one from the same seed; None: not tried.
-  """
-  steps, found = seen.steps, []
-  found += _of_episodes(seen)
-  found += _of_numbers(steps)
-  found += _of_rewards(steps.reward)
-  if again is not None:
-    found += _of_repetition(seen, again)
-  return found
-
-
-def _of_episodes(seen: Seen) -> list[Finding]:
-  count = len(seen.steps.reward)
-  if not seen.lengths:
-    text = (
-      f"No episode was over in {count:,} random steps. If nothing ends one, give a time limit: "
-    )
-    return [Finding("warning", text + "--episode_steps=1000.")]
-  lengths = f"{min(seen.lengths)} to {max(seen.lengths)} steps"
-  text = (
-    f"Episodes: {seen.ends} ended, {seen.limits} were cut off by a time limit; {lengths} long, "
-  )
-  found = [Finding("note", text + f"return {np.mean(seen.returns):.4g} on average.")]
-  if seen.ends and len(set(seen.lengths)) == 1 and not seen.limits and len(seen.lengths) > 2:
-    found.append(
-      Finding(
-        "warning",
-        f"Every episode ended (terminated) after {seen.lengths[0]} steps. If that is a time limit, "
-        "return it as truncated: an end makes everything after it worth nothing.",
-      )
-    )
-  return found
+def of_steps(task: Task, box: ActionBox, steps: Transition) -> list[Finding]:
+  """What random steps of a task show, [N, ...] with actions in [-1, 1]."""
+  steps = Transition(*map(np.asarray, steps))
+  in_units = steps._replace(action=box.units(steps.action))
+  disagreements = [
+    Finding("warning", f"Over the random steps {sentence}. Correct the task.")
+    for sentence in task.disagreements(*in_units)
+  ]
+  return _of_numbers(steps) + _of_rewards(steps.reward) + disagreements
 
 
 def _of_numbers(steps: Transition) -> list[Finding]:
-  observations, found = steps.observation.astype(np.float64), []
-  low, high, std = observations.min(0), observations.max(0), observations.std(0)
-  size = observations.shape[1]
-  largest = np.maximum(np.abs(low), np.abs(high))
-  constant = np.flatnonzero(std <= CONSTANT * largest)
-  if constant.size == size:
-    return [
-      Finding("error", "No number of the observation ever changed: there is nothing to learn.")
-    ]
+  numbers = np.concatenate([steps.observation, steps.next_observation]).astype(np.float64)
+  size = numbers.shape[1]
+  largest, std = np.abs(numbers).max(0), numbers.std(0)
+  is_constant = std <= CONSTANT * largest
+  if is_constant.all():
+    text = f"None of the {size} numbers of the observation ever changed: there is nothing to learn."
+    return [Finding("error", text + " Have the environment return what its actions change.")]
+  constant, moving = np.flatnonzero(is_constant), np.flatnonzero(~is_constant)
+  numbers, largest, std = numbers[:, moving], largest[moving], std[moving]
+  text = (
+    f"Observations: numbers from {numbers.min():.4g} to {numbers.max():.4g}, of standard "
+    f"deviations from {std.min():.3g} to {std.max():.3g}."
+  )
+  found = [Finding("note", text)]
   if constant.size:
-    found.append(
-      Finding("note", f"{constant.size} of {size} numbers never changed: {_some(constant)}.")
-    )
-  moving = np.setdiff1d(np.arange(size), constant)
-  columns = np.round(observations[:, moving] / std[moving], 5)
-  _, first = np.unique(columns, axis=1, return_index=True)
-  copies = np.delete(moving, first)
-  if copies.size:
-    found.append(Finding("note", f"{copies.size} numbers repeat others: {_some(copies)}."))
-  scales = std[moving].max() / std[moving].min()
-  text = f"Standard deviations of the numbers: {std[moving].min():.3g} to {std[moving].max():.3g}."
-  found.append(Finding("note", text))
-  if scales > 1e8:
-    found.append(
-      Finding("warning", f"Their scales differ by a factor of {scales:.0e}: check the units.")
-    )
-  offset = largest[moving] / std[moving]
-  if offset.max() > 1e5:
-    worst = moving[offset.argmax()]
-    found.append(
-      Finding(
-        "warning",
-        f"Number {worst} changes by {std[worst]:.3g} around {observations[:, worst].mean():.6g}: "
-        "float32 loses most of that. Subtract a constant in a wrapper.",
-      )
-    )
+    text = f"{constant.size} of {size} numbers never changed: {_some(constant)}. A wrapper that "
+    found.append(Finding("note", text + "leaves them out saves a little time."))
+  fixed = np.flatnonzero((steps.next_observation == steps.observation).all(0) & ~is_constant)
+  if fixed.size:
+    text = f"Numbers that change at a reset alone, and never in an episode: {_some(fixed)}."
+    found.append(Finding("note", text))
+  found += _of_copies((numbers - numbers.mean(0)) / std, moving)
+  noise = std < NOISE * std.max()
+  if noise.any():
+    text = f"Numbers {_some(moving[noise])} change {std.max() / std.min():.0e} times less than "
+    text += f"number {moving[std.argmax()]}. If that is rounding, leave them out; else check units."
+    found.append(Finding("warning", text))
+  offset = std < FEW_DIGITS * largest
+  if offset.any():
+    worst = (std / largest).argmin()
+    text = f"Number {moving[worst]} changes by {std[worst]:.3g} around "
+    text += f"{numbers[:, worst].mean():.6g}: float32 loses most of that. Subtract a constant from "
+    found.append(Finding("warning", text + f"numbers {_some(moving[offset])} in a wrapper."))
   return found
+
+
+def _of_copies(normal: np.ndarray, names: np.ndarray) -> list[Finding]:
+  """Of numbers [N, n] of mean 0 and variance 1: which of `names` [n] say what others say."""
+  correlation = np.abs(normal.T @ normal) / len(normal)
+  copy, of = np.nonzero(np.tril(correlation, -1) > 1.0 - COPY)
+  pairs = dict(zip(names[copy].tolist(), names[of].tolist(), strict=True))
+  if not pairs:
+    return []
+  text = (
+    f"{len(pairs)} of {len(names)} others repeat numbers before them, in these or other units: "
+  )
+  text += (
+    f"{_some(np.array(list(pairs)))} (the first repeats {min(pairs.items())[1]}). A wrapper that "
+  )
+  return [Finding("note", text + "leaves them out saves a little time.")]
 
 
 def _of_rewards(reward: np.ndarray) -> list[Finding]:
   low, middle, high = np.quantile(reward, [0.01, 0.5, 0.99])
   text = f"Rewards: median {middle:.4g}, 1 % and 99 % quantiles {low:.4g} and {high:.4g}, "
   found = [Finding("note", text + f"least {reward.min():.4g}, greatest {reward.max():.4g}.")]
-  if reward.min() == reward.max():
-    text = f"Every reward was {reward[0]:.4g}: random actions do not show what is wanted."
-    found.append(Finding("warning", text + " Expect a long search, or shape the reward."))
-  elif np.mean(reward != middle) < 0.01:
-    text = (
-      "Fewer than one reward in a hundred differs from the others: values are bounded by their "
-    )
-    found.append(
-      Finding("warning", text + "1 % and 99 % quantiles; set ActorCritic.bound_values = False.")
-    )
+  search = "Learning may need a long search: a reward that says how near the goal is shortens it."
+  others = int(np.sum(reward != middle))
+  if not others:
+    text = f"Every reward was {reward[0]:.4g}: random actions do not show what is wanted. "
+    found.append(Finding("warning", text + search))
+  elif others < RARE * len(reward):
+    text = f"Rewards are rare: {others} of {len(reward):,} were not {middle:.4g}. "
+    found.append(Finding("warning", text + search))
   return found
 
 
-def _of_repetition(seen: Seen, again: Seen) -> list[Finding]:
-  names = "observation", "next_observation", "reward", "terminal"
-  same = all(np.array_equal(getattr(seen.steps, n), getattr(again.steps, n)) for n in names)
-  if same:
-    return [Finding("note", "Two environments with the same seed and actions did the same.")]
-  first = np.array_equal(seen.steps.observation[0], again.steps.observation[0])
-  what = "after the same actions" if first else "already after reset(seed)"
-  return [
-    Finding(
-      "warning",
-      f"Two environments with the same seed differ {what}: runs cannot be repeated, and a resumed "
-      "run starts a new episode.",
+def of_actions(box: ActionBox) -> list[Finding]:
+  """Which numbers of an action are special."""
+  found, constant = [], np.flatnonzero(box.scale == 0.0)
+  unbounded = np.flatnonzero(np.isinf(box.low) | np.isinf(box.high))
+  if constant.size == box.size:
+    text = "Every action has one value alone, low = high: there is nothing to choose."
+    found.append(Finding("error", text + " Give the action space the range of each actuator."))
+  elif constant.size:
+    text = f"Numbers of the action with one value alone, low = high: {_some(constant)}. The policy "
+    found.append(Finding("note", text + "leaves them so."))
+  if unbounded.size:
+    first, last = box.shift - box.scale, box.shift + box.scale
+    text = (
+      f"Numbers of the action without bounds, or with one: {_some(unbounded)}. The policy uses "
     )
+    text += (
+      f"from {first[unbounded[0]]:.4g} to {last[unbounded[0]]:.4g}. If the actuator has another "
+    )
+    text += "range, give it as the bounds of the action space."
+    found.append(Finding("warning", text))
+  return found
+
+
+def of_episodes(seen: Seen, time_limit: int | None) -> list[Finding]:
+  """How the episodes of random steps were over."""
+  lengths, count = seen.ends + seen.limits, len(seen.steps.reward)
+  if not lengths and time_limit:
+    text = f"No episode was over in {count:,} random steps; the time limit is {time_limit:,}."
+    return [Finding("note", text)]
+  if not lengths:
+    text = f"No episode was over in {count:,} random steps, and no time limit is known. If nothing "
+    return [Finding("warning", text + "ends an episode, give one: --episode_steps=1000.")]
+  text = f"Episodes: {len(seen.ends)} ended, {len(seen.limits)} were cut off by a time limit; "
+  text += f"{min(lengths)} to {max(lengths)} steps long, return {np.mean(seen.returns):.4g} on "
+  found = [Finding("note", text + "average.")]
+  if len(lengths) > 1 and not seen.limits and len(set(lengths)) == 1:
+    text = f"Every episode ended (terminated) after {lengths[0]} steps. If that is a time limit, "
+    text += "return it as truncated, or leave it out and give --episode_steps: what comes after an "
+    found.append(Finding("warning", text + "end counts as nothing."))
+  return found
+
+
+def of_repetition(task: Task, environment: Environment, seen: Seen, seed: int = 0) -> list[Finding]:
+  """Whether the same seed and actions lead to the same, and so whether runs can be repeated.
+
+  Args:
+    task: of which another environment is made, if that can be.
+    environment: the one that was stepped; it stays open.
+    seen: its `random_steps` of that seed, which were the first steps in it.
+    seed: of these.
+  """
+  count, found = len(seen.steps.reward), list[Finding]()
+  other = _other(task, environment)
+  if isinstance(other, Finding):
+    found.append(other)
+    if not _same(seen, random_steps(environment, count, seed)):
+      text = "The same seed and actions led elsewhere when they were repeated"
+      found.append(Finding("warning", f"{text}: {_UNREPEATABLE}"))
+    return found
+  try:
+    again = random_steps(other, count, seed)
+    if not _same(seen, again):
+      first = np.array_equal(seen.steps.observation[0], again.steps.observation[0])
+      when = "after the same actions" if first else "at once, after reset(seed)"
+      text = f"Two environments with the same seed differ {when}: {_UNREPEATABLE}"
+      return [Finding("warning", text)]
+    if not _same(seen, random_steps(other, -(-count // 4), seed)):
+      text = "After other episodes, the same seed and actions led elsewhere: something survives "
+      text += "reset(). A run that resumes starts a new episode. Have reset() set all of the state."
+      return [Finding("warning", text)]
+  finally:
+    other.close()
+  return [
+    Finding("note", "The same seed and actions led to the same, in another environment, too.")
   ]
 
 
-def same_object(task: Task) -> bool:
-  """Whether the task's function returns the same environment at every call."""
-  first, second = task.make_environment(), task.make_environment()
-  same = first.env is second.env or first.env.unwrapped is second.env.unwrapped
-  if not same:
-    second.close()
-  first.close()
-  return same
+def of_resets(task: Task, environment: Environment, seed: int = 0) -> list[Finding]:
+  """The same without a step, where another environment can be made. Resets both."""
+  other = _other(task, environment)
+  if isinstance(other, Finding):  # what it means for a training is said where it is evaluated
+    return []
+  try:
+    if np.array_equal(environment.reset(seed), other.reset(seed)):
+      return []
+  finally:
+    other.close()
+  text = f"Two environments with the same seed differ at once, after reset(seed): {_UNREPEATABLE}"
+  return [Finding("warning", text)]
+
+
+_UNREPEATABLE = (
+  "runs cannot be repeated, and one that resumes starts a new episode. In a simulator, draw what "
+  "is random from self.np_random, which reset(seed) seeds."
+)
+
+
+def _other(task: Task, environment: Environment) -> Environment | Finding:
+  """Another environment of the task, or why there is none."""
+  try:
+    other = task.make_environment()
+  except Exception as error:  # of the user's own code
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    text = f"A second environment cannot be made beside the first ({reason}). Evaluations can only "
+    return Finding("warning", text + "use that of the training.")
+  if other.env.unwrapped is not environment.env.unwrapped:
+    return other
+  text = "Every call makes the same environment. Evaluations can only use that of the training, "
+  return Finding("warning", text + "unless the function makes a new one at each call.")
+
+
+def _same(seen: Seen, again: Seen) -> bool:
+  """Whether the steps of `again`, of which there may be fewer, are those of `seen`."""
+  count = len(again.steps.reward)
+  return all(np.array_equal(x[:count], y) for x, y in zip(seen.steps, again.steps, strict=True))
 
 
 def _some(indices: np.ndarray, most: int = 8) -> str:
-  text = ", ".join(map(str, indices[:most]))
-  return text + (" ..." if len(indices) > most else "")
+  """Such as "2, 5 to 9"."""
+  runs = np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1)
+  texts = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+  return ", ".join(texts[:most] + ["..."] * (len(texts) > most))

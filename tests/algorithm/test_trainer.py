@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maac_tf.algorithm import evaluator
 from maac_tf.algorithm import trainer as trainer_module
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
+from maac_tf.checks import ConfigError
 from maac_tf.runs.experiment import build_trainer
 from maac_tf.tasks.task import Task
 from tests.learners import eagerly
@@ -30,7 +32,9 @@ def test_functions_that_are_not_the_environments_are_warned_of(tiny, monkeypatch
   """In the environment's units, torques in [-2, 2]; not where the reward is learned."""
   warnings = []
   monkeypatch.setattr(
-    trainer_module.logging, "warning", lambda *arguments: warnings.append(arguments)
+    trainer_module.environment_check.logging,
+    "warning",
+    lambda *arguments: warnings.append(arguments),
   )
   make_env = lambda: _TorqueIsReward(gym.make("Pendulum-v1"))  # noqa: E731
   task = Task("t", make_env, None if learned else lambda s, a, n: factor * a[..., 0])
@@ -41,6 +45,42 @@ def test_functions_that_are_not_the_environments_are_warned_of(tiny, monkeypatch
   assert len(warnings) == (factor != 1.0 and not learned), warnings
 
 
+class _Unseeded(gym.Wrapper):
+  def reset(self, *, seed=None, options=None):
+    return super().reset()
+
+
+class _AtRest(gym.ObservationWrapper):
+  def observation(self, observation):
+    return np.ones_like(observation)
+
+
+def _first_iteration(monkeypatch, wrap):
+  """Without updates."""
+  task = Task("t", lambda: wrap(gym.make("Pendulum-v1")))
+  environment = task.make_environment()
+  trainer = Trainer(Maac(task, environment), environment)
+  monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
+  trainer.run_iteration()
+
+
+def test_an_environment_that_cannot_be_repeated_is_warned_of(tiny, monkeypatch):
+  warnings = []
+  monkeypatch.setattr(
+    trainer_module.environment_check.logging, "warning", lambda text, *a: warnings.append(text % a)
+  )
+  _first_iteration(monkeypatch, lambda env: env)
+  assert warnings == []
+  _first_iteration(monkeypatch, _Unseeded)
+  (warning,) = warnings
+  assert warning.startswith("Task 't': Two environments with the same seed differ at once")
+
+
+def test_where_nothing_can_be_learned_a_run_stops_after_the_random_steps(tiny, monkeypatch):
+  with pytest.raises(ConfigError, match="Task 't': None of the 3 numbers of the observation"):
+    _first_iteration(monkeypatch, _AtRest)
+
+
 def test_evaluations_are_of_the_ema_policy_and_the_best_is_run_again_on_other_seeds(
   tiny, monkeypatch
 ):
@@ -48,13 +88,18 @@ def test_evaluations_are_of_the_ema_policy_and_the_best_is_run_again_on_other_se
   for variable in trainer.learner.actor_critic.ema_policy.trainable_variables:
     variable.assign(tf.zeros_like(variable))  # no torque
 
-  def spy(task, act, starts):
+  def spy(task, act, starts, environment):
+    assert environment is None  # each has one of its own
     seeds.append((len(starts), starts[0]))
     assert not np.any(act(np.ones([2, 3], np.float32)))
-    return trainer_module.Episodes(np.full(len(starts), -5.0), np.full(len(starts), 200))
+    return evaluator.Episodes(np.full(len(starts), -5.0), np.full(len(starts), 200))
 
-  monkeypatch.setattr(trainer_module, "run_episodes", spy)
+  monkeypatch.setattr(evaluator, "run_episodes", spy)
   monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
+  first = trainer.begin()  # before it learns: no candidate for the best
+  assert first["env_steps"] == 300 and first["eval/return"] == -5.0
+  assert seeds == [(2, 10_000)] and not trainer.best.exists
+  seeds.clear()
   row = trainer.run_iteration()
   assert seeds == [(2, 10_000), (20, 20_000)]
   assert row["eval/return"] == row["best/return"] == -5.0 and row["eval/length"] == 200.0
@@ -66,8 +111,8 @@ def test_evaluations_are_of_the_ema_policy_and_the_best_is_run_again_on_other_se
 def test_evaluations_are_due_every_so_many_steps(tiny, monkeypatch):
   trainer = _make(eval_every=100)
   evaluation = {"eval/return": -5.0, "eval/return_std": 0.0, "eval/length": 200.0}
-  monkeypatch.setattr(trainer, "evaluate", lambda: evaluation)
-  monkeypatch.setattr(trainer, "_evaluate_again", lambda: np.array([-5.0]))
+  monkeypatch.setattr(trainer.evaluator, "evaluate", lambda: evaluation)
+  monkeypatch.setattr(trainer.evaluator, "evaluate_again", lambda: np.array([-5.0]))
   monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
   rows = [trainer.run_iteration() for _ in range(6)]  # of 40 steps
   assert [row["eval/return"] for row in rows] == [None, None, -5.0, None, -5.0, None]
@@ -83,7 +128,7 @@ def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
     updates.append(int(number))
     return {}
 
-  def note(steps, random=False):
+  def note(steps, random=False, progress=None):
     acted_after.append(sum(updates))
     return collect(steps, random)
 
@@ -114,7 +159,7 @@ def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
   stored = trainer.learner.env_buffer.newest(90)
   follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
   assert np.flatnonzero(~follows).tolist() == [79]
-  assert trainer.evaluate()["eval/length"] == 200
+  assert trainer.evaluator.evaluate()["eval/length"] == 200
 
 
 def test_rollouts_grow_linearly(tiny):

@@ -17,7 +17,7 @@ from tests.learners import ROLLOUT, SEED, eagerly, fill, values_of
 def _learned(observation_unit, reward_unit, *bindings):
   """Weights after two updates on the same transitions in other units, and β."""
   gin.clear_config()
-  gin.parse_config([*TINY, *ROLLOUT, *bindings])
+  gin.parse_config([*TINY, *ROLLOUT, "ActorCritic.normalize_rewards = True", *bindings])
   task = dataclasses.replace(find_task("pendulum"), reward_fn=None, termination_fn=None)
   learner = Maac(task, task.make_environment(), seed=0)
   add = learner.env_buffer.add

@@ -1,20 +1,37 @@
 """Episodes of the real environment, in D_env and over a restart."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from maac_tf.data import collector as collector_module
 from maac_tf.data.collector import Collector
 from maac_tf.data.replay import ReplayBuffer
+from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.registry import find_task
+from tests.simulators import EndsAfter, Line, Unseeded
 
 
-def _make(task="pendulum", episode_steps=None, seed=0, capacity=2_000):
-  environment = find_task(task).make_environment()
+def _make(task="pendulum", episode_steps=None, seed=0, capacity=2_000, replay=True):
+  """Of a task's name, or a Gymnasium environment."""
+  named = isinstance(task, str)
+  environment = find_task(task).make_environment() if named else Environment(task)
   buffer = ReplayBuffer(capacity, environment.observation_size, environment.action_size)
   generator = tf.random.Generator.from_seed(seed)
-  collector = Collector(environment, buffer, episode_steps, lambda: generator.make_seeds(1)[:, 0])
+  next_seed = lambda: generator.make_seeds(1)[:, 0]  # noqa: E731
+  collector = Collector(environment, buffer, episode_steps, next_seed, replay)
   return collector, buffer, generator
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+  """What is warned of, as it is read."""
+  said = []
+  monkeypatch.setattr(
+    collector_module.logging, "warning", lambda text, *values: said.append(text % values)
+  )
+  return said
 
 
 def _noise(steps, size=1, seed=0):
@@ -91,21 +108,143 @@ def test_the_buffer_holds_what_the_environment_returned(monkeypatch):
   ("task", "episode_steps"),
   [("pendulum", None), ("pendulum", 65), ("pendulum", 50), ("hopper_v5", None)],  # 130 is 2 * 65
 )
-def test_a_restored_episode_goes_on(tmp_path, task, episode_steps):
+def test_a_restored_episode_goes_on(tmp_path, warnings, task, episode_steps):
   one, other = (_make(task, episode_steps, seed) for seed in (0, 1))
   size = one[0]._environment.action_size
   one[0].collect(_random, _noise(130, size))
+  _restore(one, other, tmp_path)
+  returns = [made[0].collect(_random, _noise(120, size, seed=1)) for made in (one, other)]
+  assert returns[0] == returns[1] and returns[0] is not None
+  for a, b in zip(one[1].newest(250), other[1].newest(250), strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert not warnings
+
+
+class _NoisyReward(Line):
+  """What repeats is all but the reward."""
+
+  def _reward(self):
+    return float(self.steps)
+
+
+class _EndsElsewhere(Line):
+  """An object whose 60th step in all is an end."""
+
+  def step(self, action):
+    observation, reward, _, truncated, info = super().step(action)
+    self._over = self.steps == 60
+    return observation, reward, self._over, truncated, info
+
+
+@pytest.mark.parametrize(
+  ("env", "after"),
+  [
+    (Unseeded(), 1),
+    (Unseeded(first=60), 21),
+    (_EndsElsewhere(), 20),
+    (_NoisyReward(), 1),
+  ],
+)
+def test_where_the_environment_does_not_repeat_an_episode_another_begins(
+  tmp_path, warnings, env, after
+):
+  """No step after an end is taken, and no row leads from one episode into the other."""
+  one, other = _make(env), _make(env)
+  one[0].collect(_random, _noise(40))
+  _restore(one, other, tmp_path)
+  other[0].collect(_random, _noise(20, seed=1))
+  assert len(warnings) == 1
+  assert f"differs after {after} of 40 steps): a new episode begins" in warnings[0]
+  assert env.resets == 3 and env.steps == 60 + after  # the third is the new one
+  assert _ends(other[1], 60) == [39] and not np.any(other[1].newest(60).terminal)
+  other[0].collect(_random, _noise(5))
+  assert len(warnings) == 1
+
+
+def test_an_unseeded_environment_that_ends_is_never_stepped_after_its_end(tmp_path, warnings):
+  env = Unseeded(end=1.0)
+  for i in range(10):
+    one, other = _make(env), _make(env)
+    one[0].collect(_random, _noise(40, seed=i))
+    _restore(one, other, tmp_path)
+    other[0].collect(_random, _noise(20, seed=i))
+    ends = np.flatnonzero(other[1].newest(60).terminal).tolist()
+    assert set(ends) <= {*_ends(other[1], 60), 59} <= {*ends, 39, 59}
+  assert warnings
+
+
+def test_hardware_never_repeats_actions(tmp_path, warnings):
+  robot = Line()
+  one, other = _make(robot), _make(robot, replay=False)
+  one[0].collect(_random, _noise(40))
+  _restore(one, other, tmp_path)
+  before = robot.steps, robot.resets
+  other[0].collect(_random, _noise(30, seed=1))
+  assert (robot.steps, robot.resets) == (before[0] + 30, before[1] + 1)
+  assert _ends(other[1], 70) == [39] and not np.any(other[1].newest(70).terminal)
+  assert not warnings  # it was asked for
+
+
+def test_an_episode_that_was_cut_off_is_followed_by_another(tmp_path):
+  one, other = (_make(Line(), seed=seed) for seed in (0, 1))
+  one[0].collect(_random, _noise(40))
+  one[0].cut_off()
+  _restore(one, other, tmp_path)
+  for made in (one, other):
+    made[0].collect(_random, _noise(30, seed=1))
+    assert _ends(made[1], 70) == [39] and not np.any(made[1].newest(70).terminal)
+  for a, b in zip(one[1].newest(70), other[1].newest(70), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+  ("lengths", "limit", "said_after"),
+  [
+    ((50,), 50, 1),  # of episodes
+    ((20, 30, 20, 50), 50, 4),  # falls first
+    ((20, 30, 60, 50), 50, None),  # the environment knows a limit from an end
+    ((20,), 50, None),
+    ((20,), None, 3),
+    ((20, 20, 10, 20, 20, 20), None, 6),
+    ((9, 9, 12, 50), None, 6),
+    ((9, 9, 12, 11, 12, 12, 10), None, None),
+  ],
+)
+def test_a_time_limit_that_comes_as_an_end_is_said_once(
+  tmp_path, warnings, lengths, limit, said_after
+):
+  env = EndsAfter(lengths)
+  env = gym.wrappers.TimeLimit(env, limit) if limit else env
+  one, other = (_make(env, seed=seed) for seed in (0, 1))
+  one[0].collect(_random, _noise(20))
+  while not warnings and len(_episodes(one[1])) < 12:
+    one[0].collect(_random, _noise(1))
+  if said_after is None:
+    assert not warnings
+    return
+  assert len(_episodes(one[1])) == said_after
+  assert f" after {_episodes(one[1])[-1]} steps" in warnings[0]
+  assert "return that as truncated" in warnings[0]
+  _restore(one, other, tmp_path)  # another session
+  other[0].collect(_random, _noise(300))
+  assert len([text for text in warnings if "truncated" in text]) == 1
+
+
+def _episodes(buffer):
+  """The lengths of those that are over, as far as the rows show it."""
+  size = int(buffer.size)
+  ends = _ends(buffer, size) + ([size - 1] if buffer.newest(1).terminal[0] else [])
+  return np.diff([-1, *ends]).tolist()
+
+
+def _restore(one, other, path):
+  """Gives `other` what `one` has, as a resumed run is given it."""
 
   def checkpoint(made):
     collector, buffer, generator = made
     return tf.train.Checkpoint(collector=collector, buffer=buffer, generator=generator)
 
-  path = checkpoint(one).write(str(tmp_path / "checkpoint"))
-  checkpoint(other).restore(path)
-  returns = [made[0].collect(_random, _noise(120, size, seed=1)) for made in (one, other)]
-  assert returns[0] == returns[1] and returns[0] is not None
-  for a, b in zip(one[1].newest(250), other[1].newest(250), strict=True):
-    np.testing.assert_array_equal(a, b)
+  checkpoint(other).restore(checkpoint(one).write(str(path / "checkpoint")))
 
 
 def test_an_episode_whose_first_steps_are_lost_begins_again():

@@ -78,6 +78,12 @@ def test_a_mistake_in_a_file_is_shown_with_its_line(tmp_path):
     config.load([str(tmp_path / "mine.gin")])
 
 
+def test_a_value_in_a_file_that_is_none_is_shown_with_its_line(tmp_path):
+  (tmp_path / "mine.gin").write_text(f"include '{HOPPER}'\n\nMaac.horizon = three  # steps\n")
+  with pytest.raises(ConfigError, match=r"mine.gin, line 3: Maac.horizon must be .*, not three \("):
+    config.load([str(tmp_path / "mine.gin")])
+
+
 def test_a_file_without_a_task_asks_for_one():
   config.load([PAPER])
   with pytest.raises(ConfigError, match="No task: give --env=ENVIRONMENT or a task file"):
@@ -124,7 +130,13 @@ def test_loading_forgets_what_was_loaded_before():
     ("horizon = 0", "'horizon' is no option's name: write Maac.horizon or Planner"),
     ("horizn = 0", "'horizn' is no option's name: write OWNER.horizn"),
     ("Dynamics.hidden_units = (64, 64", "open bracket"),
-    ("Maac.jit_compile = false", "it is True and False"),
+    ("Maac.jit_compile = false", "Maac.jit_compile must be True or False, not false"),
+    ("Maac.horizon = three", "Maac.horizon must be an integer of 0 or more, not three .text needs"),
+    ("Maac.horizon =", "Maac.horizon must be an integer of 0 or more, not nothing"),
+    ("Maac.discount = 0,99", "Maac.discount must be a number from 0 to .*, not 0,99"),
+    ("Dynamics.hidden_units = 64 64", "must be a tuple of integers of 1 or more, not 64 64"),
+    ("Maac.critic_targets = SteveTargets()", "not SteveTargets.. .write @NAME"),
+    ("Maac.horizon : 3", "Maac.horizon : 3 .text needs quotes"),
     ("train.iterations = %typo", "typo"),
     ("Maac.horizn = 3", "horizn"),
     ("Mac.horizon = 3", "Mac"),

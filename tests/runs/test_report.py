@@ -160,3 +160,10 @@ def test_each_run_says_how_it_was_made():
     assert path.parent.name == made["task"] and path.stem.rpartition("-")[2] == str(made["seed"])
     header, *lines = path.read_text().splitlines()
     assert header == "env_steps,seconds,return,return_std,length" and lines, path
+
+
+def test_outside_a_checkout_one_line_says_what_it_needs(tmp_path):
+  code, out, err = commands.run("report", cwd=tmp_path)
+  assert code == 1 and out == ""
+  assert err.startswith("Error: there is no './results/report.toml': start this in a checkout")
+  assert len(err.splitlines()) == 1

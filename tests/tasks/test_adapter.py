@@ -168,6 +168,22 @@ def test_what_cannot_be_learned_in_is_refused(make, message):
   assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("terminated", [True, False])
+@pytest.mark.parametrize("truncated", [True, False])
+def test_an_end_at_a_time_limit_by_the_old_interface_is_a_truncation(terminated, truncated):
+  for info, limit in (
+    ({"TimeLimit.truncated": True}, True),
+    ({"TimeLimit.truncated": np.array(True)}, True),
+    ({"TimeLimit.truncated": False}, False),
+    ({}, False),
+    (None, False),
+  ):
+    env = Environment(Fake(answer=(np.float32([1, 2]), 0.0, terminated, truncated, info)))
+    step = env.step(np.zeros(1, np.float32))
+    want = (False, True) if limit else (terminated, truncated)
+    assert (step.terminal, step.truncated) == want
+
+
 def test_old_returns_are_refused():
   env = Environment(Fake(answer=(np.float32([1, 2]), 0.0, False, {})))
   with pytest.raises(ValueError, match="must return .observation, reward, terminated, truncated"):
