@@ -22,19 +22,22 @@ from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, config, experiment
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.episodes import run_episodes, the_only_one
-from maac_tf.tasks.registry import find_task
+from maac_tf.tasks.registry import make_task
 from maac_tf.tasks.task import Task
 
 _POLICY = command_line.define_path("policy", None, "A SavedModel folder.")
-_TASK = flags.DEFINE_string(
-  "task", None, "With --policy: another task than that it was trained for."
+_ENV = flags.DEFINE_string(
+  "env", None, "With --policy: another environment, or task, than that it was trained for."
 )
 _RUN_DIR = command_line.define_path("run_dir", None, "The folder of a run, in place of --policy.")
 _PLANNER = flags.DEFINE_enum(
   "planner", None, ["cem"], "With --run_dir: evaluate the cross-entropy method, too."
 )
 _GIN_PARAM = flags.DEFINE_multi_string(
-  "gin_param", [], "With --planner: a binding such as 'Planner.horizon=5'; repeatable."
+  "gin_param",
+  [],
+  "With --planner: a binding such as 'Planner.horizon=5'; with --policy: of make_task, such as "
+  "'make_task.episode_steps=500'. Repeatable.",
 )
 _EPISODES = flags.DEFINE_integer("episodes", 20, "How many episodes.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Start seed of the first episode.", lower_bound=0)
@@ -46,13 +49,14 @@ def main(argv: list[str]) -> int:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
   try:
-    if _RUN_DIR.value and not (_POLICY.value or _TASK.value or _SAMPLE.value):
+    if _RUN_DIR.value and not (_POLICY.value or _ENV.value or _SAMPLE.value):
       _evaluate_run(_RUN_DIR.value)
-    elif _POLICY.value and not (_RUN_DIR.value or _PLANNER.value or _GIN_PARAM.value):
+    elif _POLICY.value and not (_RUN_DIR.value or _PLANNER.value):
       _evaluate_policy(_POLICY.value)
     else:
       raise ValueError(
-        "Give --policy (and --task, --sample), or --run_dir (and --planner, --gin_param)."
+        "Give --policy (and --env, --sample, --gin_param), or --run_dir (and --planner, "
+        "--gin_param)."
       )
   except (
     ConfigError, ValueError, OSError, FloatingPointError, tf.errors.OpError
@@ -63,17 +67,21 @@ def main(argv: list[str]) -> int:
 
 
 def _evaluate_policy(path: str) -> None:
-  task = find_task(_TASK.value) if _TASK.value else None
+  config.load([], _GIN_PARAM.value)
+  for name in sorted(config.parameters(_GIN_PARAM.value)):
+    if not name.startswith("make_task."):
+      raise ValueError(f"{name} is not of make_task: a policy is as it was trained.")
+  task = make_task(_ENV.value) if _ENV.value else None
   if not os.path.isfile(os.path.join(path, "saved_model.pb")):
     raise ValueError(f"There is no SavedModel in {path!r}.")
   loaded = tf.saved_model.load(path)
   if "task" in loaded.signatures:  # policies of earlier versions do not say it
     trained_for = loaded.signatures["task"]()["task"].numpy().decode()
-    task = task or find_task(trained_for)
+    task = task or make_task(trained_for)
     if task.name != trained_for:
       print(f"Warning: {path!r} was trained for {trained_for}, not {task.name}.", file=sys.stderr)
   if not task:
-    raise ValueError(f"{path!r} does not say what task it was trained for: give --task.")
+    raise ValueError(f"{path!r} does not say what task it was trained for: give --env.")
   environment = task.make_environment()
   act = _action(loaded, path, task.name, environment)
   _run(task, task.name, act, the_only_one(task, environment))

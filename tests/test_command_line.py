@@ -102,12 +102,22 @@ def test_locomotion_leaves_no_litter_and_the_policy_runs_without_this_package(tm
   assert code == 0 and err == "", err
   assert out.startswith("half_cheetah: return ") and "over 2 episodes" in out
   code, out, err = commands.run(
-    "evaluate", "--policy=run/policy", "--task=walker2d", "--episodes=1", cwd=tmp_path
+    "evaluate", "--policy=run/policy", "--env=walker2d", "--episodes=1", cwd=tmp_path
   )
   assert code == 0 and out.startswith("walker2d: return ")
   assert err == "Warning: 'run/policy' was trained for half_cheetah, not walker2d.\n"
-  code, _, err = commands.run("evaluate", "--policy=run/policy", "--task=hopper", cwd=tmp_path)
+  code, _, err = commands.run("evaluate", "--policy=run/policy", "--env=hopper", cwd=tmp_path)
   assert code == 1 and "observations of 17 numbers, but hopper has 11" in err
+  limit = "--gin_param=make_task.episode_steps=30"
+  code, out, _ = commands.run(
+    "evaluate", "--policy=run/policy", "--episodes=1", limit, cwd=tmp_path
+  )
+  assert code == 0 and "length 30," in out
+  other = "--gin_param=Maac.horizon=3"
+  code, _, err = commands.run("evaluate", "--policy=run/policy", other, cwd=tmp_path)
+  assert code == 1 and err == (
+    "Error: Maac.horizon is not of make_task: a policy is as it was trained.\n"
+  )
 
 
 ON_SECOND_CPU = """

@@ -87,11 +87,11 @@ def test_a_policy_that_does_not_name_its_task_needs_to_be_told(tmp_path):
   arguments = "evaluate", "--episodes=1"
   code, _, err = commands.run(*arguments, "--policy=old", cwd=tmp_path)
   assert code == 1
-  assert err == "Error: 'old' does not say what task it was trained for: give --task.\n"
-  code, out, err = commands.run(*arguments, "--policy=old", "--task=pendulum", cwd=tmp_path)
+  assert err == "Error: 'old' does not say what task it was trained for: give --env.\n"
+  code, out, err = commands.run(*arguments, "--policy=old", "--env=pendulum", cwd=tmp_path)
   assert code == 0 and out.startswith("pendulum: return "), err
   other = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([None, 3], tf.float32)])
   still.other = other
   tf.saved_model.save(still, str(tmp_path / "other"), signatures={"serving_default": other})
-  code, _, err = commands.run(*arguments, "--policy=other", "--task=pendulum", cwd=tmp_path)
+  code, _, err = commands.run(*arguments, "--policy=other", "--env=pendulum", cwd=tmp_path)
   assert code == 1 and "maps x to y, not observation to action" in err
