@@ -93,10 +93,11 @@ def _cost(task: Task, environment: Environment, seen: Seen) -> str:
   guess = "" if max_batches else " The models' fits stop early: this is a guess."
   return (
     f"A training of {found.env_steps:,} steps will take about {_time(found.total)} and "
-    f"{found.memory:.1f} GiB of memory, on this machine as it is now.{alone} The policy acts after "
-    f"{_time(found.start)}; then {trainer.steps_per_iteration} steps take "
-    f"{_time(found.iteration)}, an evaluation {_time(found.evaluation)}.{guess} Fewer "
-    "train.iterations or Trainer.updates_per_step take less."
+    f"{found.memory:.1f} GiB of memory, on this machine as it is now.{alone}{guess}\n"
+    f"The policy acts after {_time(found.start)}. Then {trainer.steps_per_iteration} steps take "
+    f"{_time(found.iteration)}, an evaluation {_time(found.evaluation)}, and a checkpoint "
+    f"{found.checkpoint:.2g} GiB of disk.\n"
+    "A training is shorter with fewer train.iterations or Trainer.updates_per_step."
   )
 
 

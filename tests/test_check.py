@@ -72,7 +72,7 @@ def test_a_page_of_an_environment_and_what_a_training_costs(folder):
   assert "carts:Cart: observations of 2 numbers, actions of 1. The reward is learned" in out
   assert "1,000 random steps" in out and "Episodes: " in out and "Rewards: median" in out
   (training,) = [line for line in lines if line.startswith("A training of 8,300 steps will take")]
-  assert "GiB of memory" in training and "evaluation" in training
+  assert "GiB of memory" in training and "The policy acts after" in out
   assert lines[0] == "opened 1" and lines[-1] == "closed 0"
 
 

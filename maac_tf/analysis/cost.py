@@ -1,7 +1,9 @@
 """What a training will cost: from a few updates and fitting steps of it, timed."""
 
 import math
+import os
 import resource
+import tempfile
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from maac_tf.algorithm.trainer import Trainer
+from maac_tf.runs.saved_model import save_policy
 from maac_tf.tasks.environment_check import Seen
 
 SEED = (0, 0)
@@ -24,10 +27,11 @@ class Cost(NamedTuple):
     start: seconds before the policy acts: the random steps, what compiles, the first updates.
     iteration: seconds of one, without evaluations; the mean of all.
     evaluation: seconds of one.
-    total: seconds of it all, but for checkpoints.
+    total: seconds of it all, but for writing checkpoints, which is up to the disk.
     processor: the share of a processor that this process had; less than 1 beside other programs.
     env_steps: in it.
     memory: GiB.
+    checkpoint: GiB of one, after each iteration.
   """
 
   start: float
@@ -37,6 +41,7 @@ class Cost(NamedTuple):
   processor: float
   env_steps: int
   memory: float
+  checkpoint: float
 
 
 def measure(
@@ -72,6 +77,7 @@ def measure(
     compiling += first
   first, seconds = _seconds(lambda: learner.train(UPDATES, SEED)["critic/loss"].numpy())
   compiling, updating = compiling + first, seconds / UPDATES
+  saving = _seconds(lambda: _export(trainer))[1]
   share = (time.process_time() - processor) / (time.perf_counter() - clock)
 
   def learn(env_steps: int) -> float:
@@ -85,12 +91,19 @@ def measure(
   before = math.ceil(trainer.initial_updates / (trainer.rollout_frequency * trainer.rounds))
   start = begun * stepping + compiling + before * learn(begun)
   steps = [begun + each * (i + 1) for i in range(iterations)]
-  learning = sum(map(learn, steps)) + iterations * each * acting
+  learning = sum(map(learn, steps)) + iterations * (each * acting + saving)
   evaluation = trainer.eval_episodes * episode_steps * acting
   evaluations = iterations * each // trainer.eval_every
   total = start + learning + evaluations * evaluation
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-  return Cost(start, learning / iterations, evaluation, total, share, steps[-1], memory)
+  checkpoint = sum(v.dtype.size * v.shape.num_elements() for v in trainer.variables) / 2**30
+  return Cost(start, learning / iterations, evaluation, total, share, steps[-1], memory, checkpoint)
+
+
+def _export(trainer: Trainer) -> None:
+  """What a run does after each iteration."""
+  with tempfile.TemporaryDirectory() as folder:
+    save_policy(trainer.learner, os.path.join(folder, "policy"))
 
 
 def _batches(transitions: int, max_batches: int | None) -> int:

@@ -10,7 +10,7 @@ from maac_tf.runs import config
 from maac_tf.runs.experiment import build_trainer
 from maac_tf.tasks import environment_check
 
-STEPPING, ACTING, FITTING, IMAGINING, UPDATING = 0.5, 2.0, 3.0, 5.0, 7.0
+STEPPING, ACTING, FITTING, IMAGINING, UPDATING, SAVING = 0.5, 2.0, 3.0, 5.0, 7.0, 11.0
 COMPILING = 100.0
 
 
@@ -21,8 +21,14 @@ def _trainer(*bindings):
 
 def _measured(monkeypatch, trainer, iterations):
   """With the times above, in the order in which they are taken."""
-  times = [ACTING - STEPPING, cost.FITTING_STEPS * FITTING, IMAGINING, cost.UPDATES * UPDATING]
-  times = iter(times if trainer.learner.dynamics else [times[0], times[-1]])
+  times = [
+    ACTING - STEPPING,
+    cost.FITTING_STEPS * FITTING,
+    IMAGINING,
+    cost.UPDATES * UPDATING,
+    SAVING,
+  ]
+  times = iter(times if trainer.learner.dynamics else [times[0], *times[-2:]])
   monkeypatch.setattr(cost, "_seconds", lambda function: (COMPILING, next(times)))
   seen = environment_check.random_steps(trainer.environment, 50)
   seen = seen._replace(seconds=50 * STEPPING)
@@ -63,6 +69,7 @@ def test_it_is_that_of_what_a_training_does(tiny, monkeypatch, model_free):
     COMPILING * (1 if model_free else 3)
     + 600 * STEPPING
     + 40 * iterations * ACTING
+    + iterations * SAVING
     + batches * FITTING
     + done["imagined"] * IMAGINING
     + done["updates"] * UPDATING
