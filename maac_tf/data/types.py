@@ -10,12 +10,14 @@ import tensorflow as tf
 Noise = Any
 # (observation [..., S], noise [..., A]) -> (action [..., A] in [-1, 1], log_prob [...]).
 Act = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-# (observation, action, noise) -> (next_observation [..., S], reward [...], terminal [...] bool).
+# (observation, action, noise) -> (next_observation [..., S], reward [...], terminal [...], a probability or bool).
 Step = Callable[[tf.Tensor, tf.Tensor, Noise], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 # (observation, action) -> values: [...], or [Q, ...] of several critics.
 Value = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 # (shape, seed [2] int) -> a models' noise [*shape, O].
 DrawNoise = Callable[[Sequence[int], tf.Tensor], tf.Tensor]
+# A standard deviation up to this share of the largest number is of rounding: a constant.
+ROUNDING = 1e-6
 
 
 class TimeStep(NamedTuple):

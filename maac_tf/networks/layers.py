@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maac_tf.data.types import ROUNDING
+
 # What `Policy.in_numpy` can do without TensorFlow, as (c, f): activation(x) = f(c x), where c goes
 # into the weights.
 NUMPY_ACTIVATIONS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
@@ -66,10 +68,6 @@ class EnsembleDense(keras.layers.Layer):
     if which is not None:
       kernel, bias = tf.gather(kernel, which), tf.gather(bias, which)
     return self.activation(tf.matmul(x, kernel) + bias)
-
-
-# A standard deviation below this share of the largest number is of rounding: a constant.
-ROUNDING = 1e-6
 
 
 class Normalizer(keras.layers.Layer):

@@ -48,7 +48,7 @@ class Environment:
       )
     observation = self._flat(answer[0], "reset()")
     if not np.isfinite(observation).all():
-      raise FloatingPointError(f"reset() of {_name(self.env)} returned {answer[0]}.")
+      raise FloatingPointError(f"reset() of {_name(self.env)} returned {_line(observation)}.")
     return observation
 
   def step(self, action: np.ndarray) -> TimeStep:
@@ -81,8 +81,8 @@ class Environment:
     if not math.isfinite(observation.dot(self._ones) + reward):
       if not (np.isfinite(observation).all() and math.isfinite(reward)):
         raise FloatingPointError(
-          f"step() of {_name(self.env)} returned {observation} and reward {reward} after action "
-          f"{action}."
+          f"step() of {_name(self.env)} returned {_line(observation)} and reward {reward} after "
+          f"action {_line(action)}."
         )
     if type(terminal) is not bool:
       terminal = bool(self._number(terminal, "terminated"))
@@ -196,6 +196,16 @@ def _refuse_observations(space: gym.Space[Any], name: str) -> None:
 def _name(env: Any) -> str:
   spec = getattr(env, "spec", None)
   return spec.id if spec else type(getattr(env, "unwrapped", env)).__name__
+
+
+def _line(numbers: np.ndarray) -> str:
+  """[N] on one line; of many the first, and the first that is not finite with its place."""
+  text = " ".join(str(numbers).split())
+  if len(text) <= 200:
+    return text
+  bad = np.flatnonzero(~np.isfinite(numbers))
+  where = f" ({numbers[bad[0]]} at number {bad[0]} of {len(numbers)})" if bad.size else ""
+  return f"{text[:100]} ...]{where}"
 
 
 def _shorten(value: Any) -> str:

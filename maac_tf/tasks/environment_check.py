@@ -11,12 +11,11 @@ import numpy as np
 from absl import logging
 
 from maac_tf.checks import ConfigError
-from maac_tf.data.types import Transition
+from maac_tf.data.types import ROUNDING, Transition
 from maac_tf.tasks.actions import ActionBox
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.task import Task
 
-CONSTANT = 1e-6  # of its largest number: a standard deviation below is rounding
 COPY = 1e-10  # less than 1: of a correlation, beyond which a number repeats another
 RARE = 0.01  # rewards: the share of them that is
 FEW_DIGITS = 1e-5  # of its largest number: with a smaller standard deviation, float32 has no room
@@ -93,7 +92,7 @@ def _of_numbers(steps: Transition) -> list[Finding]:
   numbers = np.concatenate([steps.observation, steps.next_observation]).astype(np.float64)
   size = numbers.shape[1]
   largest, std = np.abs(numbers).max(0), numbers.std(0)
-  is_constant = std <= CONSTANT * largest
+  is_constant = std <= ROUNDING * largest
   if is_constant.all():
     text = f"None of the {size} numbers of the observation ever changed: there is nothing to learn."
     return [Finding("error", text + " Have the environment return what its actions change.")]

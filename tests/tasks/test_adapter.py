@@ -192,3 +192,15 @@ def test_old_returns_are_refused():
   fake.reset = lambda **_: np.float32([1, 2])
   with pytest.raises(ValueError, match="must return .observation, info."):
     Environment(fake).reset()
+
+
+def test_a_number_of_many_that_is_not_finite_is_named_on_one_line():
+  many = spaces.Box(-np.inf, np.inf, (300,), np.float32)
+  bad = np.where(np.arange(300) == 217, np.nan, np.arange(300.0)).astype(np.float32)
+  env = Environment(
+    Fake(many, first=np.zeros(300, np.float32), answer=(bad, 0.0, False, False, {}))
+  )
+  env.reset(0)
+  with pytest.raises(FloatingPointError, match=r"\(nan at number 217 of 300\) and reward") as error:
+    env.step(np.zeros(1, np.float32))
+  assert "\n" not in str(error.value) and len(str(error.value)) < 250
