@@ -37,7 +37,7 @@ class Evaluator:
       take_environment: called before an evaluation in that of the training.
     """
     self._learner, self._of_training, self._where = learner, environment, where
-    self._episodes, self._take_environment = episodes, take_environment
+    self.episodes, self._take_environment = episodes, take_environment
 
   @functools.cached_property
   def environment(self) -> Environment | None:
@@ -48,7 +48,7 @@ class Evaluator:
 
   def evaluate(self) -> dict[str, float]:
     """The values of `COLUMNS`."""
-    episodes = self._run(self._episodes, EVALUATION_SEED)
+    episodes = self._run(self.episodes, EVALUATION_SEED)
     values = np.mean(episodes.returns), np.std(episodes.returns), np.mean(episodes.lengths)
     return dict(zip(COLUMNS, map(float, values), strict=True))
 

@@ -88,12 +88,12 @@ def measure(
     return seconds
 
   begun, each = trainer.random_steps, trainer.steps_per_iteration
-  before = math.ceil(trainer.initial_updates / (trainer.rollout_frequency * trainer.rounds))
+  before = trainer.initial_iterations
   start = begun * stepping + compiling + before * learn(begun)
   steps = [begun + each * (i + 1) for i in range(iterations)]
   learning = sum(map(learn, steps)) + iterations * (each * acting + saving)
-  evaluation = trainer.eval_episodes * episode_steps * acting
-  evaluations = iterations * each // trainer.eval_every
+  evaluation = trainer.evaluator.episodes * episode_steps * acting
+  evaluations = 1 + iterations * each // trainer.eval_every
   total = start + learning + evaluations * evaluation
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   checkpoint = sum(v.dtype.size * v.shape.num_elements() for v in trainer.variables) / 2**30

@@ -10,8 +10,8 @@ import tensorflow as tf
 Noise = Any
 # (observation [..., S], noise [..., A]) -> (action [..., A] in [-1, 1], log_prob [...]).
 Act = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-# (observation, action, noise) -> (next_observation [..., S], reward [...], terminal [...]); the last
-# a probability, or bool.
+# (observation, action, noise) -> (next_observation [..., S], reward [...], terminal [...]); the
+# last is a bool, or a probability.
 Step = Callable[[tf.Tensor, tf.Tensor, Noise], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 # (observation, action) -> values: [...], or [Q, ...] of several critics.
 Value = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

@@ -58,12 +58,12 @@ def test_it_is_that_of_what_a_training_does(tiny, monkeypatch, model_free):
   trainer.learner.train = count("updates", lambda number, seed: number, {})
   trainer.imagine = count("imagined", lambda: 1, {})
   evaluation = dict.fromkeys(("eval/return", "eval/return_std", "eval/length"), 0.0)
-  trainer.evaluate = count("evaluated", lambda: 1, evaluation)
-  trainer._evaluate_again = lambda: np.zeros(1)
+  trainer.evaluator.evaluate = count("evaluated", lambda: 1, evaluation)
+  trainer.evaluator.evaluate_again = lambda: np.zeros(1)
   for _ in range(iterations):
     trainer.run_iteration()
   batches = int(trainer.learner.dynamics_fit.steps) if trainer.learner.dynamics else 0
-  assert done["updates"] == 40 + 20 * iterations and done["evaluated"] == 1
+  assert done["updates"] == 40 + 20 * iterations and done["evaluated"] == 2
   assert batches == (0 if model_free else 2 * 6 + 2 * 6 + 6)  # epochs of 2 batches, then of 2
   total = (
     COMPILING * (1 if model_free else 3)
