@@ -3,8 +3,8 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +24,17 @@ MAX_UPDATES_PER_CALL = 100
 # D_model holds one iteration's rollouts, older ones come from models and a policy that are out of
 # date; and no more than so many transitions.
 MAX_MODEL_CAPACITY = 1_000_000
+
+
+class Progress(Protocol):
+  """What is told of a training as it goes on."""
+
+  def __call__(self, phase: str, share: float, work: float = 0.0) -> None:
+    """Since the last call were done `share` of the phase and `work`, in iterations' updates."""
+
+
+def _untold(phase: str, share: float, work: float = 0.0) -> None:
+  del phase, share, work
 
 
 @configurable
@@ -96,20 +107,8 @@ class Trainer(tf.Module):
       ValueError: for a value that makes no sense.
     """
     super().__init__()
-    updates = steps_per_iteration * updates_per_step
-    self.rounds = round(updates / rollout_frequency)
-    require(
-      self.rounds and abs(self.rounds * rollout_frequency - updates) <= 1e-6,
-      f"Trainer.updates_per_step ({updates_per_step}) makes {updates:g} updates an iteration, "
-      f"which Trainer.rollout_frequency ({rollout_frequency}) must divide: change either.",
-    )
-    require(
-      len(rollout_schedule) == 4
-      and 1 <= rollout_schedule[0] <= rollout_schedule[1]
-      and rollout_schedule[2] < rollout_schedule[3],
-      "Trainer.rollout_schedule must be (from, to, first, last) with 1 <= from <= to and "
-      f"first < last, not {rollout_schedule}.",
-    )
+    self.rounds = _rounds(steps_per_iteration, updates_per_step, rollout_frequency)
+    _check_rollout_schedule(rollout_schedule)
     if learner.dynamics:
       learner.task.check_functions(learner.observation_size, learner.action_size)
       _check_random_steps(random_steps, learner.dynamics.ensemble_size)
@@ -136,18 +135,36 @@ class Trainer(tf.Module):
     self.evaluator = Evaluator(
       learner, environment, evaluation_environment, eval_episodes, self._collector.cut_off
     )
+    self._clock = _Clock()
     self.random_steps, self.initial_updates = random_steps, initial_updates
     self.steps_per_iteration, self.rollout_frequency = steps_per_iteration, rollout_frequency
     self.rollout_starts, self.rollout_schedule = rollout_starts, rollout_schedule
     self.eval_every = eval_every
 
-  def run_iteration(
-    self, progress: Callable[[float], None] = lambda share: None
-  ) -> dict[str, float | None]:
-    """One pass of the loop of Algorithm 1.
+  @property
+  def initial_iterations(self) -> int:
+    """How many iterations' updates come before the policy acts."""
+    return math.ceil(self.initial_updates / (self.rollout_frequency * self.rounds))
+
+  def begin(self, progress: Progress = _untold) -> dict[str, float]:
+    """The random steps, and an evaluation of the policy before it learns.
+
+    Returns:
+      env_steps and the columns of an evaluation.
+    """
+    with self._clock("collect"):
+      self.collect(self.random_steps, random=True, progress=progress)
+    if self.learner.uses_model:
+      self._warn_of_disagreements()
+    with self._clock("evaluate"):
+      progress("evaluation", 0.0)
+      return {"env_steps": int(self.env_steps)} | self.evaluator.evaluate()
+
+  def run_iteration(self, progress: Progress = _untold) -> dict[str, float | None]:
+    """One pass of the loop of Algorithm 1; the first begins, where `begin` was not called.
 
     Args:
-      progress: called with the share of the iteration done since its last call.
+      progress: told of what goes on.
 
     Returns:
       The row of metrics; None where there was no evaluation.
@@ -155,27 +172,30 @@ class Trainer(tf.Module):
     Raises:
       FloatingPointError: when a loss is no longer a finite number.
     """
-    metrics: dict[str, float | None] = {}
-    clock, before = _Clock(), 0
     if self.env_steps == 0:
-      with clock("collect"):
-        self.collect(self.random_steps, random=True)
-      if self.learner.uses_model:
-        self._warn_of_disagreements()
-      before = math.ceil(self.initial_updates / (self.rollout_frequency * self.rounds))
-    for _ in range(before):
-      self.learn(clock, lambda share: progress(share / (before + 1)))
+      self.begin(progress)
+    if self.iteration == 0:
+      self._learn_from_random_steps(progress)
+    metrics: dict[str, float | None] = {}
+    clock, phase = self._clock, f"iteration {int(self.iteration) + 1}"
+    progress(phase, 0.0)
     with clock("collect"):  # line 3
       metrics["collect/return"] = self.collect(self.steps_per_iteration)
-    metrics |= self.learn(clock, lambda share: progress(share / (before + 1)))
+    metrics |= self.learn(clock, lambda share: progress(phase, share, share))
     self.iteration.assign_add(1)
     with clock("evaluate"):
-      due = self._evaluation_is_due()
-      metrics |= self.evaluator.evaluate() if due else dict.fromkeys(COLUMNS)
+      metrics |= self._evaluate_if_due(progress)
       again = self.evaluator.evaluate_again
       self.best.keep(metrics["eval/return"], int(self.env_steps), again)
     counters = {"env_steps": int(self.env_steps), "iteration": int(self.iteration)}
+    self._clock = _Clock()
     return counters | metrics | self.best.metrics() | clock.seconds
+
+  def _learn_from_random_steps(self, progress: Progress) -> None:
+    iterations, phase = self.initial_iterations, "updates before the policy acts"
+    for _ in range(iterations):
+      progress(phase, 0.0)
+      self.learn(self._clock, lambda share: progress(phase, share / iterations, share))
 
   def learn(self, clock: "_Clock", progress: Callable[[float], None]) -> dict[str, float]:
     """Lines 4-12: fits the models, then imagines and updates, `rounds` times."""
@@ -200,7 +220,7 @@ class Trainer(tf.Module):
         )
     return metrics
 
-  def collect(self, steps: int, random: bool = False) -> float | None:
+  def collect(self, steps: int, random: bool = False, progress: Progress = _untold) -> float | None:
     """Line 3: `steps` steps of the real environment into D_env; its episode goes on.
 
     Returns:
@@ -209,7 +229,8 @@ class Trainer(tf.Module):
     shape = [steps, self.learner.action_size]
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
-      result = self._collector.collect(lambda _, action: action, noise)
+      rows = _telling(progress, "random steps", noise)
+      result = self._collector.collect(lambda _, action: action, rows)
     else:
       noise = tf.random.stateless_normal(shape, self._next_seed()).numpy()
       result = self._collector.collect(self.learner.actor_critic.policy.in_numpy(), noise)
@@ -251,14 +272,37 @@ class Trainer(tf.Module):
     share = np.clip((int(self.iteration) - first) / (last - first), 0.0, 1.0)
     return int(shortest + share * (longest - shortest))
 
-  def _evaluation_is_due(self) -> bool:
+  def _evaluate_if_due(self, progress: Progress) -> Mapping[str, float | None]:
     steps = self.steps_per_iteration
     done = int(self.iteration) * steps
-    return done // self.eval_every > (done - steps) // self.eval_every
+    if done // self.eval_every == (done - steps) // self.eval_every:
+      return dict.fromkeys(COLUMNS)
+    progress("evaluation", 0.0)
+    return self.evaluator.evaluate()
 
   def _next_seed(self) -> tf.Tensor:
     """A fresh seed, [2] int64: all of a run's randomness is split off the one generator."""
     return self.generator.make_seeds(1)[:, 0]
+
+
+def _rounds(steps_per_iteration: int, updates_per_step: float, rollout_frequency: int) -> int:
+  """Times of imagining rollouts in an iteration."""
+  updates = steps_per_iteration * updates_per_step
+  rounds = round(updates / rollout_frequency)
+  require(
+    rounds and abs(rounds * rollout_frequency - updates) <= 1e-6,
+    f"Trainer.updates_per_step ({updates_per_step}) makes {updates:g} updates an iteration, "
+    f"which Trainer.rollout_frequency ({rollout_frequency}) must divide: change either.",
+  )
+  return rounds
+
+
+def _check_rollout_schedule(schedule: Sequence[int]) -> None:
+  require(
+    len(schedule) == 4 and 1 <= schedule[0] <= schedule[1] and schedule[2] < schedule[3],
+    "Trainer.rollout_schedule must be (from, to, first, last) with 1 <= from <= to and "
+    f"first < last, not {schedule}.",
+  )
 
 
 def _check_random_steps(random_steps: int, ensemble_size: int) -> None:
@@ -268,6 +312,13 @@ def _check_random_steps(random_steps: int, ensemble_size: int) -> None:
     f"Trainer.random_steps ({random_steps}) must be {least} or more, so that every member of "
     "the ensemble has transitions to train and to validate on.",
   )
+
+
+def _telling(progress: Progress, phase: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+  """The rows, one after the other; `progress` is told of each that is done."""
+  for row in rows:
+    yield row
+    progress(phase, 1.0 / len(rows))
 
 
 def _numbers(prefix: str, tensors: dict[str, tf.Tensor]) -> dict[str, float]:

@@ -5,13 +5,12 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import FrameType
 from typing import Annotated
 
 import gin
 import tensorflow as tf
-import tqdm
 
 from maac_tf.algorithm.critic_targets import CriticTargets
 from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
@@ -19,6 +18,7 @@ from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError, Option, configurable
 from maac_tf.runs import config, run_directory
+from maac_tf.runs.progress import Progress
 from maac_tf.runs.run_directory import RunDirectory
 from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.registry import find_task, make_task
@@ -103,24 +103,21 @@ def device(name: str | None) -> contextlib.AbstractContextManager[None]:
 
 
 def _train(trainer: Trainer, run: RunDirectory, iterations: int) -> int | None:
-  steps = trainer.steps_per_iteration
-  bar = tqdm.tqdm(
-    total=iterations * steps,
-    initial=int(trainer.iteration) * steps,
-    unit="step",
-    bar_format="{l_bar}{bar}| {n:,.0f}/{total:,.0f} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
-    disable=None,  # where the output is not a terminal
-  )
+  begun, initial = int(trainer.iteration), trainer.initial_iterations
+  progress = Progress(initial + iterations, begun and initial + begun)
   if run.resumed:
-    tqdm.tqdm.write(f"Resuming {run.path} after {int(trainer.env_steps):,} environment steps.")
-  with _StopSignals() as stop, bar:
+    progress.write(f"Resuming {run.path} after {int(trainer.env_steps):,} environment steps.")
+  with _StopSignals() as stop, progress:
+    if not trainer.env_steps:
+      first = trainer.begin(progress)
+      run.log_events(first)
+      progress.write(f"{_summary(first)}  (before the first update)")
     while int(trainer.iteration) < iterations and stop.signal is None:
-      row = trainer.run_iteration(lambda share: bar.update(share * steps))
+      row = trainer.run_iteration(progress)
       run.log(row)
       run.save()
       if row["eval/return"] is not None:
-        bar.set_postfix_str(_summary(row))
-        tqdm.tqdm.write(f"{row['env_steps']:>9,} steps  {_summary(row)}")
+        progress.write(_summary(row))
   if trainer.best.exists:
     mean, std, found = trainer.best.statistics.numpy()
     print(
@@ -130,8 +127,10 @@ def _train(trainer: Trainer, run: RunDirectory, iterations: int) -> int | None:
   return stop.signal if int(trainer.iteration) < iterations else None
 
 
-def _summary(row: dict[str, float | None]) -> str:
-  text = f"return {row['eval/return']:.1f} ± {row['eval/return_std']:.1f}"
+def _summary(row: Mapping[str, float | None]) -> str:
+  text = (
+    f"{row['env_steps']:>9,} steps  return {row['eval/return']:.1f} ± {row['eval/return_std']:.1f}"
+  )
   if "model/validation_loss" in row:
     text += f"  model loss {row['model/validation_loss']:.2f}"
   return text

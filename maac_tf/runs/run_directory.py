@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import filelock
 import gin
@@ -139,6 +139,10 @@ class RunDirectory:
       writer.writerow(["" if row[name] is None else row[name] for name in self._header])
       file.flush()
       os.fsync(file.fileno())
+    self.log_events(row)
+
+  def log_events(self, row: Mapping[str, float | None]) -> None:
+    """Appends to the TensorBoard events alone."""
     with self._events.as_default(step=row["env_steps"]):
       for name, value in row.items():
         if value is not None and name != "env_steps":

@@ -32,8 +32,7 @@ def _two_iterations(name, where="auto"):
   """(the evaluations' returns, after which rows of D_env another episode begins)"""
   gin.parse_config(f"Trainer.evaluation_environment = {where!r}")
   trainer = build_trainer(f"tests.simulators:{name}")
-  trainer.collect(trainer.random_steps, random=True)
-  rows = [trainer.evaluator.evaluate(), trainer.run_iteration(), trainer.run_iteration()]
+  rows = [trainer.begin(), trainer.run_iteration(), trainer.run_iteration()]
   steps = trainer.learner.env_buffer.newest(390)
   assert not np.any(steps.terminal)
   follows = np.all(steps.next_observation[:-1] == steps.observation[1:], axis=-1)

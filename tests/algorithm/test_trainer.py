@@ -57,6 +57,10 @@ def test_evaluations_are_of_the_ema_policy_and_the_best_is_run_again_on_other_se
 
   monkeypatch.setattr(evaluator, "run_episodes", spy)
   monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
+  first = trainer.begin()  # before it learns: no candidate for the best
+  assert first["env_steps"] == 300 and first["eval/return"] == -5.0
+  assert seeds == [(2, 10_000)] and not trainer.best.exists
+  seeds.clear()
   row = trainer.run_iteration()
   assert seeds == [(2, 10_000), (20, 20_000)]
   assert row["eval/return"] == row["best/return"] == -5.0 and row["eval/length"] == 200.0
@@ -85,7 +89,7 @@ def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
     updates.append(int(number))
     return {}
 
-  def note(steps, random=False):
+  def note(steps, random=False, progress=None):
     acted_after.append(sum(updates))
     return collect(steps, random)
 
