@@ -7,6 +7,8 @@ import time
 import tqdm
 
 LINE_EVERY, BAR_EVERY = 25.0, 1.0  # seconds
+# The first fit and the first updates compile what later ones only run: no time is told from theirs.
+COMPILING_CALLS = 2
 
 
 class Progress:
@@ -22,9 +24,11 @@ class Progress:
       total: the work of the run, in iterations' updates.
       done: what of it was done before.
     """
-    self._total, self._before, self._done = total, done, float(done)
-    self._start = self._phase_start = time.monotonic()
+    self._total, self._done = total, done / total
     self._phase, self._share = "", 0.0
+    self._calls = 0  # that did some work
+    # When, and at which share, the times that are extrapolated begin.
+    self._phase_from = self._run_from = time.monotonic(), self._done
     self._over = threading.Event()
     self._thread = threading.Thread(target=self._show_again, daemon=True)
     self._bar = tqdm.tqdm(
@@ -46,10 +50,14 @@ class Progress:
   def __call__(self, phase: str, share: float, work: float = 0.0) -> None:
     """Notes what was done since the last call: `share` of the phase and `work` of the total."""
     if phase != self._phase:
-      self._phase, self._share, self._phase_start = phase, 0.0, time.monotonic()
+      self._phase, self._share, self._phase_from = phase, 0.0, (time.monotonic(), 0.0)
     self._share += share
-    self._done += work
+    self._done += work / self._total
     self._bar.update(work)
+    self._calls += work > 0.0
+    if work and self._calls <= COMPILING_CALLS:
+      now = time.monotonic()
+      self._phase_from, self._run_from = (now, self._share), (now, self._done)
 
   def write(self, line: str) -> None:
     """Prints a line, above the bar."""
@@ -58,11 +66,8 @@ class Progress:
 
   def line(self) -> str:
     """The phase, and the run, as they are now."""
-    now = time.monotonic()
-    phase = self._phase + _done_and_left(self._share, self._share, now - self._phase_start)
-    made, all_of_it = self._done - self._before, max(1, self._total - self._before)
-    run = _done_and_left(self._done / self._total, made / all_of_it, now - self._start)
-    return f"{phase}; the run{run or ': 0 %'}"
+    phase = _done_and_left(self._share, *self._phase_from) if self._share else ""
+    return f"{self._phase}{phase}; the run{_done_and_left(self._done, *self._run_from)}"
 
   def _show_again(self) -> None:
     while not self._over.wait(LINE_EVERY if self._bar.disable else BAR_EVERY):
@@ -72,9 +77,10 @@ class Progress:
         self._bar.set_description_str(f"{self._phase} {self._share:.0%}")
 
 
-def _done_and_left(done: float, since: float, seconds: float) -> str:
-  """ ": 40 %, 01:30 left", where the share `since` took `seconds`; nothing where it is none."""
-  if since <= 0.0:
-    return ""
-  left = max(0.0, seconds * (1.0 - since) / since)
-  return f": {done:.0%}, {tqdm.tqdm.format_interval(left)} left".replace("%", " %")
+def _done_and_left(share: float, start: float, share_then: float) -> str:
+  """ ": 40 %, 01:30 left"; without the time where nothing was done since the start."""
+  text = f": {100 * share:.0f} %"
+  if share > share_then:
+    seconds = (time.monotonic() - start) * (1.0 - share) / (share - share_then)
+    text += f", {tqdm.tqdm.format_interval(max(0, round(seconds)))} left"
+  return text

@@ -33,18 +33,24 @@ def test_a_line_says_phase_share_and_time_left(clock):
   assert progress.line() == "evaluation; the run: 0 %"
   clock[0] = 40.0
   progress("updates", 0.0)
+  assert progress.line() == "updates; the run: 0 %"
+  for _ in range(2):  # which compile, and so tell nothing of the rest
+    clock[0] += 500.0
+    progress("updates", 0.1, work=0.5)
+  assert progress.line() == "updates: 20 %; the run: 10 %"
   for _ in range(2):
     clock[0] += 30.0
-    progress("updates", 0.2, work=1.0)
-  # 2 of 10 in 100 s of which 60 are of this phase.
-  assert progress.line() == "updates: 40 %, 01:30 left; the run: 20 %, 06:40 left"
+    progress("updates", 0.1, work=0.5)
+  # 1 of 10 in 60 s; of 5 in this phase.
+  assert progress.line() == "updates: 40 %, 03:00 left; the run: 20 %, 08:00 left"
 
 
 def test_a_resumed_run_takes_the_time_of_its_own_work(clock):
   progress = Progress(total=10, done=6)
-  clock[0] = 20.0
-  progress("iteration 3", 1.0, work=1.0)
-  assert progress.line() == "iteration 3: 100 %, 00:00 left; the run: 70 %, 01:00 left"
+  for _ in range(4):
+    clock[0] += 10.0
+    progress("iteration 7", 0.25, work=0.25)
+  assert progress.line() == "iteration 7: 100 %, 00:00 left; the run: 70 %, 02:00 left"
 
 
 def test_a_log_file_gets_lines_while_nothing_is_told(monkeypatch):
@@ -118,7 +124,7 @@ def test_the_first_line_of_a_run_is_of_the_policy_that_learned_nothing(tmp_path,
   with eagerly():
     train(str(tmp_path / "run"), iterations=1)
     out = capsys.readouterr().out
-    lines = out.splitlines()
+    lines = [line for line in out.splitlines() if " steps  " in line]  # on a slow machine, others
     assert re.fullmatch(r" +300 steps  return -.* ± .*  \(before the first update\)", lines[0])
     assert re.match(r" +340 steps  return -", lines[1])
     train(str(tmp_path / "run"), iterations=2)
