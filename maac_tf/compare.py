@@ -95,7 +95,7 @@ class _Runs:
     print(f"{path}: started")
     code = process.wait()
     if code == 0:
-      print(f"{path}: {setting.returns(seed)[-1]:,.1f}")
+      print(f"{path}: {setting.returns(seed)[-1]:.5g}")
     elif not self.interrupted:
       self.failed.append((setting.name, seed))
       print(f"{path}: ended with {code}, see {path}.log")
@@ -205,7 +205,7 @@ def _table(settings: Sequence[_Setting], failed: Collection[tuple[str, str] | No
         for seed in _SEEDS.value
       ]
       lines.append(
-        f"{setting.name:{width}}" + "".join(f"{v:10,.1f}" for v in [*values, np.mean(values)])
+        f"{setting.name:{width}}" + "".join(f"{v:10.5g}" for v in [*values, np.mean(values)])
       )
   return "\n".join(lines)
 

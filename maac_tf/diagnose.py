@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
   print(
     f"{len(episodes)} episodes of the sampled policy after {int(trainer.env_steps):,} steps: "
     f"{min(lengths)} to {max(lengths)} steps, {terminated} terminated, return "
-    f"{np.mean([np.sum(e.transition.reward) for e in episodes]):.1f}"
+    f"{np.mean([np.sum(e.transition.reward) for e in episodes]):.5g}"
   )
   values = diagnosis.values(learner, episodes)
   if values is None:
@@ -94,13 +94,13 @@ def _write_error(error: np.ndarray, path: str) -> None:
 
 def _print_values(values: diagnosis.Values, title: str) -> None:
   real = values.real
-  print(f"{title} at {len(real)} states: real {real.mean():.1f} ± {real.std():.1f}")
+  print(f"{title} at {len(real)} states: real {real.mean():.5g} ± {real.std():.5g}")
   for name, believed in (("Q", values.q), ("the models' own", values.model)):
     if believed is not None:
       error = believed - real
       print(
-        f"  {name}: bias {error.mean():+.1f}, root mean square error "
-        f"{np.sqrt(np.mean(error**2)):.1f}, correlation {np.corrcoef(believed, real)[0, 1]:.2f}"
+        f"  {name}: bias {error.mean():+.5g}, root mean square error "
+        f"{np.sqrt(np.mean(error**2)):.5g}, correlation {np.corrcoef(believed, real)[0, 1]:.2f}"
       )
 
 

@@ -133,8 +133,8 @@ def _run(
   in_numpy = lambda observation: np.asarray(act(observation))  # noqa: E731
   returns, lengths = run_episodes(task, in_numpy, seeds, environment=environment)
   print(
-    f"{name}: return {returns.mean():.1f} ± {returns.std():.1f} "
-    f"(min {returns.min():.1f}, max {returns.max():.1f}), "
+    f"{name}: return {returns.mean():.5g} ± {returns.std():.5g} "
+    f"(min {returns.min():.5g}, max {returns.max():.5g}), "
     f"length {lengths.mean():.0f}, over {len(returns)} episodes"
   )
 

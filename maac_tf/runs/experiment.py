@@ -114,7 +114,7 @@ def _train(trainer: Trainer, run: RunDirectory, iterations: int) -> int | None:
   if trainer.best.exists:
     mean, std, found = trainer.best.statistics.numpy()
     print(
-      f"The best policy, after {found:,.0f} steps: return {mean:.1f} ± {std:.1f} over "
+      f"The best policy, after {found:,.0f} steps: return {mean:.5g} ± {std:.5g} over "
       f"{BEST_EVALUATION_EPISODES} further episodes."
     )
   return stop.signal if int(trainer.iteration) < iterations else None
@@ -122,7 +122,7 @@ def _train(trainer: Trainer, run: RunDirectory, iterations: int) -> int | None:
 
 def _summary(row: Mapping[str, float | None]) -> str:
   text = (
-    f"{row['env_steps']:>9,} steps  return {row['eval/return']:.1f} ± {row['eval/return_std']:.1f}"
+    f"{row['env_steps']:>9,} steps  return {row['eval/return']:.5g} ± {row['eval/return_std']:.5g}"
   )
   if "model/validation_loss" in row:
     text += f"  model loss {row['model/validation_loss']:.2f}"
