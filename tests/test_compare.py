@@ -59,20 +59,20 @@ def test_variants_are_trained_and_their_returns_listed(tmp_path):
     assert f"Maac.discount = {discount}\n" in config and "train.seed = 3\n" in config
     assert f"Critic.num_critics = {critics}\n" in config
     returns = _returns(tmp_path, f"{name}-3")
-    assert last[name] == [f"{returns[-1]:,.1f}"] * 2  # of the seed, and of all
-    assert mean[name] == [f"{sum(returns) / 2:,.1f}"] * 2
+    assert last[name] == [f"{returns[-1]:.5g}"] * 2  # of the seed, and of all
+    assert mean[name] == [f"{sum(returns) / 2:.5g}"] * 2
 
   # With a seed more, only that one is trained.
   code, out, err = _compare(tmp_path, "--seeds=3,5", "--env_steps=360")
   assert code == 0, err
   assert "Resuming" not in (tmp_path / RUNS / "maac-5.log").read_text()
   ends = [_returns(tmp_path, f"maac-{seed}")[-1] for seed in (3, 5)]
-  assert _table(out)[0]["maac"] == [f"{v:,.1f}" for v in (*ends, sum(ends) / 2)]
+  assert _table(out)[0]["maac"] == [f"{v:.5g}" for v in (*ends, sum(ends) / 2)]
 
   # Shorter: of the rows there are, the first ones.
   code, out, _ = _compare(tmp_path, "--seeds=3", "--env_steps=340")
   first = _returns(tmp_path, "maac-3")[0]
-  assert code == 0 and _table(out)[0]["maac"] == [f"{first:,.1f}"] * 2
+  assert code == 0 and _table(out)[0]["maac"] == [f"{first:.5g}"] * 2
 
 
 def test_a_signal_lets_the_runs_finish_their_iteration(tmp_path):
