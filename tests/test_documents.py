@@ -171,7 +171,9 @@ def test_the_learner_of_the_documents_keeps_its_temperature(monkeypatch, capsys)
   monkeypatch.syspath_prepend(str(ROOT))
   with eagerly():
     trainer = importlib.import_module("examples.own_learner").main(1, SMALL)
-  np.testing.assert_allclose(trainer.learner.temperature, 0.1, rtol=1e-6)  # a step: 3e-4
+  learner = trainer.learner
+  want = 0.1 * learner.actor_critic.reward_scale
+  np.testing.assert_allclose(learner.temperature, want, rtol=1e-6)  # a step: 3e-4
   assert " 120 steps: return -" in capsys.readouterr().out
 
 

@@ -12,7 +12,7 @@ from maac_tf.runs.experiment import train
 from tests import commands
 from tests.commands import ROOT
 from tests.conftest import TINY
-from tests.learners import SEED, make_learner, targets
+from tests.learners import ROLLOUT, SEED, make_learner, targets
 
 FILE = ROOT / "examples" / "own_critic_target.py"
 FILES = [str(ROOT / "gin" / "pendulum.gin"), str(FILE.with_suffix(".gin"))]
@@ -52,7 +52,10 @@ def _lambda_return(decay, discount, reward, terminal, value):
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_its_numbers_are_those_of_a_loop(horizon, decay):
   learner = make_learner(
-    f"Maac.horizon = {horizon}", "Maac.discount = 0.9", "Maac.initial_temperature = 0.3"
+    *ROLLOUT,
+    f"Maac.horizon = {horizon}",
+    "Maac.discount = 0.9",
+    "Maac.initial_temperature = 0.3",
   )
   learner.critic_targets = LambdaTargets(decay)
   noise = learner.draw(SEED)

@@ -253,7 +253,7 @@ def test_the_papers_ablation_of_steve():
   regression, batch, path = targets(learner, noise)
   assert len(path.trajectory.reward) == 4 and len(path.final_action) == 5  # as it was
   parts = learner.actor_critic
-  action, log_prob = parts.policy.act(batch.next_observation, noise.targets.first_action)
+  action, log_prob = parts.policy.act(batch.next_observation, noise.targets.action[0])
   value = parts.target_critic(batch.next_observation, action).numpy().min(0)
   alive = 1.0 - batch.terminal.numpy()
   want = batch.reward + 0.99 * alive * (value - 0.1 * log_prob.numpy())
