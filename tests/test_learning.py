@@ -14,5 +14,6 @@ def test_pendulum_swings_up_and_balances(tmp_path):
   with open(tmp_path / "run" / "metrics.csv", newline="") as file:
     rows = list(csv.DictReader(file))
   returns = [float(row["eval/return"]) for row in rows]  # over 20 episodes of fixed start seeds
-  assert sum(returns[-3:]) / 3 > -150
+  # All but one or two of the start states; a random policy has -1,200.
+  assert sum(returns[-3:]) / 3 > -200
   assert float(rows[-1]["best/return"]) > -220  # on other start seeds
