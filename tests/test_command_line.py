@@ -64,7 +64,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
 
 
 def test_a_signal_saves_and_says_how_to_resume(tmp_path):
-  """Ctrl-C; that SIGTERM does the same is seen where compare passes it on."""
+  """Ctrl-C; that SIGTERM does the same is seen where the suite passes it on."""
   run, number = tmp_path / "run", signal.SIGINT
   arguments = [PENDULUM, *SHORT, "--gin_param=train.iterations=100000", f"--run_dir={run}"]
   process = commands.start("train", *arguments, cwd=tmp_path)
