@@ -34,6 +34,7 @@ setup(
   ],
   extras_require={
     "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
+    "dm_control": ["shimmy[dm-control]>=2"],  # tasks shimmy:dm_control/DOMAIN-TASK-v0
     "tensorboard": ["tensorboard>=2.19"],
     "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.15"],
     "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8"],

@@ -68,7 +68,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
 
 
 def test_a_signal_saves_and_says_how_to_resume(tmp_path):
-  """Ctrl-C; that SIGTERM does the same is seen where compare passes it on.
+  """Ctrl-C; that SIGTERM does the same is seen where the suite passes it on.
 
   In a shell that is set up for other work, and in a folder that needs quotes.
   """

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+NEAREST = 500  # environment steps that an evaluation may be away from the step it is asked for
+
 
 class Run(NamedTuple):
   """The evaluations of a run, [N] each."""
@@ -78,6 +80,12 @@ def until(run: Run, env_steps: int) -> Run:
   """The run's evaluations up to so many environment steps."""
   kept = run.steps <= env_steps
   return run._replace(steps=run.steps[kept], hours=run.hours[kept], returns=run.returns[kept])
+
+
+def return_at(run: Run, step: int) -> float:
+  """The return of the evaluation nearest to that step; NaN if none is within `NEAREST` steps."""
+  nearest = np.abs(run.steps - step).argmin()
+  return run.returns[nearest] if abs(run.steps[nearest] - step) <= NEAREST else np.nan
 
 
 def common_steps(runs: Sequence[Run]) -> np.ndarray:

@@ -10,38 +10,20 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maac_tf.runs.curves import Run, until
+from maac_tf.checks import ConfigError
+from maac_tf.runs import suite_report, suite_tasks
+from maac_tf.runs.aggregates import interval
+from maac_tf.runs.curves import Run, return_at, until
 from maac_tf.runs.plotting import pyplot
+from maac_tf.runs.tables import MISSING, markdown, number
 
 if TYPE_CHECKING:  # it takes a second to import
   from matplotlib.artist import Artist
   from matplotlib.axes import Axes
-
-NEAREST = 500  # environment steps that an evaluation may be away from the step of a column
-MISSING = "–"
-
-
-class Interval(NamedTuple):
-  """Mean over the first axis and its 95 % bootstrap interval; of one value, three times itself."""
-
-  mean: np.ndarray
-  low: np.ndarray
-  high: np.ndarray
-
-
-def interval(values: np.ndarray) -> Interval:
-  """Mean and percentile bootstrap interval over seeds, [N, ...]; of three seeds it is rough."""
-  from scipy import stats  # here, not above: it takes a second, and most commands do not need it
-
-  mean = np.mean(values, 0)
-  if len(values) == 1:
-    return Interval(mean, mean, mean)
-  bounds = stats.bootstrap((values,), np.mean, axis=0, method="percentile", rng=0)
-  return Interval(mean, *bounds.confidence_interval)
 
 
 def read_runs(results: str, task: str, setting: str) -> list[Run]:
@@ -63,12 +45,6 @@ def read_runs(results: str, task: str, setting: str) -> list[Run]:
   if not runs:
     raise ValueError(f"there is no run {results}/runs/{task}/{setting}-SEED.csv")
   return runs
-
-
-def return_at(run: Run, step: int) -> float:
-  """The return of the evaluation nearest to that step; NaN if none is within `NEAREST` steps."""
-  nearest = np.abs(run.steps - step).argmin()
-  return run.returns[nearest] if abs(run.steps[nearest] - step) <= NEAREST else np.nan
 
 
 def differences(
@@ -105,7 +81,7 @@ def returns_table(results: str, table: dict[str, Any], report: dict[str, Any]) -
     if "reference" in row:
       known = report["reference"][row["reference"]]
       published = [known[row["task"]].get(str(step)) for step in table["steps"]]
-      cells = [MISSING if value is None else _number(value) for value in published]
+      cells = [MISSING if value is None else number(value) for value in published]
       lines.append([row["name"], known["name"], *cells, known["seeds"]])
       continue
     runs, cells = read_runs(results, row["task"], row["setting"]), []
@@ -115,7 +91,7 @@ def returns_table(results: str, table: dict[str, Any], report: dict[str, Any]) -
       fewer = f" (n = {values.size})" if 0 < values.size < len(runs) else ""
       cells.append(_cell(values) + fewer if values.size else MISSING)
     lines.append([row["name"], row["label"], *cells, str(len(runs))])
-  return _markdown(lines)
+  return markdown(lines)
 
 
 def pairs_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
@@ -125,9 +101,9 @@ def pairs_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> 
     setting, baseline = (read_runs(results, row["task"], row[k]) for k in ("setting", "baseline"))
     change, without, steps = differences(setting, baseline, row.get("until", np.inf))
     over = f"{steps[0]:,.0f} to {steps[-1]:,.0f}"
-    cells = [_cell(change, "+,.0f"), _number(without.mean()), over, str(change.size)]
+    cells = [_cell(change, "+,.0f"), number(without.mean()), over, str(change.size)]
     lines.append([row["name"], row["label"], *cells])
-  return _markdown(lines)
+  return markdown(lines)
 
 
 def reached_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
@@ -143,11 +119,11 @@ def reached_table(results: str, table: dict[str, Any], report: dict[str, Any]) -
     later = [run.returns[i:] for run, i in zip(reached, first, strict=True)]
     falls = sum(np.sum(returns[1:] < 0.8 * returns[:-1]) for returns in later)
     after = [value for returns in later for value in returns[1:]]
-    cells = [_number(row["return"]), _range(steps), _range(minutes)]
-    least = _number(min(after)) if after else MISSING
+    cells = [number(row["return"]), _range(steps), _range(minutes)]
+    least = number(min(after)) if after else MISSING
     cells += [f"{len(reached)} of {len(runs)}", str(len(after)), str(falls), least]
     lines.append([row["name"], row["label"], *cells])
-  return _markdown(lines)
+  return markdown(lines)
 
 
 def speed_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
@@ -159,8 +135,8 @@ def speed_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> 
       measured = {m["part"]: m for m in csv.DictReader(file) if m["setting"] == row["setting"]}
     units |= {part: m["unit"] for part, m in measured.items()}
     cells = [measured.get(part, {}).get("value") for part in table["parts"]]
-    lines.append([row["label"], *(_number(float(c)) if c else MISSING for c in cells)])
-  return _markdown([["", *(f"{part} [{units[part]}]" for part in table["parts"])], *lines])
+    lines.append([row["label"], *(number(float(c)) if c else MISSING for c in cells)])
+  return markdown([["", *(f"{part} [{units[part]}]" for part in table["parts"])], *lines])
 
 
 def gradient_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
@@ -172,13 +148,24 @@ def gradient_table(results: str, table: dict[str, Any], report: dict[str, Any]) 
     values = [np.array([value for h, value in rows if h == at]) for at in table["horizons"]]
     cells = [_cell(v, ".2f") for v in values]
     lines.append([row["label"], *cells, str(values[0].size)])
-  return _markdown(lines)
+  return markdown(lines)
+
+
+def suite_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
+  """Interquartile means of normalised returns over tasks of results/suite.toml: a row a setting."""
+  tasks = suite_tasks.read(os.path.join(results, "suite.toml")).tasks
+  labels = {row["setting"]: row["label"] for row in table["rows"]}
+  groups = {(t, s): read_runs(results, t, s) for t in table["tasks"] for s in labels}
+  base = next(iter(labels))
+  found = suite_report.numbers(groups, tasks, table["steps"], base)
+  head, *lines = suite_report.total_table(found)
+  return markdown([head, *([labels[setting], *cells] for setting, *cells in lines)])
 
 
 def csv_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
   """A CSV as it is."""
   with open(os.path.join(results, table["csv"]), newline="") as file:
-    return _markdown(list(csv.reader(file)))
+    return markdown(list(csv.reader(file)))
 
 
 KINDS: dict[str, Callable[[str, dict[str, Any], dict[str, Any]], str]] = {
@@ -187,6 +174,7 @@ KINDS: dict[str, Callable[[str, dict[str, Any], dict[str, Any]], str]] = {
   "reached": reached_table,
   "speed": speed_table,
   "gradient": gradient_table,
+  "suite": suite_table,
   "csv": csv_table,
 }
 
@@ -220,7 +208,7 @@ def documents(root: str) -> dict[str, tuple[str, str]]:
     try:
       old, new = texts[file]
       texts[file] = old, replace(new, name, KINDS[table["kind"]](results, table, report))
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
       raise ValueError(f"{file}: table {name}: {error}") from error
     except KeyError as error:
       raise ValueError(f"{file}: table {name}: report.toml has no {error}") from error
@@ -298,10 +286,6 @@ def _read(root: str) -> tuple[str, dict[str, Any]]:
     return results, tomllib.load(file)
 
 
-def _number(value: float) -> str:
-  return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 def _range(values: Sequence[float]) -> str:
   if not values:
     return MISSING
@@ -312,8 +296,3 @@ def _range(values: Sequence[float]) -> str:
 def _cell(values: np.ndarray, form: str = ",.0f") -> str:
   mean, low, high = (format(float(x), form) for x in interval(values))
   return mean if values.size == 1 else f"{mean} [{low}, {high}]"
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-  head, *rows = lines
-  return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])

@@ -20,6 +20,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import importlib.util
 import traceback
 from typing import Annotated, Any
 
@@ -40,7 +41,8 @@ def find_task(name: str) -> Task:
   Args:
     name: of `TASKS`; or the id of a registered Gymnasium environment, of which the models learn
       reward and end; or MODULE:NAME, where NAME is a `Task` of the module, a function that makes a
-      Gymnasium environment, or an id that the module registers.
+      Gymnasium environment, or an id that the module registers, such as
+      shimmy:dm_control/cartpole-swingup-v0.
 
   Raises:
     ValueError: if there is no such module, task or environment, naming the nearest.
@@ -49,6 +51,11 @@ def find_task(name: str) -> Task:
   if name in TASKS:
     return TASKS[name]
   module, _, attribute = name.rpartition(":")
+  if module == "shimmy" and not all(map(importlib.util.find_spec, ("shimmy", "dm_control"))):
+    raise ValueError(
+      f"The task {name!r} needs what is not installed: "
+      "pip install --constraint constraints.txt --editable '.[dm_control]'."
+    )
   if module:
     value = _import(module).get(attribute)
     if isinstance(value, Task):

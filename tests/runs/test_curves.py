@@ -10,7 +10,7 @@ from tests import commands
 @pytest.mark.parametrize(
   ("path", "task", "method", "seed"),
   [
-    ("runs/compare/hopper_v5/Maac.horizon=3-12", "hopper_v5", "Maac.horizon=3", "12"),
+    ("runs/suite/hopper_v5/Maac.horizon=3-12", "hopper_v5", "Maac.horizon=3", "12"),
     ("results/ant/without_2_seed0", "ant", "without_2", "0"),
     ("results/ant/seed4", "ant", "maac", "4"),
     ("runs/hopper/7-20261123-051200", "hopper", "maac", "7"),

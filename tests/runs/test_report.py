@@ -87,6 +87,35 @@ def test_when_a_return_is_reached_and_what_comes_after(root):
   assert first[2:] == ["20", "1,000 to 2,000", "2 to 3", "2 of 2", "2", "1", "15"]
 
 
+def test_the_suite_over_tasks(root):
+  results = root / "results"
+  (results / "suite.toml").write_text(
+    "steps = []\nquick_steps = 1\n[task.task]\nenv_steps = 1\nreference = 110\n"
+  )
+  (results / "random_returns.csv").write_text("task,return\ntask,10\n")
+  toml = results / "report.toml"
+  table = """
+[[table]]
+name = "suite"
+kind = "suite"
+file = "docs/page.md"
+tasks = ["task"]
+steps = [2_000]
+rows = [{ setting = "default", label = "ours" }, { setting = "wide", label = "wider" }]
+"""
+  toml.write_text(toml.read_text() + table)
+  page = root / "docs" / "page.md"
+  page.write_text("<!-- report:suite -->\n<!-- /report:suite -->\n" + page.read_text())
+  head, _, ours, wider = rows(root, "docs/page.md")[:4]
+  assert head[:2] == ["setting", "2,000 (1 task)"]
+  # From 10 to 110: 20 and 60 are 0.1 and 0.5; 26 and 66 are 0.16 and 0.56.
+  assert ours[:2] == ["ours", "0.30 [0.10, 0.50]"]
+  assert wider[:2] == ["wider", "0.36 [0.16, 0.56]"]
+  toml.write_text(toml.read_text().replace('tasks = ["task"]', 'tasks = ["other"]'))
+  with pytest.raises(ValueError, match="there is no run .*other/default-SEED"):
+    report_tables.documents(str(root))
+
+
 @pytest.mark.parametrize("count", [2, 3, 8])
 def test_an_interval_contains_its_mean_and_is_that_of_resampled_seeds(count):
   values = np.random.default_rng(count).normal(size=[count, 4])

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
 from maac_tf.tasks.coordinates import PLAIN
@@ -93,3 +94,22 @@ def test_an_id_that_a_module_registers(tmp_path, monkeypatch):
 def test_a_misspelt_environment_names_the_nearest():
   with pytest.raises(ValueError, match="Did you mean 'Reacher-v5'"):
     find_task("Reecher-v5")
+
+
+def test_a_task_of_dm_control_names_what_is_missing(monkeypatch):
+  monkeypatch.setitem(sys.modules, "shimmy", None)  # as if it were not installed
+  with pytest.raises(ValueError, match=r"^The task '.*-v0' needs what is not installed: .*\.$"):
+    find_task("shimmy:dm_control/cartpole-swingup-v0")
+
+
+@pytest.mark.parametrize(
+  ("name", "size"),
+  [("cartpole-swingup", 5), ("reacher-easy", 6), ("finger-spin", 9), ("walker-walk", 24)],
+)
+def test_a_task_of_dm_control_is_one_of_a_thousand_steps(name, size):
+  pytest.importorskip("dm_control", reason="the extra dm_control is not installed")
+  environment = find_task(f"shimmy:dm_control/{name}-v0").make_environment()
+  assert environment.reset(0).shape == (size,)
+  steps = [environment.step(np.zeros(environment.action_size)) for _ in range(1_000)]
+  assert [step.truncated for step in steps] == [False] * 999 + [True]
+  assert not any(step.terminal for step in steps)

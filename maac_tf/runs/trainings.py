@@ -1,0 +1,206 @@
+"""Trainings of settings on tasks from seeds: tried out first, then run side by side."""
+
+import concurrent.futures
+import gc
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NamedTuple
+
+import gin
+
+from maac_tf.checks import ConfigError
+from maac_tf.runs import config, experiment
+from maac_tf.runs.suite_tasks import SuiteTask
+
+# Of a binding: TensorFlow would take brackets in a path for a pattern.
+_IN_FOLDER_NAMES = str.maketrans({" ": None, "/": "_", "[": "(", "]": ")", "*": "x", "?": "_"})
+
+
+class Setting(NamedTuple):
+  """What to train with: gin files, then single bindings."""
+
+  name: str
+  files: tuple[str, ...]
+  bindings: tuple[str, ...]
+  change: str = ""  # the file or binding in which a variant differs
+
+
+class Training(NamedTuple):
+  """A setting on a task from a seed."""
+
+  task: str  # of its folder
+  setting: str
+  seed: str
+  env_steps: int  # after its last iteration
+  run_dir: str
+  command: tuple[str, ...]
+
+
+def with_variants(
+  name: str, files: Sequence[str], bindings: Sequence[str], variants: Sequence[str]
+) -> list[Setting]:
+  """The setting of that name, then its variants.
+
+  Args:
+    variants: gin files, or single bindings such as "Maac.horizon=3".
+
+  Raises:
+    ConfigError: where two have one name.
+  """
+  found = [Setting(name, tuple(files), tuple(bindings))]
+  for variant in variants:
+    if "=" in variant:
+      own = Setting(
+        variant.translate(_IN_FOLDER_NAMES), tuple(files), (*bindings, variant), variant
+      )
+    else:
+      folder = os.path.basename(os.path.dirname(os.path.abspath(variant)))
+      prefix = "without_" if folder == "without" else ""
+      stem = os.path.splitext(os.path.basename(variant))[0]
+      own = Setting(prefix + stem, (*files, variant), tuple(bindings), variant)
+    if own.name in [s.name for s in found]:
+      raise ConfigError(f"Two variants have the name {own.name!r}: leave out or rename one.")
+    found.append(own)
+  return found
+
+
+def plan(
+  tasks: Sequence[SuiteTask], settings: Sequence[Setting], seeds: Sequence[str], run_dir: str
+) -> list[Training]:
+  """Every setting on every task from every seed, to go to RUN_DIR/TASK/SETTING-SEED.
+
+  Each is tried out: a wrong value ends here, not after hours. Seeds are outermost, so that pairs
+  are complete early.
+
+  Raises:
+    ConfigError: for a wrong value, a variant that changes nothing or has no effect on any of the
+      tasks, or a run that would end before its first evaluation.
+  """
+  commands: dict[tuple[str, str], tuple[int, list[str]]] = {}
+  first: dict[str, dict[str, str]] = {}  # the first setting's values on each task
+  for setting in settings:
+    own = _own_parameters(setting)
+    owners = {parameter.partition(".")[0] for parameter in own}
+    if owners and owners <= {"train", "Planner"}:
+      raise ConfigError(
+        f"{setting.name!r} changes no training: --env_steps and --seeds set steps and seeds, and "
+        "plans are made at test time alone."
+      )
+    changed, idle = not setting.change, []
+    for task in tasks:
+      bindings = [f"train.task={task.task!r}", *task.bindings, *setting.bindings]
+      config.load(setting.files, bindings)
+      values = config.values()
+      changed |= values != first.setdefault(task.name, values)
+      iterations, env_steps, unused = _try_out(task.env_steps)
+      idle.append(config.without_effect(own, unused))
+      bindings.append(f"train.iterations={iterations}")
+      command = [sys.executable, "-m", "maac_tf.train", "--threads=1"]
+      command += [f"--gin_file={file}" for file in setting.files]
+      command += [f"--gin_param={binding}" for binding in bindings]
+      commands[task.name, setting.name] = env_steps, command
+    if not changed:
+      raise ConfigError(f"{setting.name!r} changes nothing: every value is what it is without it.")
+    for parameter in sorted(set.intersection(*map(set, idle))):
+      raise ConfigError(f"{parameter} of {setting.name!r} has no effect: {idle[0][parameter]}.")
+  trainings = []
+  for seed in seeds:
+    for task in tasks:
+      for setting in settings:
+        env_steps, command = commands[task.name, setting.name]
+        path = os.path.join(run_dir, task.name, f"{setting.name}-{seed}")
+        whole = *command, f"--run_dir={path}", f"--seed={seed}"
+        trainings.append(Training(task.name, setting.name, seed, env_steps, path, whole))
+  return trainings
+
+
+def _own_parameters(setting: Setting) -> set[str]:
+  """What a variant sets itself; of no variant nothing."""
+  if "=" in setting.change:
+    return config.parameters([setting.change])
+  if not setting.change:
+    return set()
+  config.load([setting.change])
+  return config.parameters([gin.config_str(max_line_length=100_000)])
+
+
+def _try_out(env_steps: int) -> tuple[int, int, dict[str, str]]:
+  """Iterations for so many environment steps, the steps after them, and options without effect."""
+  trainer = experiment.make_trainer()
+  random_steps, steps = trainer.random_steps, trainer.steps_per_iteration
+  if env_steps <= random_steps:
+    raise ConfigError(
+      f"--env_steps must be more than Trainer.random_steps ({random_steps}), not {env_steps}."
+    )
+  iterations = math.ceil((env_steps - random_steps) / steps)
+  if iterations * steps < trainer.eval_every:
+    raise ConfigError(
+      f"--env_steps ({env_steps}) end before the first evaluation, Trainer.eval_every "
+      f"({trainer.eval_every}) after Trainer.random_steps ({random_steps})."
+    )
+  unused = experiment.unused_options(trainer)
+  del trainer
+  gc.collect()  # its graphs refer to each other, and its buffers are large
+  return iterations, random_steps + iterations * steps, unused
+
+
+class Runner:
+  """Runs trainings; the first signal lets them finish their iteration, a second stops them.
+
+  Attributes:
+    failed: those that ended with an error.
+    interrupted: whether a signal came.
+  """
+
+  def __init__(self) -> None:
+    self._processes: list[subprocess.Popen[bytes]] = []
+    self.failed: list[Training] = []
+    self.interrupted = False
+    for number in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(number, self._stop)
+
+  def run(
+    self, trainings: Sequence[Training], jobs: int, result: Callable[[Training], str]
+  ) -> None:
+    """Runs them in their order, `jobs` at a time, each from its start or its last checkpoint.
+
+    Args:
+      result: of a training that is finished, what to print of it.
+    """
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+      futures = [pool.submit(self._run, training, result) for training in trainings]
+    for training, future in zip(trainings, futures, strict=True):
+      if failure := future.exception():
+        self.failed.append(training)
+        print(f"Error: {failure}", file=sys.stderr)
+
+  def _run(self, training: Training, result: Callable[[Training], str]) -> None:
+    if self.interrupted:
+      return
+    path = training.run_dir
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.log", "a") as log:
+      # A session of its own: Ctrl-C reaches it through `_stop`, once.
+      process = subprocess.Popen(
+        training.command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+      )
+    self._processes.append(process)
+    print(f"{path}: started")
+    code = process.wait()
+    if code == 0:
+      print(f"{path}: {result(training)}")
+    elif not self.interrupted:
+      self.failed.append(training)
+      print(f"{path}: ended with {code}, see {path}.log")
+
+  def _stop(self, number: int, frame: FrameType | None) -> None:
+    del number, frame
+    self.interrupted = True
+    os.write(2, b"\nThe runs finish their iteration and save; once more stops them at once.\n")
+    for process in self._processes:
+      process.send_signal(signal.SIGTERM)  # nothing, to one that has ended

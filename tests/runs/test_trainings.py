@@ -1,0 +1,44 @@
+"""What is planned before anything is trained."""
+
+import pytest
+
+from maac_tf.checks import ConfigError
+from maac_tf.runs import trainings
+from maac_tf.runs.suite_tasks import SuiteTask
+from tests.conftest import TINY
+from tests.learners import SAC
+
+PENDULUM = SuiteTask("swing", "pendulum", 330)
+ANT = SuiteTask("ant", "ant", 410, ("Maac.discount=0.9",))
+WITHOUT = "make_task.coordinates=False"  # of which a pendulum has none
+
+
+def _plan(tasks, *variants):
+  settings = trainings.with_variants("default", [], [*TINY, *SAC], variants)
+  return trainings.plan(tasks, settings, ["0", "7"], "runs")
+
+
+def test_every_setting_on_every_task_from_every_seed():
+  planned = _plan([PENDULUM, ANT], WITHOUT)
+  assert [(t.run_dir, t.seed) for t in planned] == [
+    (f"runs/{task}/{name}-{seed}", seed)
+    for seed in ("0", "7")
+    for task in ("swing", "ant")
+    for name in ("default", WITHOUT)
+  ]
+  by_path = {t.run_dir: t for t in planned}
+  command = by_path[f"runs/ant/{WITHOUT}-7"].command
+  assert {"--seed=7", "--gin_param=Maac.discount=0.9", f"--gin_param={WITHOUT}"} <= {*command}
+  assert "--gin_param=train.task='ant'" in command and "--threads=1" in command
+  # 300 random steps, then iterations of 40
+  assert "--gin_param=train.iterations=3" in command
+  assert by_path["runs/ant/default-0"].env_steps == 420
+  assert by_path["runs/swing/default-0"].env_steps == 340
+  assert f"--gin_param={WITHOUT}" not in by_path["runs/swing/default-7"].command
+
+
+def test_a_variant_must_have_an_effect_on_one_of_the_tasks():
+  with pytest.raises(ConfigError, match="of 'make_task.coordinates=False' has no effect: the task"):
+    _plan([PENDULUM], WITHOUT)
+  with pytest.raises(ConfigError, match="'Maac.discount=0.9' changes nothing"):
+    _plan([ANT], "Maac.discount=0.9")  # which the task has already
