@@ -25,7 +25,7 @@ class Progress:
       done: what of it was done before.
     """
     self._total, self._done = total, done / total
-    self._phase, self._share = "", 0.0
+    self._phase, self._share = "starting", 0.0
     self._calls = 0  # that did some work
     # When, and at which share, the times that are extrapolated begin.
     self._phase_from = self._run_from = time.monotonic(), self._done

@@ -64,8 +64,9 @@ def test_a_log_file_gets_lines_while_nothing_is_told(monkeypatch):
       enough.set()
 
   monkeypatch.setattr(Progress, "write", write)
-  with Progress(total=4) as progress:
-    progress("compiling", 0.0)
+  progress = Progress(total=4)
+  progress("compiling", 0.0)
+  with progress:
     assert enough.wait(60)
   count = len(lines)
   assert lines[-1] == "compiling; the run: 0 %"
