@@ -48,20 +48,20 @@ def read_runs(results: str, task: str, setting: str) -> list[Run]:
 
 
 def differences(
-  runs: Sequence[Run], baseline: Sequence[Run], end: float = np.inf
+  runs: Sequence[Run], baseline: Sequence[Run], start: float = 0, end: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Mean returns of runs less those of the baseline's runs with the same seeds.
 
   Returns:
     The differences [N], the baseline's means [N], and the environment steps [T] that they are over:
-    those to `end` at which each of these 2 N runs has an evaluation.
+    those from `start` to `end` at which each of these 2 N runs has an evaluation.
 
   Raises:
     ValueError: if there is no such seed or step.
   """
   partners = {run.seed: run for run in baseline}
   pairs = [(run, partners[run.seed]) for run in runs if run.seed in partners]
-  each = [run.steps[run.steps <= end] for pair in pairs for run in pair]
+  each = [run.steps[(run.steps >= start) & (run.steps <= end)] for pair in pairs for run in pair]
   steps = each[0] if each else np.array([])
   for other in each[1:]:
     steps = np.intersect1d(steps, other)
@@ -95,12 +95,16 @@ def returns_table(results: str, table: dict[str, Any], report: dict[str, Any]) -
 
 
 def pairs_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
-  """Paired differences of the mean return: a row a setting, less a baseline of the same seeds."""
+  """Paired differences of the mean return: a row a setting, less a baseline of the same seeds.
+
+  Over the steps of all, or those of a row's `from` and `until`; where these are equal, at one step.
+  """
   lines = [["task", "change", "difference", "mean without the change", "steps", "pairs"]]
   for row in table["rows"]:
     setting, baseline = (read_runs(results, row["task"], row[k]) for k in ("setting", "baseline"))
-    change, without, steps = differences(setting, baseline, row.get("until", np.inf))
-    over = f"{steps[0]:,.0f} to {steps[-1]:,.0f}"
+    span = row.get("from", 0), row.get("until", np.inf)
+    change, without, steps = differences(setting, baseline, *span)
+    over = " to ".join(f"{step:,.0f}" for step in np.unique(steps[[0, -1]]))
     cells = [_cell(change, "+,.0f"), number(without.mean()), over, str(change.size)]
     lines.append([row["name"], row["label"], *cells])
   return markdown(lines)

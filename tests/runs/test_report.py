@@ -82,6 +82,15 @@ def test_differences_are_of_the_same_seeds_and_steps(root):
   assert change == ["Task", "wide", "+6 [+4, +8]", "32.5", "1,000 to 2,000", "2"]
 
 
+def test_differences_at_one_step(root):
+  toml = root / "results" / "report.toml"
+  text = toml.read_text()
+  row = re.search(r"rows = \[\{[^}]*baseline = [^}]*", text)[0]
+  toml.write_text(text.replace(row, f"{row}, from = 2_000, until = 2_000 "))
+  change = rows(root, "docs/page.md")[2]  # 26 - 20 and 66 - 60
+  assert change == ["Task", "wide", "+6 [+6, +6]", "40", "2,000", "2"]
+
+
 def test_when_a_return_is_reached_and_what_comes_after(root):
   first = rows(root, "docs/page.md")[-1]
   assert first[2:] == ["20", "1,000 to 2,000", "2 to 3", "2 of 2", "2", "1", "15"]
