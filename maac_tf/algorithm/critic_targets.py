@@ -118,7 +118,7 @@ class SteveNoise(NamedTuple):
   """What is random in the STEVE targets of one batch of B transitions."""
 
   action: tf.Tensor  # [h_max + 1, B, A], for the stored s_1 and each state imagined after it
-  model: Noise  # of h_max steps, [h_max, E, M B / E, ...]
+  model: tf.Tensor  # of h_max steps, [h_max, E, M B / E, ...]
   members: tf.Tensor  # [M] int, see `to_members`
 
 
@@ -255,7 +255,7 @@ def steve_targets(
   candidates = [tf.repeat(td[:, tf.newaxis], num_members, 1)]  # of [Q, M, B]
 
   if horizon:
-    ensemble_size = tf.nest.flatten(noise.model)[0].shape[1]
+    ensemble_size = noise.model.shape[1]
 
     def deal(x: tf.Tensor) -> tf.Tensor:
       return to_members(x, noise.members, ensemble_size)
@@ -291,8 +291,9 @@ def steve_targets(
 def _variance(candidates: tf.Tensor) -> tf.Tensor:
   """Over critics and members, [h, Q, M, B] -> [h, B], by the law of total variance.
 
-  Each part without bias: over all M Q numbers alike, h = 0, which members do not vary, would have
-  (1 - 1 / Q) of the variance that critics of the same disagreement have elsewhere.
+  Both parts are without bias in themselves: over all M Q numbers alike, h = 0, which members do not
+  vary, would seem better known than it is. (What members and critics vary only together counts
+  1 + 1 / Q times.)
   """
 
   def unbiased(x: tf.Tensor, axis: int) -> tf.Tensor:

@@ -68,11 +68,11 @@ class Maac(tf.Module):
     discount: Annotated[float, Option("γ, a step", low=0, high=0.99999)] = 0.995,
     initial_temperature: Annotated[
       float,
-      Option("β, reward for a nat of entropy, then tuned to -A nats of it", low=1e-6, high=1e6),
+      Option("β at first, for a nat of entropy; tuned to -A nats of it", low=1e-6, high=1e6),
     ] = 0.1,
     kl_penalty: Annotated[
       float,
-      Option("reward that a nat of KL divergence from the EMA policy costs", low=0, high=1e6),
+      Option("what a nat of KL divergence from the EMA policy costs", low=0, high=1e6),
     ] = 0.0,
     batch_size: Annotated[int, Option("B, transitions an update", low=1)] = 256,
     real_fraction: Annotated[

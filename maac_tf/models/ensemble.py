@@ -19,6 +19,10 @@ from maac_tf.tasks.coordinates import PLAIN, Coordinates
 tfd = tfp.distributions
 
 
+# The logit of a probability that is 0 in float32, and so is its derivative.
+NEVER = -200.0
+
+
 class Prediction(NamedTuple):
   """Of each member, of outcomes in units of the data's mean and standard deviation."""
 
@@ -86,6 +90,9 @@ class Dynamics(keras.Model):
     last = (outputs if constant_noise else 2 * outputs) + predicts_end
     sizes = (inputs, *hidden_units, last)
     self._mlp = mlp(ensemble_size, sizes, "silu", seed, dtype, layer_norm)
+    if predicts_end:  # from its offset alone: random weights would expect ends where there are none
+      kernel = self._mlp.layers[-1].kernel
+      kernel.assign(tf.concat([kernel[..., :-1], tf.zeros_like(kernel[..., -1:])], -1))
 
     def weight(name: str, value: float, trainable: bool = True) -> keras.Variable:
       shape, initializer = (ensemble_size, 1, outputs), keras.initializers.Constant(value)
@@ -99,8 +106,9 @@ class Dynamics(keras.Model):
       self.max_log_var = weight("max_log_var", 0.5)
     self.input_normalizer = normalizer(inputs, dtype)
     self.target_normalizer = normalizer(outputs, dtype)
-    # 1 once there was an end in the data: one that never came is predicted never to come.
-    self.end_was_seen = self.add_weight(shape=(), initializer="zeros", trainable=False)
+    # Of the logit of an end.
+    never = keras.initializers.Constant(NEVER)
+    self.end_offset = self.add_weight(shape=(), initializer=never, trainable=False)
     self.built = True
 
   def outcome(self, transition: Transition) -> tf.Tensor:
@@ -153,7 +161,7 @@ class Dynamics(keras.Model):
     output = self._mlp(self.input_normalizer(self._inputs(observation, action)))
     end_logit = None
     if self.predicts_end:
-      output, end_logit = output[..., :-1], output[..., -1]
+      output, end_logit = output[..., :-1], output[..., -1] + self.end_offset
     if self.constant_noise:
       return Prediction(output, self.log_var, end_logit)
     mean, log_var = tf.split(output, 2, axis=-1)
@@ -175,23 +183,19 @@ class Dynamics(keras.Model):
     outcome = mean + std * noise
     if prediction.end_logit is None:
       return outcome
-    probability = self.end_was_seen * tf.sigmoid(prediction.end_logit)
+    probability = tf.sigmoid(prediction.end_logit)
     return tf.concat([outcome, probability[..., tf.newaxis]], -1)
 
   def see_ends(self, terminal: tf.Tensor) -> None:
-    """Takes note of these transitions, [N]; the probability starts as the share of ends in them.
+    """The first time that these transitions, [N], hold an end, its probability is their share.
 
-    That is at the first fit for which there is an end. Random weights would expect ends where there
-    are none, and unlearn that slowly, as ends are rare.
+    Learning goes on from there; before, an end is expected never to come. Ends are rare, and from a
+    half the way to their share is long.
     """
     ends, count = tf.reduce_sum(terminal), tf.cast(tf.size(terminal), terminal.dtype)
-    is_first = (self.end_was_seen == 0.0) & (ends > 0.0)
+    is_first = (self.end_offset == NEVER) & (ends > 0.0)
     logit = tf.math.log((ends + 0.5) / (count - ends + 0.5))
-    last = self._mlp.layers[-1]
-    for weight, value in ((last.kernel, tf.zeros_like(logit)), (last.bias, logit)):
-      column = tf.where(is_first, value, weight[..., -1:])
-      weight.assign(tf.concat([weight[..., :-1], column], -1))
-    self.end_was_seen.assign(tf.cast(ends > 0.0, self.end_was_seen.dtype))
+    self.end_offset.assign(tf.where(is_first, logit, self.end_offset))
 
   def next_observation(self, observation: tf.Tensor, outcome: tf.Tensor) -> tf.Tensor:
     """Where an outcome [..., O] leads from `observation` [..., S]."""

@@ -66,10 +66,10 @@ def _mean_over_outputs(dynamics: Dynamics, values: tf.Tensor) -> tf.Tensor:
 def _end_likelihood(dynamics: Dynamics, prediction: Prediction, batch: Transition) -> tf.Tensor:
   """The Bernoulli negative log-likelihood of ends, nats, mean over rows: [E, N, ...] -> [E].
 
-  Without weights, though ends are rare; for each output, as the other loss is their mean. 0 while
-  there was no end, and of members that do not predict any.
+  Without weights, though ends are rare; for each output, as the other loss is their mean. 0 of
+  members that do not predict any.
   """
   if prediction.end_logit is None:
     return tf.zeros_like(prediction.mean[:, 0, 0])
   ends = tf.nn.sigmoid_cross_entropy_with_logits(batch.terminal, prediction.end_logit)
-  return dynamics.end_was_seen * tf.reduce_mean(ends, 1) / dynamics.outcome_size
+  return tf.reduce_mean(ends, 1) / dynamics.outcome_size

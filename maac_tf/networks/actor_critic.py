@@ -55,8 +55,8 @@ class ActorCritic(tf.Module):
     normalize_rewards: Annotated[
       bool,
       Option(
-        "temperature and losses are in units of the standard deviation of D_env's rewards, so that "
-        "they mean the same at any scale of rewards; returns and values stay in the task's units"
+        "in temperature, KL penalty and losses, 1 is a standard deviation of D_env's rewards: they "
+        "mean the same at any scale of these. Returns and values stay in the task's units"
       ),
     ] = True,
     bound_values: Annotated[
@@ -157,7 +157,7 @@ class ActorCritic(tf.Module):
     if self.normalize_rewards:
       self._reward_normalizer.fit(reward[:, tf.newaxis])
     if self.value_range:
-      self.value_range.start(reward)
+      self.value_range.see(reward)
     self._scale_critics()
 
   def follow_rewards(self, reward: tf.Tensor) -> None:

@@ -25,8 +25,8 @@ class ValueRange(tf.Module):
     self.reward_quantiles = tf.Variable([0.0, 0.0], trainable=False)
     self.reward_extremes = tf.Variable([0.0, 0.0], trainable=False)
 
-  def start(self, reward: tf.Tensor) -> None:
-    """Takes the extremes of these real rewards, and the quantiles, if it has not seen any."""
+  def see(self, reward: tf.Tensor) -> None:
+    """Takes the extremes of these real rewards, the first time their quantiles, too."""
     self.reward_extremes.assign([tf.reduce_min(reward), tf.reduce_max(reward)])
     unseen = tf.reduce_all(self.reward_quantiles == 0.0)
     self.reward_quantiles.assign(tf.where(unseen, _quantiles(reward), self.reward_quantiles))

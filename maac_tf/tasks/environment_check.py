@@ -14,6 +14,7 @@ from maac_tf.checks import ConfigError
 from maac_tf.data.types import ROUNDING, Transition
 from maac_tf.tasks.actions import ActionBox
 from maac_tf.tasks.adapter import Environment
+from maac_tf.tasks.episodes import another_environment
 from maac_tf.tasks.task import Task
 
 COPY = 1e-10  # less than 1: of a correlation, beyond which a number repeats another
@@ -208,9 +209,10 @@ def of_repetition(task: Task, environment: Environment, seen: Seen, seed: int = 
     seed: of these.
   """
   count, found = len(seen.steps.reward), list[Finding]()
-  other = _other(task, environment)
-  if isinstance(other, Finding):
-    found.append(other)
+  other = another_environment(task, environment)
+  if isinstance(other, str):
+    text = f"Only one environment can be open ({other}). Evaluations use that of the training."
+    found.append(Finding("warning", text))
     if not _same(seen, random_steps(environment, count, seed)):
       text = "The same seed and actions led elsewhere when they were repeated"
       found.append(Finding("warning", f"{text}: {_UNREPEATABLE}"))
@@ -235,8 +237,8 @@ def of_repetition(task: Task, environment: Environment, seen: Seen, seed: int = 
 
 def of_resets(task: Task, environment: Environment, seed: int = 0) -> list[Finding]:
   """The same without a step, where another environment can be made. Resets both."""
-  other = _other(task, environment)
-  if isinstance(other, Finding):  # what it means for a training is said where it is evaluated
+  other = another_environment(task, environment)
+  if isinstance(other, str):  # what it means for a training is said where it is evaluated
     return []
   try:
     if np.array_equal(environment.reset(seed), other.reset(seed)):
@@ -251,20 +253,6 @@ _UNREPEATABLE = (
   "runs cannot be repeated, and one that resumes starts a new episode. In a simulator, draw what "
   "is random from self.np_random, which reset(seed) seeds."
 )
-
-
-def _other(task: Task, environment: Environment) -> Environment | Finding:
-  """Another environment of the task, or why there is none."""
-  try:
-    other = task.make_environment()
-  except Exception as error:  # of the user's own code
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    text = f"A second environment cannot be made beside the first ({reason}). Evaluations can only "
-    return Finding("warning", text + "use that of the training.")
-  if other.env.unwrapped is not environment.env.unwrapped:
-    return other
-  text = "Every call makes the same environment. Evaluations can only use that of the training, "
-  return Finding("warning", text + "unless the function makes a new one at each call.")
 
 
 def _same(seen: Seen, again: Seen) -> bool:

@@ -59,22 +59,29 @@ def run_episodes(
   return episodes
 
 
-def the_only_one(task: Task, environment: Environment) -> Environment | None:
-  """`environment` where no other of the task can be open beside it, said in a line; else None."""
+def another_environment(task: Task, environment: Environment) -> Environment | str:
+  """A second environment of the task beside the first, or in words why there can be none."""
   try:
     other = task.make_environment()
   except Exception as error:  # whatever a simulator raises that is open already
     reason = f"to make another fails: {type(error).__name__}: {error}"
-  else:
-    if other.env.unwrapped is not environment.env.unwrapped:
-      other.close()
-      return None
-    reason = "its function returns the same object at each call"
+    return " ".join(reason.split())
+  if other.env.unwrapped is environment.env.unwrapped:
+    return "its function returns the same object at each call"
+  return other
+
+
+def the_only_one(task: Task, environment: Environment) -> Environment | None:
+  """`environment` where no other of the task can be open beside it, said in a line; else None."""
+  other = another_environment(task, environment)
+  if isinstance(other, Environment):
+    other.close()
+    return None
   logging.warning(
     "Only one environment of %r can be open (%s). Evaluations use it, too, one episode after the "
     "other.",
     task.name,
-    " ".join(reason.split()),
+    other,
   )
   return environment
 

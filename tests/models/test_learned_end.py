@@ -131,11 +131,24 @@ def test_what_never_ends_is_expected_never_to_end():
   assert learned.max() == 0.0
 
 
-def test_members_begin_at_the_observed_rate():
+@pytest.mark.parametrize("max_batches", [1, None])
+def test_members_begin_at_the_observed_rate(max_batches):
+  """After a fit of next to nothing; in the weights that training goes on from, too."""
+  rng = np.random.default_rng(0)
+  state, action = rng.normal(size=(300, 2)), rng.uniform(-1, 1, (300, 1))
   dynamics = Dynamics(2, 1, predicts_end=True, ensemble_size=2, hidden_units=(8,), seed=1)
-  dynamics.see_ends(tf.constant([1.0] * 10 + [0.0] * 90))
-  rows = tf.zeros([2, 3, 2]), tf.zeros([2, 3, 1])
-  np.testing.assert_allclose(dynamics.sample(*rows, tf.zeros([2, 3, 2]))[..., -1], 0.104, atol=1e-3)
+  buffer = ReplayBuffer(600, 2, 1)
+  options = {"max_batches": max_batches, "recent_fraction": 0.0, "learning_rate": 1e-5}
+  fit = DynamicsFit(dynamics, buffer, seed=3, **options)
+  rows = tf.tile(tf.constant(state[None], tf.float32), [2, 1, 1]), tf.zeros([2, 300, 1])
+  for ends, rate in ((np.zeros(300), 0.0), (np.arange(300) < 12, 12 / 600)):
+    columns = state, action, np.zeros(300), state, ends
+    buffer.add(Transition(*(tf.constant(c, tf.float32) for c in columns)))
+    fit.fit(tf.constant([1, 2]))
+    for _ in range(2):
+      probability = dynamics.sample(*rows, tf.zeros([2, 300, 2]))[..., -1]
+      np.testing.assert_allclose(probability, rate, atol=2e-3)
+      fit._swap()
 
 
 def test_ends_are_drawn_in_d_model_and_the_learner_trains():

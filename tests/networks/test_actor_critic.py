@@ -188,7 +188,7 @@ def test_an_iteration_begins_with_new_statistics():
 def test_a_reward_at_the_goal_alone_is_within_the_bounds():
   """One reward in a thousand steps: as valued by who reaches the goal a hundred steps later."""
   value_range = ValueRange(discount=0.99)
-  value_range.start(tf.constant([-0.1] * 999 + [100.0]))
+  value_range.see(tf.constant([-0.1] * 999 + [100.0]))
   low, high = (float(x) for x in value_range.bounds())
   assert low == pytest.approx(-10.0, rel=1e-4)
   assert 0.99**100 * 100.0 - 10.0 < 100.0 < high < 200.0

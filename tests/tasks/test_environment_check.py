@@ -281,10 +281,13 @@ REPEATED = {
   "no seed": (Unseeded, ["differ at once, after reset"]),
   "noise": (Noisy, ["differ after the same actions"]),
   "something survives": (Worn, ["something survives reset"]),
-  "same object": (_same(Plant()), ["Every call makes the same environment"]),
-  "same object, noise": (_same(Noisy()), ["Every call", "led elsewhere when they were repeated"]),
-  "one at a time": (One, [r"cannot be made .*\(ConnectionError: the robot is busy\)"]),
-  "one at a time, noise": (OneNoisy, ["cannot be made", "led elsewhere when they were repeated"]),
+  "same object": (_same(Plant()), ["the same object at each call"]),
+  "same object, noise": (
+    _same(Noisy()),
+    ["the same object", "led elsewhere when they were repeated"],
+  ),
+  "one at a time": (One, [r"to make another fails: ConnectionError: the robot is busy\)"]),
+  "one at a time, noise": (OneNoisy, ["another fails", "led elsewhere when they were repeated"]),
 }
 
 
