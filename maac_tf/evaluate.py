@@ -130,8 +130,9 @@ def _run(
   environment: Environment | None,
 ) -> None:
   seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-  in_numpy = lambda observation: np.asarray(act(observation))  # noqa: E731
-  returns, lengths = run_episodes(task, in_numpy, seeds, environment=environment)
+  returns, lengths = run_episodes(
+    task, lambda observation: np.asarray(act(observation)), seeds, environment=environment
+  )
   print(
     f"{name}: return {returns.mean():.5g} ± {returns.std():.5g} "
     f"(min {returns.min():.5g}, max {returns.max():.5g}), "
