@@ -198,7 +198,7 @@ class RunDirectory:
     self.metrics = Metrics(self.path, text, first_steps)
     log.begin(rows, checksum, self._file(UNUSED_STEPS))
     self._log = trainer.collector.log = log
-    self._graphs: str | None = None  # a policy that this session exported
+    self._exported = False
 
   def close(self) -> None:
     """Lets another run go on in this folder."""
@@ -212,8 +212,10 @@ class RunDirectory:
     `policy_last` is of now, `policy` of the best evaluation so far.
     """
     learner, last = self._trainer.learner, self._file("policy_last")
-    self._replace("policy_last", lambda path: saved_model.save_policy(learner, path, self._graphs))
-    self._graphs = last
+    # Graphs of this session: another version of the code, or of TensorFlow, has other ones.
+    graphs = last if self._exported and os.path.isdir(last) else None
+    self._replace("policy_last", lambda path: saved_model.save_policy(learner, path, graphs))
+    self._exported = True
     if self._trainer.best.is_now or not self._trainer.best.exists:
       self._replace("policy", lambda path: shutil.copytree(last, path))
     self._replace("curve.png", lambda path: plotting.plot_run(self._file(metrics.FILE), path))
