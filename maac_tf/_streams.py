@@ -4,11 +4,16 @@
   as a checkpoint, would get its number, and what libraries write to stderr would land in it.
 - What an encoding such as ASCII does not have, such as ±, is written as an escape.
 - Lines appear as they are printed: progress is seen in a log file, too.
+- Where the reader of a pipe, or a terminal, has gone, `reader_may_be_gone` raises a signal instead.
 """
 
+import contextlib
+import errno
 import io
 import os
+import signal
 import sys
+from collections.abc import Iterator
 
 
 def prepare() -> None:
@@ -24,3 +29,20 @@ def prepare() -> None:
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):  # and not a notebook's
       stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def reader_may_be_gone() -> Iterator[None]:
+  """Prints nothing more, and raises SIGPIPE, which Python ignores, where nobody reads any more."""
+  try:
+    yield
+  except OSError as error:
+    if error.errno not in (errno.EPIPE, errno.EIO):
+      raise
+    for stream in (sys.stdout, sys.stderr):
+      try:
+        stream.flush()
+      except OSError:  # this one: what it still holds goes nowhere, too
+        with open(os.devnull, "w") as nowhere:
+          os.dup2(nowhere.fileno(), stream.fileno())
+    signal.raise_signal(signal.SIGPIPE)

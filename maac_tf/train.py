@@ -10,6 +10,7 @@ import gin
 import tensorflow as tf
 from absl import app, flags, logging
 
+from maac_tf import _streams
 from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, experiment
 
@@ -49,18 +50,23 @@ def main(argv: list[str]) -> int:
       stopped_by = experiment.train(run_dir, overridden)
   except (ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends
-    print(f"Error: {message}", file=sys.stderr)
+    notes = getattr(error, "__notes__", []) if isinstance(error, FloatingPointError) else []
+    print(" ".join(["Error:", message, *notes]), file=sys.stderr)
     return 1
   except KeyboardInterrupt:
-    print("Stopped at once: what came after the last checkpoint is lost.", file=sys.stderr)
+    print(f"Stopped at once. Resume with: {_resume_command(run_dir)}", file=sys.stderr)
     return 130
-  if stopped_by:
-    print(f"Saved. Resume with: {_resume_command(run_dir)}")
-    return 128 + stopped_by
-  print(
-    f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, "
-    f"the curve in {run_dir}/curve.png."
-  )
+  except Exception as error:
+    error.add_note(f"Resume with: {_resume_command(run_dir)}")
+    raise
+  with _streams.reader_may_be_gone():
+    if stopped_by:
+      print(f"Saved. Resume with: {_resume_command(run_dir)}")
+      return 128 + stopped_by
+    print(
+      f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, "
+      f"the curve in {run_dir}/curve.png."
+    )
   return 0
 
 

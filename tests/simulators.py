@@ -93,6 +93,25 @@ def forget():
   _one.clear()
 
 
+class Robot(Unseeded):
+  """Writes down the steps that it takes, of all objects; raises in place of some."""
+
+  taken, raises_at = [], set()
+
+  def step(self, action):
+    if len(Robot.taken) + 1 in Robot.raises_at:
+      Robot.raises_at.clear()
+      raise ConnectionError("the arm does not answer")
+    before = np.float32([self._x])
+    after, reward, *others = super().step(action)
+    Robot.taken.append(np.concatenate([before, action, np.float32([reward]), after]))
+    return after, reward, *others
+
+
+def robot():
+  return gym.wrappers.TimeLimit(Robot(), STEPS)
+
+
 class EndsAfter(Line):
   """Terminates after each of these numbers of steps, the last one over and over."""
 

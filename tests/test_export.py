@@ -1,6 +1,7 @@
 """The SavedModel against the policy it was made from."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -28,6 +29,11 @@ samples = [
 ]
 out["mean"], out["std"] = np.mean(samples, 0).tolist(), np.std(samples, 0).tolist()
 out["task"] = loaded.signatures["task"]()["task"].numpy().decode()
+with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # as other programs load it
+  signature = tf.compat.v1.saved_model.load(session, ["serve"], sys.argv[1]).signature_def
+  signature = signature["serving_default"]
+  feed = {signature.inputs["observation"].name: np.load(sys.argv[2])}
+  out["v1"] = session.run(signature.outputs["action"].name, feed).tolist()
 assert not any(name.startswith("maac_tf") for name in sys.modules)
 print(json.dumps(out))
 """
@@ -44,15 +50,19 @@ def test_an_exported_policy_has_the_coordinates_of_its_task(tiny, tmp_path):
   np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path):
+def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path, monkeypatch):
+  """Also the second one of a learner, which takes its graphs from the first."""
   task = make_task("pendulum")  # torques in [-2, 2]
   learner = Maac(task, task.make_environment(), seed=4)
+  save_policy(learner, str(tmp_path / "before"))
   policy, average = learner.actor_critic.policy, learner.actor_critic.ema_policy
   policy.normalizer.fit(tf.random.stateless_normal([50, 3], [1, 2], 5.0, 9.0))
   for variable, value in zip(average.variables, policy.variables, strict=True):
     variable.assign(value)  # the average is exported
   policy.trainable_variables[0].assign_add(tf.ones_like(policy.trainable_variables[0]))
-  save_policy(learner, str(tmp_path / "policy"))
+  monkeypatch.setattr(tf.saved_model, "save", None)  # which keeps what it saves
+  save_policy(learner, str(tmp_path / "policy"), str(tmp_path / "before"))
+  shutil.rmtree(tmp_path / "before")
   observation = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
   np.save(tmp_path / "observation.npy", observation)
   arguments = [tmp_path / "policy", tmp_path / "observation.npy"]
@@ -70,6 +80,7 @@ def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path):
   assert not np.allclose(want, 2.0 * policy.in_numpy()(observation, 0.0))
   np.testing.assert_allclose(got["1"], want[:1], atol=1e-6)
   np.testing.assert_allclose(got["5"], want, atol=1e-6)
+  np.testing.assert_allclose(got["v1"], want, atol=1e-6)
   many = 2.0 * np.tanh(average(observation).distribution.sample(20_000, seed=[1, 2]).numpy())
   std = many.std(0)
   np.testing.assert_allclose(got["std"], std, rtol=0.25)

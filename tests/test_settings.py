@@ -184,7 +184,7 @@ def test_paper_is_the_setting_of_the_paper(task, monkeypatch):
   values = config.values()
   assert {name: values[name] for name in want} == want
   trainer = make_trainer()
-  assert trainer.rounds == 4
+  assert trainer.learning.rounds == 4
   assert capacities == [{"hopper": 10**6, "ant": 10**6}.get(task, 400_000)]
   assert trainer.learner.target_entropy == -trainer.learner.action_size
   assert trainer.learner.critic_targets.draw(trainer.learner, SEED).members.shape == [4]  # of 8

@@ -134,7 +134,7 @@ def test_a_setting_is_trained_on_the_tasks_of_a_file_and_reported(tmp_path):
   assert code == 0 and "swing" in out and "push" not in out
 
 
-def test_a_signal_lets_the_runs_finish_their_iteration(tmp_path):
+def test_a_signal_lets_the_runs_save(tmp_path):
   (tmp_path / "tiny.gin").write_text(f"{SETTING}\ntrain.task = 'pendulum'")
   arguments = "--gin_file=tiny.gin", "--seeds=0,1", "--jobs=1", "--env_steps=100_000"
   process = commands.start("suite", *arguments, cwd=tmp_path)

@@ -3,6 +3,7 @@
 import math
 import os
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -73,16 +74,19 @@ def measure(
     first, seconds = _seconds(lambda: [step(batch).numpy() for _ in range(FITTING_STEPS)])
     compiling, fitting = compiling + first, seconds / FITTING_STEPS
   if learner.imagines:
-    first, imagining = _seconds(trainer.imagine)
+    first, imagining = _seconds(lambda: trainer.learning.imagine(0))
     compiling += first
   first, seconds = _seconds(lambda: learner.train(UPDATES, SEED)["critic/loss"].numpy())
   compiling, updating = compiling + first, seconds / UPDATES
-  saving = _seconds(lambda: _export(trainer))[1]
+  with tempfile.TemporaryDirectory() as folder:
+    paths = [os.path.join(folder, name) for name in "ab"]
+    save_policy(learner, paths[0])
+    saving = _seconds(lambda: _export(trainer, *paths))[1]
   share = (time.process_time() - processor) / (time.perf_counter() - clock)
 
   def learn(env_steps: int) -> float:
-    updates = trainer.rounds * trainer.rollout_frequency
-    seconds = trainer.rounds * imagining + updates * updating
+    rounds = trainer.learning.rounds
+    seconds = rounds * (imagining + trainer.learning.rollout_frequency * updating)
     if fit:
       seconds += fitting * _batches(min(env_steps, learner.env_buffer.capacity), max_batches)
     return seconds
@@ -97,13 +101,16 @@ def measure(
   total = start + learning + evaluations * evaluation
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   checkpoint = sum(v.dtype.size * v.shape.num_elements() for v in trainer.variables) / 2**30
+  if learner.model_buffer:
+    rows = learner.model_buffer.newest(1)
+    checkpoint += learner.model_buffer.capacity * sum(x.numpy().nbytes for x in rows) / 2**30
   return Cost(start, learning / iterations, evaluation, total, share, steps[-1], memory, checkpoint)
 
 
-def _export(trainer: Trainer) -> None:
+def _export(trainer: Trainer, before: str, path: str) -> None:
   """What a run does after each iteration."""
-  with tempfile.TemporaryDirectory() as folder:
-    save_policy(trainer.learner, os.path.join(folder, "policy"))
+  shutil.rmtree(path, ignore_errors=True)
+  save_policy(trainer.learner, path, before)
 
 
 def _batches(transitions: int, max_batches: int | None) -> int:

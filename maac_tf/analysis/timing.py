@@ -76,7 +76,7 @@ class Setting:
     if self.learner.dynamics_fit:
       self.learner.dynamics_fit.fit(SEED)
     if self.learner.imagines:
-      self.trainer.imagine()
+      self.trainer.learning.imagine(0)
 
   def train(self) -> int:
     """A call of the compiled updates; how many."""
@@ -106,8 +106,8 @@ class Setting:
     assert buffer, "nothing uses imagined data"
 
     def imagine() -> int:
-      self.trainer.imagine()
-      return int(buffer.window) // self.trainer.rounds
+      self.trainer.learning.imagine(0)
+      return int(buffer.window) // self.trainer.learning.rounds
 
     (seconds,) = self._seconds(imagine)
     return self.row("imagine", 1 / seconds, "transitions/s")

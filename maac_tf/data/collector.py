@@ -9,6 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from maac_tf.data.replay import ReplayBuffer
+from maac_tf.data.step_log import StepLog
 from maac_tf.data.types import TimeStep, Transition
 
 
@@ -31,6 +32,10 @@ class Collector(tf.Module):
 
   No checkpoint holds a simulator: after a restore, the episode is played again from D_env. Where
   the environment does not repeat it, a new one begins.
+
+  Attributes:
+    replay: whether a restored episode is played again.
+    log: gets each step as soon as it is taken, if there is one.
   """
 
   def __init__(
@@ -52,7 +57,8 @@ class Collector(tf.Module):
     """
     super().__init__()
     self._environment, self._buffer, self._next_seed = environment, buffer, next_seed
-    self._episode_steps, self._replay = episode_steps or math.inf, replay
+    self._episode_steps, self.replay = episode_steps or math.inf, replay
+    self.log: StepLog | None = None
     self._limit_watch = _LimitWatch(environment.time_limit)
     # Of the episode under way: the seed of its reset (-1: none yet) and its steps so far.
     self._episode = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
@@ -73,6 +79,8 @@ class Collector(tf.Module):
       action = act(observation, row)
       step = episode.step(action)
       rows.append((observation, action, step.reward, step.observation, step.terminal))
+      if self.log:
+        self.log.append(rows[-1], first=episode.steps == 1)
       over = step.terminal or step.truncated
       if over:
         self._limit_watch(episode.steps, step.terminal)
@@ -97,7 +105,7 @@ class Collector(tf.Module):
   def _restored_episode(self) -> "_Episode":
     seed, steps = map(int, self._episode.numpy())
     # There is none; or its first steps are lost.
-    if seed < 0 or steps > self._buffer.capacity or not self._replay:
+    if seed < 0 or steps > self._buffer.capacity or not self.replay:
       return self._new_episode()
     episode = _Episode(self._environment, seed)
     stored = (column.numpy() for column in self._buffer.newest(steps))

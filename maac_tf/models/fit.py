@@ -1,5 +1,7 @@
 """Maximum-likelihood fit of the ensemble (section 4.3, model learning)."""
 
+import functools
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
@@ -10,26 +12,22 @@ import tensorflow as tf
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.types import Transition
+from maac_tf.models.bootstrap import RECENT_TRANSITIONS, Bootstrap
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.likelihood import training_loss, validation_loss
 from maac_tf.tasks.symmetries import Symmetry
 
-# Rows per member that the validation loss is measured on, at the most.
-MAX_VALIDATION_ROWS = 4096
 # With early stopping: epochs without improvement before a fit ends, and epochs at the most.
 PATIENCE, MAX_EPOCHS = 5, 200
 # Without: of the running average of a member's weights, over training steps.
 AVERAGE_DECAY = 0.995
-# About so many transitions are the newest ones, of which `recent_fraction` is drawn.
-RECENT_TRANSITIONS = 1_000
+# A checkpoint can be between two calls.
+MIN_BATCHES_PER_CALL, SECONDS_PER_CALL = 100, 8.0
 
 
 @configurable
 class DynamicsFit(tf.Module):
   """Fits the members of an ensemble to bootstraps of D_env.
-
-  Which slot of the buffer is for validation is drawn once for each member and never changes, so
-  that no member is ever validated on what it was trained on, in this fit or an earlier one.
 
   A fit of a given number of batches ends with the running average of the weights, which is without
   the noise of the last steps, as a lower learning rate would be, and no slower (Polyak and Juditsky
@@ -101,12 +99,8 @@ class DynamicsFit(tf.Module):
     self.symmetries = symmetries
     self._dynamics, self._buffer = dynamics, buffer
     self.batch_size, self._max_batches = batch_size, max_batches
-    self.recent_fraction = recent_fraction
-    self._train_fraction = 1.0 - validation_fraction
-    shape = (dynamics.ensemble_size, buffer.capacity)
-    roles = tf.random.stateless_uniform(shape, [seed, 0]) < validation_fraction
-    roles |= tf.eye(*shape) > 0  # a row at the least, however little data there is
-    self._is_validation = tf.Variable(roles, trainable=False)
+    sizes = dynamics.ensemble_size, batch_size
+    self.bootstrap = Bootstrap(buffer, *sizes, recent_fraction, validation_fraction, seed)
     self._optimizer = keras.optimizers.AdamW(learning_rate, weight_decay)
     self._optimizer.exclude_from_weight_decay(
       [v for v in dynamics.trainable_variables if v.shape[1] == 1]
@@ -123,13 +117,25 @@ class DynamicsFit(tf.Module):
     noise = [dynamics.log_var] if dynamics.constant_noise else []
     self._fitted = [*variables, *noise] if early_stopping else []
     self._kept = [tf.Variable(v, trainable=False) for v in self._fitted]
+    # Of the fit under way: its seed, how far it is (-1: there is none), and what it came to.
+    state = functools.partial(tf.Variable, trainable=False)
+    self._seed, self._epoch = state([0, 0], dtype=tf.int64), state(-1)
+    self._batch, self._total, self._epochs = state(0), state(0.0), state(0)
+    self._kept_loss = state(tf.zeros([dynamics.ensemble_size]))
+    self._epochs_without = state(tf.zeros([dynamics.ensemble_size], tf.int32))
+    self._train_loss = state(0.0)
+    self._batches_per_call = MIN_BATCHES_PER_CALL
 
   @property
   def steps(self) -> tf.Tensor:
     """Training steps so far, of all fits."""
     return self._optimizer.iterations
 
-  @tf.function
+  @property
+  def is_under_way(self) -> bool:
+    """Whether a fit was begun and is not over."""
+    return bool(self._epoch >= 0)
+
   def fit(self, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """Trains for `max_batches`, or until no member improved for `PATIENCE` epochs.
 
@@ -140,53 +146,91 @@ class DynamicsFit(tf.Module):
       seed: [2] int.
 
     Returns:
-      Dict of scalars: `validation_loss` (mean over members, of the weights kept), `train_loss`
-      (of the last epoch), `epochs`.
+      What `report` says.
     """
-    size = tf.cast(self._buffer.size, tf.int32)
-    everything = self._buffer.gather(tf.range(size))
+    self.begin(seed)
+    while self.is_under_way:
+      self.go_on()
+    return self.report()
+
+  @tf.function
+  def begin(self, seed: tf.Tensor) -> None:
+    """Takes the normalisers of D_env; `go_on` trains."""
+    everything = self._buffer.gather(tf.range(tf.cast(self._buffer.size, tf.int32)))
     self._dynamics.set_normalizer(everything)
     if self._dynamics.predicts_end:
       self._dynamics.see_ends(everything.terminal)
-    bag_seed, shuffle_seed = tf.unstack(tf.random.split(seed, 2))
-    is_validation = self._is_validation[:, :size]
-    # Training rows first, each kind from the oldest to the newest.
-    last = tf.cast(is_validation, tf.int64) * self._buffer.size
-    order = tf.argsort(last - self._buffer.ages(), axis=-1)
-    num_validation = tf.reduce_sum(tf.cast(is_validation, tf.int32), -1)  # [E]
-    bag = self._bootstrap(order, size - num_validation, bag_seed)
-    # The last rows of `order` are the validation rows; evenly spaced ones where they are too many.
-    width = tf.minimum(tf.reduce_max(num_validation), MAX_VALIDATION_ROWS)
-    places = tf.range(width)[tf.newaxis] * num_validation[:, tf.newaxis] // width
-    validation_rows = tf.gather(order, size - num_validation[:, tf.newaxis] + places, batch_dims=1)
-    validation = self._buffer.gather(validation_rows)
-
-    early_stopping = self._max_batches is None
-    kept_loss = validation_loss(self._dynamics, validation)
+    self._seed.assign(tf.cast(seed, tf.int64))
+    self._kept_loss.assign(validation_loss(self._dynamics, self.bootstrap.draw(self._seed)[1]))
     for kept, variable in zip(self._kept, self._fitted, strict=True):
       kept.assign(variable)
-    epochs_without = tf.zeros_like(kept_loss, tf.int32)
-    train_loss, epoch = 0.0, 0
+    self._epochs_without.assign(tf.zeros_like(self._epochs_without))
+    self._epoch.assign(0)
+    self._train_loss.assign(0.0)
+
+  def go_on(self) -> None:
+    """Trains for about `SECONDS_PER_CALL`, at the most to the end of the fit."""
+    start = time.perf_counter()
+    trained = int(self._train(tf.constant(self._batches_per_call)))
+    seconds = (time.perf_counter() - start) / max(trained, 1)
+    self._batches_per_call = max(MIN_BATCHES_PER_CALL, int(SECONDS_PER_CALL / seconds))
+
+  def report(self) -> dict[str, tf.Tensor]:
+    """Of the last fit, scalars.
+
+    `validation_loss` is the mean over members, of the weights kept; `train_loss` that of the last
+    epoch; and `epochs`.
+    """
+    return {
+      "validation_loss": tf.reduce_mean(self._kept_loss),
+      "train_loss": self._train_loss.read_value(),
+      "epochs": tf.cast(self._epochs, tf.float32),
+    }
+
+  @tf.function
+  def _train(self, max_batches: tf.Tensor) -> tf.Tensor:
+    """Up to so many batches of the fit under way; the result does not depend on where they end.
+
+    Returns:
+      How many batches it were.
+    """
+    bag, validation = self.bootstrap.draw(self._seed)
+    shuffle_seed = tf.random.split(self._seed, 2)[1]
+    early_stopping = self._max_batches is None
     batches = tf.shape(bag)[1] // self.batch_size
     max_epochs = MAX_EPOCHS if self._max_batches is None else -(-self._max_batches // batches)
-    while epoch < max_epochs and tf.reduce_any(epochs_without < PATIENCE):
+    epoch, batch, total = self._epoch + 0, self._batch + 0, self._total + 0.0
+    kept_loss, epochs_without = self._kept_loss + 0.0, self._epochs_without + 0
+    trained, train_loss = 0, self._train_loss + 0.0
+    is_over = False
+    while trained < max_batches and not is_over:
+      end = tf.minimum(batches, batch + max_batches - trained)
       self._swap()
-      train_loss = self._epoch(bag, tf.random.fold_in(shuffle_seed, epoch))
+      total = self._part_of_epoch(bag, tf.random.fold_in(shuffle_seed, epoch), batch, end, total)
       self._swap()
-      loss = validation_loss(self._dynamics, validation)
-      keep = (loss < kept_loss) | (not early_stopping)
+      trained += end - batch
+      batch = end
+      if batch == batches:
+        loss = validation_loss(self._dynamics, validation)
+        keep = (loss < kept_loss) | (not early_stopping)
+        for kept, variable in zip(self._kept, self._fitted, strict=True):
+          kept.assign(tf.where(keep[:, tf.newaxis, tf.newaxis], variable, kept))
+        kept_loss = tf.where(keep, loss, kept_loss)
+        epochs_without = tf.where(keep, 0, epochs_without + 1)
+        train_loss, total = total / tf.cast(batches, tf.float32), 0.0
+        epoch, batch = epoch + 1, 0
+        is_over = epoch >= max_epochs or tf.reduce_all(epochs_without >= PATIENCE)
+    if is_over:
       for kept, variable in zip(self._kept, self._fitted, strict=True):
-        kept.assign(tf.where(keep[:, tf.newaxis, tf.newaxis], variable, kept))
-      kept_loss = tf.where(keep, loss, kept_loss)
-      epochs_without = tf.where(keep, 0, epochs_without + 1)
-      epoch += 1
-    for kept, variable in zip(self._kept, self._fitted, strict=True):
-      variable.assign(kept)
-    return {
-      "validation_loss": tf.reduce_mean(kept_loss),
-      "train_loss": train_loss,
-      "epochs": tf.cast(epoch, tf.float32),
-    }
+        variable.assign(kept)
+    self._epochs.assign(epoch)
+    self._epoch.assign(tf.where(is_over, -1, epoch))
+    self._batch.assign(batch)
+    self._total.assign(total)
+    self._kept_loss.assign(kept_loss)
+    self._epochs_without.assign(epochs_without)
+    self._train_loss.assign(train_loss)
+    return trained
 
   def _swap(self) -> None:
     """Gives the network the trained weights in place of their average, or the average back."""
@@ -196,36 +240,27 @@ class DynamicsFit(tf.Module):
         variable.assign(swapped)
         swapped.assign(value)
 
-  def _bootstrap(self, order: tf.Tensor, num_train: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Rows [E, whole batches], drawn with replacement from each member's own training rows."""
-    rows = tf.cast(tf.cast(tf.shape(order)[1], tf.float32) * self._train_fraction, tf.int32)
-    batches = tf.maximum(rows // self.batch_size, 1)
-    shape = [order.shape[0], batches * self.batch_size]
-    limit = num_train[:, tf.newaxis]
-    uniform, kind = tf.unstack(tf.random.stateless_uniform([2, *shape], seed))
-    recent = tf.cast(RECENT_TRANSITIONS / tf.shape(order)[1], tf.float32)
-    newest = 1.0 - tf.minimum(recent, 1.0) * (1.0 - uniform)
-    uniform = tf.where(kind < self.recent_fraction, newest, uniform)
-    drawn = tf.cast(uniform * tf.cast(limit, tf.float32), tf.int32)
-    return tf.gather(order, tf.minimum(drawn, limit - 1), batch_dims=1)
+  def _part_of_epoch(
+    self, bag: tf.Tensor, seed: tf.Tensor, batch: tf.Tensor, end: tf.Tensor, total: tf.Tensor
+  ) -> tf.Tensor:
+    """Batches `batch` to `end` of the bootstraps in a random order.
 
-  def _epoch(self, bag: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """One pass over the bootstraps in a random order; returns the mean training loss."""
+    Returns:
+      `total` and the training losses.
+    """
     keys = tf.random.stateless_uniform(
       tf.shape(bag)[1:], seed, maxval=None, minval=None, dtype=tf.int32
     )
     bag = tf.gather(bag, tf.argsort(keys), axis=1)
     bag = tf.reshape(bag, [bag.shape[0], -1, self.batch_size])
-    batches = tf.shape(bag)[1]
-    total = 0.0
-    for i in tf.range(batches):
+    for i in tf.range(batch, end):
       total += self._compiled_step(self._buffer.gather(bag[:, i]))
-    return total / tf.cast(batches, tf.float32)
+    return total
 
   def train_step(self, batch: Transition) -> tf.Tensor:
     """One step on a batch of [E, N, ...] transitions; returns its mean NLL."""
     variables = self._dynamics.trainable_variables
-    batch = self._with_images(batch)
+    batch = with_images(batch, self.symmetries)
     with tf.GradientTape() as tape:
       loss, likelihood = training_loss(self._dynamics, batch)
     self._optimizer.apply(tape.gradient(loss, variables), variables)
@@ -236,12 +271,11 @@ class DynamicsFit(tf.Module):
         average.assign(decay * average + (1.0 - decay) * variable)
     return likelihood
 
-  def _with_images(self, batch: Transition) -> Transition:
-    """A batch of which each symmetry has replaced an equal share by its images."""
-    shares, rows = len(self.symmetries) + 1, batch.reward.shape[1]
-    bounds = [i * rows // shares for i in range(shares + 1)]
-    parts = [
-      tf.nest.map_structure(lambda x, a=a, b=b: x[:, a:b], batch) for a, b in pairwise(bounds)
-    ]
-    parts[1:] = [s.image(part) for s, part in zip(self.symmetries, parts[1:], strict=True)]
-    return tf.nest.map_structure(lambda *x: tf.concat(x, 1), *parts)
+
+def with_images(batch: Transition, symmetries: Sequence[Symmetry]) -> Transition:
+  """A batch [E, N, ...] of which each symmetry has replaced an equal share by its images."""
+  shares, rows = len(symmetries) + 1, batch.reward.shape[1]
+  bounds = [i * rows // shares for i in range(shares + 1)]
+  parts = [tf.nest.map_structure(lambda x, a=a, b=b: x[:, a:b], batch) for a, b in pairwise(bounds)]
+  parts[1:] = [s.image(part) for s, part in zip(symmetries, parts[1:], strict=True)]
+  return tf.nest.map_structure(lambda *x: tf.concat(x, 1), *parts)

@@ -1,11 +1,8 @@
 """A run from its start, or its last checkpoint, to its end; with logs and checkpoints."""
 
 import contextlib
-import os
-import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from types import FrameType
 from typing import Annotated
 
 import gin
@@ -17,6 +14,7 @@ from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError, Option, configurable
 from maac_tf.runs import config, run_directory
+from maac_tf.runs.pauses import Pauses, Stopped
 from maac_tf.runs.progress import Progress
 from maac_tf.runs.run_directory import RunDirectory
 from maac_tf.tasks.coordinates import PLAIN
@@ -41,8 +39,8 @@ def train(
 ) -> int | None:
   """Trains MAAC on a task, or goes on with the run that `run_dir` holds.
 
-  SIGINT (Ctrl-C) and SIGTERM finish the iteration and save it; a second one stops at once, which
-  loses the iteration under way and no more.
+  A signal of `pauses.SIGNALS`, such as Ctrl-C, saves and ends it some seconds later; a second one
+  at once, which loses what came after the newest checkpoint: some seconds, and no real step.
 
   Args:
     run_dir: the folder of the run, see `RunDirectory`.
@@ -53,6 +51,7 @@ def train(
 
   Raises:
     ConfigError: for a wrong value, before anything is created.
+    Exception: whatever the environment raises, with a note on what is saved.
   """
   with config.user_errors():
     trainer = build_trainer(task, seed)
@@ -60,7 +59,11 @@ def train(
   for name, reason in config.without_effect(overridden, unused).items():
     print(f"Warning: {name} has no effect: {reason}.", file=sys.stderr)
   with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
-    return _train(trainer, run, iterations)
+    try:
+      return _train(trainer, run, iterations)
+    except Exception as error:
+      error.add_note(run.what_is_saved())
+      raise
 
 
 def use_threads(count: int) -> None:
@@ -96,28 +99,30 @@ def device(name: str | None) -> contextlib.AbstractContextManager[None]:
 
 
 def _train(trainer: Trainer, run: RunDirectory, iterations: int) -> int | None:
-  begun, initial = int(trainer.iteration), trainer.initial_iterations
-  progress = Progress(initial + iterations, begun and initial + begun)
+  initial, passes = trainer.initial_iterations, trainer.under_way.initial_passes
+  progress = Progress(initial + iterations, passes + int(trainer.iteration))
   if run.resumed:
     progress.write(f"Resuming {run.path} after {int(trainer.env_steps):,} environment steps.")
-  with _StopSignals() as stop, progress:
-    if not trainer.env_steps:
+  with Pauses(run.save_checkpoint) as pauses, progress, contextlib.suppress(Stopped):
+    trainer.pause = pauses
+    if not trainer.under_way.begun:
       first = trainer.begin(progress)
-      run.log_events(first)
+      run.metrics.log_events(first)
       progress.write(f"{_summary(first)}  (before the first update)")
-    while int(trainer.iteration) < iterations and stop.signal is None:
+    while int(trainer.iteration) < iterations and pauses.signal is None:
       row = trainer.run_iteration(progress)
-      run.log(row)
+      run.metrics.log(row)
       run.save()
+      pauses.saved()
       if row["eval/return"] is not None:
         progress.write(_summary(row))
   if trainer.best.exists:
     mean, std, found = trainer.best.statistics.numpy()
-    print(
+    progress.write(
       f"The best policy, after {found:,.0f} steps: return {mean:.5g} ± {std:.5g} over "
       f"{BEST_EVALUATION_EPISODES} further episodes."
     )
-  return stop.signal if int(trainer.iteration) < iterations else None
+  return pauses.signal if int(trainer.iteration) < iterations else None
 
 
 def _summary(row: Mapping[str, float | None]) -> str:
@@ -206,31 +211,9 @@ def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
   for name in sorted(config.parameters(gin_params)):
     if not name.startswith("Planner."):
       raise ConfigError(f"{name} is not of the planner: all else is as the run was trained.")
-  saved = run_directory.saved_config(run_dir)
-  checkpoint = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
-  if not saved or not checkpoint:
+  if not run_directory.saved_config(run_dir):
     raise ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
   run_directory.load_config(run_dir, gin_params)
   trainer = make_trainer()
-  run_directory.restore(trainer, checkpoint)
+  run_directory.restore(trainer, run_dir)
   return trainer
-
-
-class _StopSignals:
-  """Notes the first SIGINT or SIGTERM in `signal`; leaves later ones to Python's default."""
-
-  def __enter__(self) -> "_StopSignals":
-    self.signal: int | None = None
-    self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-  def _note(self, number: int, frame: FrameType | None) -> None:
-    del frame
-    self.signal = number
-    self.__exit__()
-    # Not through a buffered stream: it may be in mid-write.
-    os.write(2, b"\nFinishing this iteration, then saving; once more stops at once.\n")

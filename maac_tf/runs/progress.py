@@ -6,6 +6,8 @@ import time
 
 import tqdm
 
+from maac_tf._streams import reader_may_be_gone
+
 LINE_EVERY, BAR_EVERY = 25.0, 1.0  # seconds
 # The first fit and the first updates compile what later ones only run: no time is told from theirs.
 COMPILING_CALLS = 2
@@ -45,7 +47,8 @@ class Progress:
   def __exit__(self, *_: object) -> None:
     self._over.set()
     self._thread.join()
-    self._bar.close()
+    with reader_may_be_gone():
+      self._bar.close()
 
   def __call__(self, phase: str, share: float, work: float = 0.0) -> None:
     """Notes what was done since the last call: `share` of the phase and `work` of the total."""
@@ -53,7 +56,8 @@ class Progress:
       self._phase, self._share, self._phase_from = phase, 0.0, (time.monotonic(), 0.0)
     self._share += share
     self._done += work / self._total
-    self._bar.update(work)
+    with reader_may_be_gone():
+      self._bar.update(work)
     self._calls += work > 0.0
     if work and self._calls <= COMPILING_CALLS:
       now = time.monotonic()
@@ -61,8 +65,9 @@ class Progress:
 
   def write(self, line: str) -> None:
     """Prints a line, above the bar."""
-    tqdm.tqdm.write(line)
-    sys.stdout.flush()
+    with reader_may_be_gone():
+      tqdm.tqdm.write(line)
+      sys.stdout.flush()
 
   def line(self) -> str:
     """The phase, and the run, as they are now."""
@@ -74,7 +79,8 @@ class Progress:
       if self._bar.disable:
         self.write(self.line())
       else:
-        self._bar.set_description_str(f"{self._phase} {self._share:.0%}")
+        with reader_may_be_gone():
+          self._bar.set_description_str(f"{self._phase} {self._share:.0%}")
 
 
 def _done_and_left(share: float, start: float, share_then: float) -> str:

@@ -1,45 +1,71 @@
-"""What a run leaves behind: config, version, metrics, events, checkpoints, policy, curve."""
+"""What a run leaves behind: config, version, real steps, metrics, checkpoints, policy, curve."""
 
-import csv
-import glob
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Sequence
 
 import filelock
 import gin
-import tensorflow as tf
 
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, plotting, saved_model, version
+from maac_tf.data.step_log import DamagedError, StepLog
+from maac_tf.runs import checkpoints, config, metrics, plotting, saved_model, sealed, version
 from maac_tf.runs.gin_files import read_gin_file
+from maac_tf.runs.metrics import Metrics
 
-_PATTERN_CHARACTERS = "*?[\\"
-
-
-def restore(trainer: tf.Module, checkpoint: str) -> None:
-  """Gives `trainer` what the checkpoint of this path holds.
-
-  Raises:
-    ConfigError: when it cannot.
-  """
-  try:
-    status = tf.train.Checkpoint(trainer=trainer).restore(checkpoint)
-    status.assert_existing_objects_matched().expect_partial()
-  except (AssertionError, LookupError, ValueError, tf.errors.OpError) as error:
-    raise ConfigError(
-      f"The checkpoint {checkpoint!r} is broken, or of other networks than this config and this "
-      "version of the code make."
-    ) from error
+STEPS, UNUSED_STEPS, _CHECKPOINTS = "steps.bin", "unused_steps.bin", "checkpoints"
+_CONFIG, _OPERATIVE_CONFIG = "config.gin", "operative_config.gin"
 
 
 def saved_config(path: str) -> str | None:
-  """The gin file of the run in `path`, to resume it without naming its files; None for no run."""
-  files = [os.path.join(path, name) for name in ("config.gin", "operative_config.gin")]
+  """The gin file of the run in `path`, to resume it without naming its files; None for no run.
+
+  Raises:
+    ConfigError: when it is damaged, and no checkpoint has a copy.
+  """
+  files = [os.path.join(path, name) for name in (_CONFIG, _OPERATIVE_CONFIG)]
+  if not any(map(os.path.isfile, files)):
+    return None
+  for file in files:
+    _mend(path, file)
   return files[0] if all(map(os.path.isfile, files)) else None
+
+
+def _mend(run_dir: str, file: str) -> None:
+  """Takes the copy of a checkpoint where a config is not as the run wrote it."""
+  try:
+    damaged = not sealed.is_whole(read_gin_file(file))
+  except FileNotFoundError:
+    damaged = os.path.isdir(os.path.join(run_dir, _CHECKPOINTS))  # else a start was cut short
+  except (ConfigError, OSError):
+    damaged = True
+  if not damaged:
+    return
+  _refuse_old(run_dir)
+  checkpoint = checkpoints.newest_state(os.path.join(run_dir, _CHECKPOINTS))
+  if not checkpoint:
+    raise ConfigError(
+      f"{file!r} is not as the run wrote it, and no checkpoint has a copy: bring it back, or give "
+      "another --run_dir."
+    )
+  kept = f"; it is now {checkpoints.set_aside(file)!r}" if os.path.exists(file) else ""
+  print(
+    f"Warning: {file!r} was not as the run wrote it{kept}. The newest checkpoint's copy is in its "
+    "place. To change an option, give --gin_param.",
+    file=sys.stderr,
+  )
+  checkpoints.write_whole(file, checkpoint.texts[os.path.basename(file)])
+
+
+def _refuse_old(run_dir: str) -> None:
+  if os.path.exists(os.path.join(run_dir, _CHECKPOINTS, "checkpoint")):
+    raise ConfigError(
+      f"{run_dir!r} is a run of {version.describe(run_dir)}, whose checkpoints this version does "
+      "not read. Go on with it under the version that began it."
+    )
 
 
 def load_config(path: str, gin_params: Sequence[str] = ()) -> set[str]:
@@ -63,30 +89,64 @@ def load_config(path: str, gin_params: Sequence[str] = ()) -> set[str]:
     ) from error
 
 
+def restore(trainer: Trainer, path: str) -> None:
+  """Gives `trainer` what the newest checkpoint of the run in `path` has; the run stays as it is.
+
+  Raises:
+    ConfigError: when there is none that is whole and fits.
+  """
+  log = _open_log(path, trainer)
+  found = _find(path, log)[0]
+  if not found:
+    raise ConfigError(f"There is no run with a checkpoint in {path!r}.")
+  checkpoints.restore(trainer, found, log)
+
+
+def _open_log(run_dir: str, trainer: Trainer) -> StepLog:
+  learner = trainer.learner
+  try:
+    return StepLog(os.path.join(run_dir, STEPS), learner.observation_size, learner.action_size)
+  except DamagedError as error:
+    raise ConfigError(f"{error}: bring it back, or give another --run_dir.") from error
+
+
+def _find(run_dir: str, log: StepLog) -> tuple[checkpoints.Checkpoint | None, Sequence[str]]:
+  """The newest whole checkpoint, and the newer ones that are damaged, of which it warns."""
+  _refuse_old(run_dir)
+  found, damaged = checkpoints.find(os.path.join(run_dir, _CHECKPOINTS), log)
+  for path, reason in damaged.items():
+    if not found:
+      raise ConfigError(
+        f"No checkpoint in {run_dir!r} is whole ({path}: {reason}): bring one back, or give "
+        f"another --run_dir. The real steps are in {log.path!r}."
+      )
+    print(
+      f"Warning: the checkpoint {path!r} is damaged ({reason}): the one before, of "
+      f"{found.env_steps:,} of {log.rows:,} environment steps, is taken.",
+      file=sys.stderr,
+    )
+  return found, list(damaged)
+
+
 class RunDirectory:
   """A folder that holds one run, and resumes it where its newest checkpoint stands."""
 
   def __init__(self, path: str, trainer: Trainer):
     """Creates the folder, or restores `trainer` from it.
 
-    Everything written after the checkpoint that is restored is dropped, so that the run goes on
-    as if it had never stopped.
+    What was written after the checkpoint that is restored is dropped, so that the run goes on as
+    if it had never stopped. Real steps are not: where a restored episode is not played again, they
+    enter D_env; else they are kept in a file of their own.
 
     Raises:
-      ConfigError: when the folder holds a run of another config, or something else, or its path
-        has a character that TensorFlow's deletion of old checkpoints takes for a pattern.
+      ConfigError: when the folder holds a run of another config, or one that is damaged beyond its
+        checkpoints, or something else, or cannot be written.
     """
-    if set(path) & set(_PATTERN_CHARACTERS):
-      raise ConfigError(
-        f"TensorFlow would take {path!r} for a pattern of file names: give a --run_dir without any "
-        f"of {' '.join(_PATTERN_CHARACTERS)}."
-      )
-    self.path = path
-    self._trainer = trainer
+    self.path, self._trainer = path, trainer
     self._lock = filelock.FileLock(self._file(".lock"))
     try:
       os.makedirs(path, exist_ok=True)
-      others = {name for name in os.listdir(path) if name[0] != "."} - {"operative_config.gin"}
+      others = {name for name in os.listdir(path) if name[0] != "."} - {_OPERATIVE_CONFIG}
       if others and not saved_config(path):
         raise ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
       self._lock.acquire(blocking=False)
@@ -99,81 +159,84 @@ class RunDirectory:
       ) from error
     try:
       self._restore()
-    except BaseException:
+    except BaseException as error:
       self._lock.release()
+      if isinstance(error, OSError):
+        raise ConfigError(f"{path!r} cannot be read or written: {error}.") from error
       raise
-    self._start = time.perf_counter()
-    self._events = tf.summary.create_file_writer(path)
 
   def _restore(self) -> None:
-    trainer = self._trainer
-    self._manager = tf.train.CheckpointManager(
-      tf.train.Checkpoint(trainer=trainer), self._file("checkpoints"), max_to_keep=2
-    )
+    trainer, log = self._trainer, _open_log(self.path, self._trainer)
+    found, damaged = _find(self.path, log)
+    rows, checksum = (found.env_steps, found.checksum) if found else (0, 0)
+    if not trainer.collector.replay:
+      rows, checksum = log.whole(rows, checksum)
+    self.resumed = rows > 0
     operative = gin.operative_config_str()
-    self.resumed = self._manager.latest_checkpoint is not None
     if self.resumed:
       self._check_config(operative)
-      restore(trainer, self._manager.latest_checkpoint)
-      if trainer.best.exists:  # a kill may have left a later one, or none
-        with trainer.best.in_use():
-          self._replace("policy", lambda path: saved_model.save_policy(trainer.learner, path))
-    self._header: list[str] = []  # of metrics.csv, once there is one
-    self._seconds_before = 0.0
-    self._drop_later_rows(int(trainer.env_steps))
-    self._write("operative_config.gin", operative)
-    self._write("config.gin", gin.config_str())
+    if found:
+      checkpoints.restore(trainer, found, log)
+    for path in damaged:
+      checkpoints.set_aside(path)
+    text = self._metrics_of(found)
+    if rows > trainer.env_steps:
+      checkpoints.put(trainer, log, int(trainer.env_steps), rows)
+      trainer.learner.env_buffer.added.assign(rows)
+      trainer.env_steps.assign(rows)
+    if trainer.best.exists:  # a kill may have left a later one, or none
+      with trainer.best.in_use():
+        self._replace("policy", lambda path: saved_model.save_policy(trainer.learner, path))
+    self._texts = {
+      _CONFIG: sealed.seal(gin.config_str()),
+      _OPERATIVE_CONFIG: sealed.seal(operative),
+    }
+    for name in (_OPERATIVE_CONFIG, _CONFIG):
+      self._write(name, self._texts[name])
     self._write(version.FILE, json.dumps(version.record(self.path, self.resumed)) + "\n")
-    _drop_later_events(self.path, int(trainer.env_steps))
+    first_steps = trainer.random_steps if trainer.under_way.begun else -1
+    self.metrics = Metrics(self.path, text, first_steps)
+    log.begin(rows, checksum, self._file(UNUSED_STEPS))
+    self._log = trainer.collector.log = log
+    self._exported = False
 
   def close(self) -> None:
     """Lets another run go on in this folder."""
-    self._events.close()
+    self._log.close()
+    self.metrics.close()
     self._lock.release()
-
-  def log(self, row: dict[str, float | None]) -> None:
-    """Appends a row to metrics.csv and the TensorBoard events; None is an empty cell."""
-    seconds = self._seconds_before + time.perf_counter() - self._start
-    row = row | {"seconds/total": seconds}  # checkpoints and earlier sessions included
-    with open(self._file("metrics.csv"), "a", newline="") as file:
-      writer = csv.writer(file)
-      if not self._header:
-        self._header = list(row)
-        writer.writerow(self._header)
-      writer.writerow(["" if row[name] is None else row[name] for name in self._header])
-      file.flush()
-      os.fsync(file.fileno())
-    self.log_events(row)
-
-  def log_events(self, row: Mapping[str, float | None]) -> None:
-    """Appends to the TensorBoard events alone."""
-    with self._events.as_default(step=row["env_steps"]):
-      for name, value in row.items():
-        if value is not None and name != "env_steps":
-          tf.summary.scalar(name, value)
-    self._events.flush()
 
   def save(self) -> None:
     """Writes the policy and the curve as they are now, then a checkpoint of everything.
 
     `policy_last` is of now, `policy` of the best evaluation so far.
     """
-    self._replace("policy_last", lambda path: saved_model.save_policy(self._trainer.learner, path))
+    learner, last = self._trainer.learner, self._file("policy_last")
+    # Graphs of this session: another version of the code, or of TensorFlow, has other ones.
+    graphs = last if self._exported and os.path.isdir(last) else None
+    self._replace("policy_last", lambda path: saved_model.save_policy(learner, path, graphs))
+    self._exported = True
     if self._trainer.best.is_now or not self._trainer.best.exists:
-      self._replace("policy", lambda path: shutil.copytree(self._file("policy_last"), path))
-    self._replace("curve.png", lambda path: plotting.plot_run(self._file("metrics.csv"), path))
-    # Last: a kill before its end repeats the iteration, and writes the others once more.
-    self._manager.save(checkpoint_number=int(self._trainer.iteration))
+      self._replace("policy", lambda path: shutil.copytree(last, path))
+    self._replace("curve.png", lambda path: plotting.plot_run(self._file(metrics.FILE), path))
+    self.save_checkpoint()  # last: a kill before its end writes the others once more
+
+  def save_checkpoint(self) -> None:
+    """Of everything, from which a resumed run goes on."""
+    texts = self._texts | {metrics.FILE: self.metrics.text}
+    checkpoints.save(self._file(_CHECKPOINTS), self._trainer, self._log, texts)
+
+  def what_is_saved(self) -> str:
+    """A sentence or two."""
+    newest = checkpoints.newest_state(self._file(_CHECKPOINTS))
+    checkpoint = f"a checkpoint of {newest.env_steps:,} of them" if newest else "no checkpoint yet"
+    return f"Saved are all {self._log.rows:,} real steps, in {self._log.path!r}, and {checkpoint}."
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)
 
   def _write(self, name: str, text: str) -> None:
-    def write(path: str) -> None:
-      with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-
-    self._replace(name, write)
+    checkpoints.write_whole(self._file(name), text)
 
   def _replace(self, name: str, write: Callable[[str], object]) -> None:
     """Writes beside the old file or folder first, so that a kill leaves one of the two whole."""
@@ -187,8 +250,7 @@ class RunDirectory:
     shutil.rmtree(old, ignore_errors=True)
 
   def _check_config(self, operative: str) -> None:
-    saved = read_gin_file(self._file("operative_config.gin"))
-    changed = config.differences(saved, operative)
+    changed = config.differences(read_gin_file(self._file(_OPERATIVE_CONFIG)), operative)
     if changed:
       raise ConfigError(
         f"{self.path!r} holds a run of another config (- its own, + yours):\n"
@@ -197,45 +259,28 @@ class RunDirectory:
         f"{version.describe(self.path)}."
       )
 
-  def _drop_later_rows(self, env_steps: int) -> None:
-    if not os.path.isfile(self._file("metrics.csv")):
-      return
-    with open(self._file("metrics.csv"), newline="") as file:
-      lines = list(csv.reader(file))
-    if not self.resumed:
-      if len(lines) > 2:  # a kill before the first checkpoint leaves one row at the most
-        raise ConfigError(
-          f"{self.path!r} has the metrics of a run but no checkpoint to resume: give another "
-          "--run_dir."
+  def _metrics_of(self, found: checkpoints.Checkpoint | None) -> str:
+    """Of the checkpoint; the file becomes it."""
+    path, now = self._file(metrics.FILE), ""
+    if os.path.exists(path):
+      with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        now = file.read()
+    if found:
+      text = found.texts[metrics.FILE]
+      if not now.startswith(text):
+        kept = f"; it is now {checkpoints.set_aside(path)!r}" if os.path.exists(path) else ""
+        print(
+          f"Warning: {path!r} was not as the run wrote it{kept}. The checkpoint's copy is in its "
+          "place.",
+          file=sys.stderr,
         )
-      os.remove(self._file("metrics.csv"))
-      return
-    self._header, rows = lines[0], lines[1:]
-    column = self._header.index("env_steps")
-    # A row cut short by a kill is a later row too.
-    kept = [r for r in rows if len(r) == len(self._header) and int(r[column]) <= env_steps]
-    if kept:
-      self._seconds_before = float(kept[-1][self._header.index("seconds/total")])
-
-    def write(path: str) -> None:
-      with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([self._header, *kept])
-
-    self._replace("metrics.csv", write)
-
-
-def _drop_later_events(path: str, env_steps: int) -> None:
-  """Rewrites the event files without what came after `env_steps`, and without cut-off tails."""
-  for name in glob.glob(os.path.join(glob.escape(path), "events.out.tfevents.*")):
-    kept = []
-    try:
-      for record in tf.data.TFRecordDataset(name).as_numpy_iterator():
-        if tf.compat.v1.Event.FromString(record).step <= env_steps:
-          kept.append(record)
-    except tf.errors.DataLossError:
-      pass  # cut off in mid-write by a kill
-    new = os.path.join(path, ".events")
-    with tf.io.TFRecordWriter(new) as writer:
-      for record in kept:
-        writer.write(record)
-    os.replace(new, name)
+      self._write(metrics.FILE, text)
+      return text
+    if now.count("\n") > 2:  # a kill before the first checkpoint leaves one row at the most
+      raise ConfigError(
+        f"{self.path!r} has the metrics of a run but no checkpoint to resume: give another "
+        "--run_dir."
+      )
+    if os.path.exists(path):
+      os.remove(path)
+    return ""

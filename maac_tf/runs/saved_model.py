@@ -1,5 +1,8 @@
 """Policy and planner as SavedModels that need none of this package to run."""
 
+import os
+import shutil
+
 import tensorflow as tf
 
 from maac_tf.algorithm.learner import Maac
@@ -42,13 +45,21 @@ class _ExportedPolicy(_Exported):
     return self._act(observation, tf.random.normal([tf.shape(observation)[0], self._action_size]))
 
 
-def save_policy(learner: Maac, path: str) -> None:
+def save_policy(learner: Maac, path: str, before: str | None = None) -> None:
   """Writes the SavedModel.
+
+  TensorFlow keeps every graph that it saves: a policy that is saved over and over gives `before`,
+  where this function saved that learner's. Then only the weights are new.
 
   Signatures, two from `observation` [B, S] to a dict with `action` [B, A]: `serving_default` is
   the deterministic policy, `sample` draws from it; and `task`, of nothing, to the task's name.
   """
   module = _ExportedPolicy(learner)
+  if before:
+    os.makedirs(path)
+    shutil.copy(os.path.join(before, "saved_model.pb"), path)
+    tf.train.Checkpoint(module).write(os.path.join(path, "variables", "variables"))
+    return
   signatures = {"serving_default": module.deterministic, "sample": module.sample}
   tf.saved_model.save(module, path, signatures=signatures | {"task": module.task})
 

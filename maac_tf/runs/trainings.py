@@ -180,7 +180,7 @@ def _try_out(env_steps: int) -> tuple[int, int, dict[str, str]]:
 
 
 class Runner:
-  """Runs trainings; the first signal lets them finish their iteration, a second stops them.
+  """Runs trainings; the first signal lets them save and end, a second stops them.
 
   Attributes:
     failed: those that ended with an error.
@@ -191,7 +191,7 @@ class Runner:
     self._processes: list[subprocess.Popen[bytes]] = []
     self.failed: list[Training] = []
     self.interrupted = False
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
       signal.signal(number, self._stop)
 
   def run(
@@ -231,6 +231,6 @@ class Runner:
   def _stop(self, number: int, frame: FrameType | None) -> None:
     del number, frame
     self.interrupted = True
-    os.write(2, b"\nThe runs finish their iteration and save; once more stops them at once.\n")
+    os.write(2, b"\nThe runs save in some seconds; once more stops them at once.\n")
     for process in self._processes:
       process.send_signal(signal.SIGTERM)  # nothing, to one that has ended

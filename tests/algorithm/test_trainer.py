@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maac_tf.algorithm import evaluator
+from maac_tf.algorithm import evaluator, learning
 from maac_tf.algorithm import trainer as trainer_module
 from maac_tf.algorithm.learner import Maac
+from maac_tf.algorithm.learning import UnderWay
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
 from maac_tf.runs.experiment import build_trainer
@@ -40,7 +41,7 @@ def test_functions_that_are_not_the_environments_are_warned_of(tiny, monkeypatch
   task = Task("t", make_env, None if learned else lambda s, a, n: factor * a[..., 0])
   environment = task.make_environment()
   trainer = Trainer(Maac(task, environment), environment)
-  monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
+  monkeypatch.setattr(trainer.learning, "run", lambda *_: {})
   trainer.run_iteration()
   assert len(warnings) == (factor != 1.0 and not learned), warnings
 
@@ -60,7 +61,7 @@ def _first_iteration(monkeypatch, wrap):
   task = Task("t", lambda: wrap(gym.make("Pendulum-v1")))
   environment = task.make_environment()
   trainer = Trainer(Maac(task, environment), environment)
-  monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
+  monkeypatch.setattr(trainer.learning, "run", lambda *_: {})
   trainer.run_iteration()
 
 
@@ -95,7 +96,7 @@ def test_evaluations_are_of_the_ema_policy_and_the_best_is_run_again_on_other_se
     return evaluator.Episodes(np.full(len(starts), -5.0), np.full(len(starts), 200))
 
   monkeypatch.setattr(evaluator, "run_episodes", spy)
-  monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
+  monkeypatch.setattr(trainer.learning, "run", lambda *_: {})
   first = trainer.begin()  # before it learns: no candidate for the best
   assert first["env_steps"] == 300 and first["eval/return"] == -5.0
   assert seeds == [(2, 10_000)] and not trainer.best.exists
@@ -113,7 +114,7 @@ def test_evaluations_are_due_every_so_many_steps(tiny, monkeypatch):
   evaluation = {"eval/return": -5.0, "eval/return_std": 0.0, "eval/length": 200.0}
   monkeypatch.setattr(trainer.evaluator, "evaluate", lambda: evaluation)
   monkeypatch.setattr(trainer.evaluator, "evaluate_again", lambda: np.array([-5.0]))
-  monkeypatch.setattr(trainer, "learn", lambda clock, progress: {})
+  monkeypatch.setattr(trainer.learning, "run", lambda *_: {})
   rows = [trainer.run_iteration() for _ in range(6)]  # of 40 steps
   assert [row["eval/return"] for row in rows] == [None, None, -5.0, None, -5.0, None]
 
@@ -132,12 +133,12 @@ def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
     acted_after.append(sum(updates))
     return collect(steps, random)
 
-  def fitted(seed):
+  def fitted(now, pause):
     fitted_after.append(sum(updates))
     return {}
 
   learner = trainer.learner
-  learner.train, trainer.collect, learner.dynamics_fit.fit = count, note, fitted
+  learner.train, trainer.collect, trainer.learning.fit = count, note, fitted
   trainer.run_iteration()
   assert acted_after == [0, 40] and fitted_after == [0, 20, 40] and sum(updates) == 60
 
@@ -146,11 +147,12 @@ def test_updates_on_the_random_steps_come_before_the_first_action(tiny):
   ("updates", "sizes"), [(20, [20]), (300, [100] * 3), (150, [75, 75]), (101, [51, 50])]
 )
 def test_the_updates_of_a_round_are_calls_of_two_sizes_at_most(tiny, updates, sizes):
-  trainer, shares, calls = _make(), [], []
-  trainer.rollout_frequency = updates
-  trainer.learner.train = lambda number, seed: calls.append(number) or {}
-  trainer.update(shares.append)
-  assert calls == sizes and sum(shares) == pytest.approx(1.0)
+  learning, shares, calls = _make().learning, [], []
+  learning.rollout_frequency, learning.rounds = updates, 2
+  learning.fit, learning.imagine = lambda *_: {}, lambda _: {}
+  learning._learner.train = lambda number, seed: calls.append(number) or {}
+  learning.run(0, UnderWay(), shares.append, lambda: None)
+  assert calls == 2 * sizes and sum(shares) == pytest.approx(1.0)
 
 
 def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
@@ -166,8 +168,7 @@ def test_rollouts_grow_linearly(tiny):
   trainer = _make(rollout_schedule=(1, 15, 20, 100))
   lengths = []
   for iteration in (0, 20, 60, 99, 100, 300):
-    trainer.iteration.assign(iteration)
-    lengths.append(trainer.rollout_length())
+    lengths.append(trainer.learning.rollout_length(iteration))
   assert lengths == [1, 1, 8, 14, 15, 15]
 
 
@@ -180,26 +181,26 @@ def test_rollouts_grow_linearly(tiny):
   ],
 )
 def test_d_model_holds_an_iterations_rollouts(tiny, monkeypatch, starts, schedule, most, capacity):
-  monkeypatch.setattr(trainer_module, "MAX_MODEL_CAPACITY", most)
+  monkeypatch.setattr(learning, "MAX_MODEL_CAPACITY", most)
   trainer = _make(rollout_starts=starts, rollout_schedule=schedule)
-  assert trainer.imagined_data.buffer is trainer.learner.model_buffer
+  assert trainer.learning.imagined_data.buffer is trainer.learner.model_buffer
   assert trainer.learner.model_buffer.capacity == capacity
 
 
 def test_rollout_starts_shrink_to_fit_the_buffer(tiny, monkeypatch):
-  monkeypatch.setattr(trainer_module, "MAX_MODEL_CAPACITY", 480)
+  monkeypatch.setattr(learning, "MAX_MODEL_CAPACITY", 480)
   trainer = _make()
   trainer.collect(50, random=True)
   with eagerly():
     for _ in range(2):
-      assert trainer.imagine()["imagine/length"] == 20
+      assert trainer.learning.imagine(0)["imagine/length"] == 20
       assert trainer.learner.model_buffer.size == 24 * 20  # a round fits, and none of it is lost
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
   trainer = _make()
   monkeypatch.setattr(trainer.learner, "train", lambda *_: {"critic/loss": float("nan")})
-  monkeypatch.setattr(trainer.learner.dynamics_fit, "fit", lambda _: {})
+  monkeypatch.setattr(trainer.learning, "fit", lambda *_: {})
   with pytest.raises(FloatingPointError, match="critic/loss became nan in iteration 1"):
     trainer.run_iteration()
 

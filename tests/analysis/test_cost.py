@@ -56,7 +56,7 @@ def test_it_is_that_of_what_a_training_does(tiny, monkeypatch, model_free):
     return counted
 
   trainer.learner.train = count("updates", lambda number, seed: number, {})
-  trainer.imagine = count("imagined", lambda: 1, {})
+  trainer.learning.imagine = count("imagined", lambda iteration: 1, {})
   evaluation = dict.fromkeys(("eval/return", "eval/return_std", "eval/length"), 0.0)
   trainer.evaluator.evaluate = count("evaluated", lambda: 1, evaluation)
   trainer.evaluator.evaluate_again = lambda: np.zeros(1)

@@ -6,11 +6,13 @@ import tensorflow as tf
 
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.types import Transition
+from maac_tf.models import bootstrap
 from maac_tf.models import fit as fit_module
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.fit import DynamicsFit
 from maac_tf.models.likelihood import training_loss, validation_loss
 from maac_tf.tasks.symmetries import Symmetry
+from tests.learners import eagerly
 
 A = np.array([[0.9, 0.2], [-0.3, 0.8]])
 B = np.array([[0.5], [2.0]])
@@ -55,7 +57,7 @@ DEFAULT_NETWORK = {"layer_norm": True, "constant_noise": True}
 )
 def test_recovers_mean_and_noise_of_a_linear_system(network, options):
   dynamics, _, fit = _fit(network=network, **options)
-  report = fit.fit(tf.constant([1, 2]))
+  report = fit.fit(tf.constant([3, 4]))
   test, mean = _data(500, 9)
   gaussian = dynamics(*_for_each(test)[:2])
   change = mean - test.observation
@@ -97,13 +99,13 @@ def _validation_loss(fit, buffer, count):
   gaussian = fit._dynamics(everything.observation, everything.action)
   outcome = everything.next_observation - everything.observation
   losses = -(gaussian.log_prob(outcome) + sum(np.log(fit._dynamics.target_normalizer.scale))) / 2
-  roles = fit._is_validation.numpy()[:, :count]
+  roles = fit.bootstrap.is_validation.numpy()[:, :count]
   return np.mean([loss[role].mean() for loss, role in zip(losses.numpy(), roles, strict=True)])
 
 
 def _with_equal_roles(fit):
   """60 of 600 rows are for the validation of each member."""
-  fit._is_validation.assign(np.stack([np.arange(700) % 10 == member for member in range(4)]))
+  fit.bootstrap.is_validation = tf.constant([np.arange(700) % 10 == m for m in range(4)])
 
 
 @pytest.mark.parametrize("constant_noise", [False, True])
@@ -129,6 +131,30 @@ def test_a_fit_of_a_budget_ends_with_the_average_as_it_is_then():
   assert _validation_loss(fit, buffer, 600) == pytest.approx(losses[-1], abs=1e-4)
   fit._swap()
   assert abs(_validation_loss(fit, buffer, 600) - losses[-1]) > 1e-3
+
+
+@pytest.mark.parametrize(
+  ("network", "max_batches"), [({}, None), ({"constant_noise": True}, 12)], ids=["paper", "default"]
+)
+def test_where_its_calls_end_changes_no_bit_of_a_fit(monkeypatch, tmp_path, network, max_batches):
+  """One call; or many, of which each but the first is by an object that has read a checkpoint."""
+  monkeypatch.setattr(fit_module, "MAX_EPOCHS", 3)
+  whole, cut, other = (_fit(1_200, network, max_batches=max_batches) for _ in range(3))
+  calls = 0
+  with eagerly():
+    report = whole[2].fit(tf.constant([1, 2]))
+    cut[2].begin(tf.constant([1, 2]))
+    while cut[2].is_under_way:
+      cut[2]._train(tf.constant(3))  # of 4 batches an epoch
+      parts = [{"dynamics": m[0], "fit": m[2]} for m in (cut, other)]
+      path = tf.train.Checkpoint(**parts[0]).write(str(tmp_path / "fit"))
+      tf.train.Checkpoint(**parts[1]).read(path).assert_consumed()
+      cut, other, calls = other, cut, calls + 1
+  assert calls == 4
+  for name, value in cut[2].report().items():
+    np.testing.assert_array_equal(value, report[name], err_msg=name)
+  for a, b in zip(cut[0].variables, whole[0].variables, strict=True):
+    np.testing.assert_array_equal(a, b)
 
 
 def test_a_fit_ends_after_max_batches():
@@ -182,32 +208,29 @@ def test_the_average_is_better_than_the_last_weights_where_steps_are_noisy():
 
 def test_nothing_validated_is_ever_trained_on():
   _, _, fit = _fit(500)
-  roles = fit._is_validation[:, :500]
+  roles = fit.bootstrap.is_validation[:, :500]
   assert not np.array_equal(roles[0], roles[1])
   order = tf.argsort(tf.cast(roles, tf.int32), -1, stable=True)
   num_train = 500 - tf.reduce_sum(tf.cast(roles, tf.int32), -1)
   for seed in range(3):
-    bag = fit._bootstrap(order, num_train, [seed, 0])
+    bag = fit.bootstrap.rows(order, num_train, [seed, 0])
     for member in range(4):
       assert not np.any(roles[member].numpy()[bag[member]])
       assert len(np.unique(bag[member])) < bag.shape[1]  # with replacement
 
 
 def _bag(fit, seed):
-  """What a fit trains on, caught on its way."""
-  bags, bootstrap = [], fit._bootstrap
-  fit._bootstrap = lambda *arguments: bags.append(bootstrap(*arguments)) or bags[-1]
-  fit.fit.python_function(seed)
-  return bags[0].numpy()
+  """What a fit trains on."""
+  return fit.bootstrap.draw(seed)[0].numpy()
 
 
 def test_a_share_of_a_bootstrap_is_of_the_newest(monkeypatch):
   """Also where the ring has been written round: the newest rows are then in its middle."""
-  monkeypatch.setattr(fit_module, "RECENT_TRANSITIONS", 200)
+  monkeypatch.setattr(bootstrap, "RECENT_TRANSITIONS", 200)
   _, buffer, fit = _fit(2_000, max_batches=1, recent_fraction=0.5)
   buffer.add(_data(600, 1)[0])  # a capacity of 2,100: slots 0..499 are the newest 500
   bag = _bag(fit, [1, 2])
-  for member, validation in enumerate(fit._is_validation.numpy()):
+  for member, validation in enumerate(fit.bootstrap.is_validation.numpy()):
     assert not np.any(validation[bag[member]])
   is_new = (bag >= 300) & (bag < 500)
   assert is_new.mean() == pytest.approx(0.5 + 0.5 * 200 / 2_100, abs=0.03)
@@ -217,7 +240,7 @@ def test_a_share_of_a_bootstrap_is_of_the_newest(monkeypatch):
 
 def test_members_have_a_validation_row_however_little_data_there_is():
   _, _, fit = _fit(20, max_batches=3, validation_fraction=1e-6)
-  np.testing.assert_array_equal(np.sum(fit._is_validation, -1), 1)
+  np.testing.assert_array_equal(np.sum(fit.bootstrap.is_validation, -1), 1)
   assert np.isfinite(fit.fit(tf.constant([1, 2]))["validation_loss"])
 
 
@@ -261,7 +284,7 @@ def test_each_symmetry_has_an_equal_share_of_a_batch():
   thrice = Symmetry(lambda x: 3.0 * x, lambda x: 3.0 * x)
   fit = _fit(100, max_batches=1, symmetries=[ODD, thrice])[2]
   batch = _for_each(_data(32, 1)[0])
-  got = fit._with_images(batch)
+  got = fit_module.with_images(batch, fit.symmetries)
   factors = np.repeat([1.0, -1.0, 3.0], [10, 11, 11])[:, np.newaxis]
   for field in ("observation", "action", "next_observation"):
     np.testing.assert_allclose(getattr(got, field), getattr(batch, field) * factors, rtol=1e-6)

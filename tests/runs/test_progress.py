@@ -104,7 +104,7 @@ def test_the_trainer_tells_each_phase_from_its_start_to_its_end(tiny):
   gin.parse_config("Trainer.initial_updates = 30")  # of 20 an iteration
   trainer, told = build_trainer("pendulum"), []
   trainer.learner.train = lambda number, seed: {}
-  trainer.learner.dynamics_fit.fit = lambda seed: {}
+  trainer.learning.fit = lambda now, pause: {}
   with eagerly():
     for _ in range(2):
       trainer.run_iteration(lambda *call, **work: told.append((*call, *work.values())))

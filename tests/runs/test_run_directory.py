@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -16,15 +17,18 @@ import tensorflow as tf
 import maac_tf
 from maac_tf.algorithm.evaluator import Evaluator
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, run_directory, version
-from maac_tf.runs.experiment import train
+from maac_tf.data.step_log import StepLog
+from maac_tf.runs import checkpoints, config, pauses, run_directory, sealed, version
+from maac_tf.runs.experiment import restore, train
 from tests.commands import ROOT
 from tests.conftest import BARE
 from tests.learners import eagerly
 
 
 @pytest.fixture(autouse=True)
-def run_without_tracing():
+def run_without_tracing(monkeypatch):
+  """And with checkpoints at the ends of iterations alone, however slow the machine is."""
+  monkeypatch.setattr(pauses, "SAVE_EVERY", math.inf)
   with eagerly():
     yield
 
@@ -52,7 +56,8 @@ def _event_steps(path):
 def original_run(tmp_path_factory):
   path = tmp_path_factory.mktemp("original") / "run"
   gin.parse_config(BARE)
-  with eagerly():
+  with eagerly(), pytest.MonkeyPatch.context() as patch:
+    patch.setattr(pauses, "SAVE_EVERY", math.inf)
     assert train(str(path), iterations=2) is None
   gin.clear_config()
   return path
@@ -68,7 +73,7 @@ def finished_run(original_run, bare, tmp_path):
 def test_a_run_leaves_all_of_its_files(finished_run):
   assert {f.name for f in finished_run.iterdir() if f.name[0] not in ".e"} == {
     "config.gin", "operative_config.gin", "metrics.csv", "checkpoints", "policy", "policy_last",
-    "curve.png", "version.json",
+    "curve.png", "version.json", "steps.bin",
   }  # fmt: skip
   rows = _rows(finished_run)
   assert [row["env_steps"] for row in rows] == ["340", "380"]
@@ -82,11 +87,8 @@ def test_a_run_leaves_all_of_its_files(finished_run):
 
 def test_what_came_after_the_checkpoint_is_dropped(finished_run):
   """As after a kill between writing a row and the end of its checkpoint."""
-  checkpoints = finished_run / "checkpoints"
-  for file in checkpoints.glob("ckpt-2.*"):
-    file.unlink()
-  state = (checkpoints / "checkpoint").read_text()
-  (checkpoints / "checkpoint").write_text(state.replace('path: "ckpt-2"', 'path: "ckpt-1"', 1))
+  shutil.rmtree(finished_run / "checkpoints" / "2")
+  steps = (finished_run / "steps.bin").read_bytes()
   with open(finished_run / "metrics.csv", "a") as file:
     file.write("420,3,-1.0")  # cut off by the kill
   assert train(str(finished_run), iterations=1) is None  # there is nothing left to do
@@ -97,6 +99,8 @@ def test_what_came_after_the_checkpoint_is_dropped(finished_run):
   assert [row["env_steps"] for row in _rows(finished_run)] == ["340", "380"]
   assert set(_event_steps(finished_run)) == {300, 340, 380}
   assert float(_rows(finished_run)[1]["seconds/total"]) > before
+  assert (finished_run / "steps.bin").read_bytes() == steps
+  assert _log(finished_run / "unused_steps.bin").rows == 40  # which the simulator took again
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(finished_run):
@@ -176,10 +180,12 @@ def test_a_file_in_place_of_the_folder_is_refused(bare, tmp_path):
     train(str(tmp_path / "run"), iterations=1)
 
 
-def test_a_path_that_is_a_pattern_to_tensorflow_is_refused(bare, tmp_path):
-  with pytest.raises(ConfigError, match=r"run\[1\].* for a pattern of file names"):
-    train(str(tmp_path / "run[1]"), iterations=1)
-  assert not any(tmp_path.iterdir())
+def test_a_path_may_be_a_pattern_of_file_names(finished_run, tmp_path):
+  run = tmp_path / "run [1]*"
+  os.rename(finished_run, run)
+  assert train(str(run), iterations=2) is None
+  assert restore(str(run)).env_steps == 380
+  assert tf.saved_model.load(str(run / "policy")).signatures
 
 
 def test_nothing_is_created_for_a_wrong_value(bare, tmp_path):
@@ -189,19 +195,115 @@ def test_nothing_is_created_for_a_wrong_value(bare, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_a_broken_checkpoint_ends_with_one_line(finished_run):
-  for file in (finished_run / "checkpoints").glob("ckpt-2.data*"):
-    file.write_bytes(file.read_bytes()[:100])
-  before = (finished_run / "metrics.csv").read_text()
-  with pytest.raises(ConfigError, match="ckpt-2' is broken, or of other networks"):
+def _log(path):
+  return StepLog(str(path), 3, 1)
+
+
+def _half(data):
+  return data[: len(data) // 2]
+
+
+def _bit(data):
+  place = len(data) // 3
+  return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+
+
+DAMAGES = {"empty": lambda _: b"", "binary": lambda _: b"\x80\x04\x95", "half": _half, "bit": _bit}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize(
+  "name", ["variables.data-00000-of-00001", "variables.index", "d_model.npz", "state.json",
+           "checksums.json"],
+)  # fmt: skip
+def test_every_damage_to_a_checkpoint_is_seen(original_run, tmp_path, name, damage):
+  shutil.copytree(original_run / "checkpoints", tmp_path / "checkpoints")
+  log, file = _log(original_run / "steps.bin"), tmp_path / "checkpoints" / "2" / name
+  assert checkpoints.find(str(tmp_path / "checkpoints"), log)[0].env_steps == 380
+  file.write_bytes(damage(file.read_bytes()))
+  found, damaged = checkpoints.find(str(tmp_path / "checkpoints"), log)
+  assert found.env_steps == 340 and list(damaged) == [str(tmp_path / "checkpoints" / "2")]
+  file.unlink()
+  assert checkpoints.find(str(tmp_path / "checkpoints"), log)[0].env_steps == 340
+
+
+def test_damaged_steps_are_seen_where_a_checkpoint_needs_them(original_run, tmp_path):
+  folder, path = str(original_run / "checkpoints"), tmp_path / "steps.bin"
+  data = (original_run / "steps.bin").read_bytes()
+  for place, env_steps in ((-100, 340), (1_000, None)):
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    found, damaged = checkpoints.find(folder, _log(path))
+    assert (found and found.env_steps) == env_steps
+    assert all("does not hold its" in reason for reason in damaged.values())
+
+
+def test_a_damaged_checkpoint_is_kept_and_the_one_before_is_taken(finished_run, capsys):
+  (finished_run / "checkpoints" / "2" / "variables.data-00000-of-00001").write_bytes(b"")
+  (finished_run / "metrics.csv").write_text("env_steps,iteration\n340,one\n")
+  assert train(str(finished_run), iterations=2) is None
+  err = capsys.readouterr().err
+  assert "checkpoints/2' is damaged (variables.data-00000-of-00001 is not as it was" in err
+  assert "the one before, of 340 of 380 environment steps, is taken" in err
+  assert "metrics.csv' was not as the run wrote it; it is now" in err
+  assert [row["env_steps"] for row in _rows(finished_run)] == ["340", "380"]
+  assert (finished_run / "damaged-1-metrics.csv").read_text().endswith("340,one\n")
+  assert {f.name for f in (finished_run / "checkpoints").iterdir()} == {"1", "2", "damaged-1-2"}
+
+
+def test_a_run_without_a_whole_checkpoint_ends_with_one_line(finished_run):
+  for number in ("1", "2"):
+    (finished_run / "checkpoints" / number / "state.json").write_bytes(b"")
+  before = {f: f.read_bytes() for f in finished_run.rglob("*") if f.is_file()}
+  with pytest.raises(ConfigError, match=r"No checkpoint in .* is whole .*steps\.bin'\."):
     train(str(finished_run), iterations=3)
-  assert (finished_run / "metrics.csv").read_text() == before
+  with pytest.raises(ConfigError, match="No checkpoint in .* is whole"):
+    restore(str(finished_run))
+  assert {f: f.read_bytes() for f in finished_run.rglob("*") if f.is_file()} == before
+
+
+def test_a_run_of_older_checkpoints_is_left_alone(finished_run):
+  shutil.rmtree(finished_run / "checkpoints" / "1")
+  os.rename(finished_run / "checkpoints" / "2", finished_run / "checkpoints" / "checkpoint")
+  with pytest.raises(ConfigError, match="whose checkpoints this version does not read. Go on"):
+    train(str(finished_run), iterations=3)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_configs_that_are_damaged_come_back(finished_run, capsys, damage):
+  names = "config.gin", "operative_config.gin"
+  texts = [(finished_run / name).read_text() for name in names]
+  damaged = [damage(text.encode()) for text in texts]
+  for name, data in zip(names, damaged, strict=True):
+    (finished_run / name).write_bytes(data)
+  assert run_directory.saved_config(str(finished_run)) == str(finished_run / "config.gin")
+  assert [(finished_run / name).read_text() for name in names] == texts
+  assert [(finished_run / f"damaged-1-{name}").read_bytes() for name in names] == damaged
+  err = capsys.readouterr().err.splitlines()
+  assert len(err) == 2 and "To change an option, give --gin_param." in err[0]
+  shutil.rmtree(finished_run / "checkpoints")
+  (finished_run / "config.gin").write_bytes(b"")
+  with pytest.raises(
+    ConfigError, match="config.gin' is not as the run wrote it, and no checkpoint"
+  ):
+    run_directory.load_config(str(finished_run))
+
+
+def test_what_is_not_there_comes_back(finished_run):
+  before = [(finished_run / name).read_bytes() for name in ("config.gin", "metrics.csv")]
+  for name in ("config.gin", "metrics.csv", "version.json", "curve.png"):
+    (finished_run / name).unlink()
+  shutil.rmtree(finished_run / "policy")
+  run_directory.load_config(str(finished_run))
+  assert train(str(finished_run), iterations=2) is None
+  assert [(finished_run / n).read_bytes() for n in ("config.gin", "metrics.csv")] == before
+  assert (finished_run / "policy" / "saved_model.pb").exists()
 
 
 def _changed(path, old, new):
-  text = path.read_text()
+  """As by another version, which sealed it."""
+  text = path.read_text().rpartition("# CRC")[0]
   assert len(re.findall(old, text)) == 1
-  path.write_text(re.sub(old, new, text))
+  path.write_text(sealed.seal(re.sub(old, new, text)))
 
 
 @pytest.mark.parametrize(
@@ -220,12 +322,12 @@ def _changed(path, old, new):
 def test_a_run_of_other_options_or_defaults_is_refused(finished_run, old, new, difference):
   """Though what its user set is the same; the difference is shown, and which code it was of."""
   _changed(finished_run / "operative_config.gin", old, new)
-  before = {f: f.read_bytes() for f in finished_run.iterdir() if f.is_file()}
+  before = {f: f.read_bytes() for f in finished_run.rglob("*") if f.is_file()}
   with pytest.raises(ConfigError, match=difference) as error:
     train(str(finished_run), iterations=3)
   commit = json.loads((finished_run / "version.json").read_text())["commit"]
   assert f"its code was of maac_tf {maac_tf.__version__}, commit {commit}" in str(error.value)
-  assert {f: f.read_bytes() for f in finished_run.iterdir() if f.is_file()} == before
+  assert {f: f.read_bytes() for f in finished_run.rglob("*") if f.is_file()} == before
 
 
 def test_a_run_with_options_that_this_code_does_not_know_is_refused(finished_run):
