@@ -48,15 +48,16 @@ class Evaluator:
 
   def evaluate(self) -> dict[str, float]:
     """The values of `COLUMNS`."""
-    episodes = self._run(self.episodes, EVALUATION_SEED)
+    episodes = self.run(self.episodes, EVALUATION_SEED)
     values = np.mean(episodes.returns), np.std(episodes.returns), np.mean(episodes.lengths)
     return dict(zip(COLUMNS, map(float, values), strict=True))
 
   def evaluate_again(self) -> np.ndarray:
     """Returns of further episodes, [N], from other start seeds."""
-    return self._run(BEST_EVALUATION_EPISODES, BEST_EVALUATION_SEED).returns
+    return self.run(BEST_EVALUATION_EPISODES, BEST_EVALUATION_SEED).returns
 
-  def _run(self, count: int, seed: int) -> Episodes:
+  def run(self, count: int, seed: int) -> Episodes:
+    """So many episodes, from the start seeds `seed`, `seed` + 1, ...."""
     if self.environment:
       self._take_environment()
     act = self._learner.actor_critic.ema_policy.in_numpy()

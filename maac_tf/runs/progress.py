@@ -17,13 +17,15 @@ class Progress:
   A thread prints: a single call, such as one that compiles, may take longer than `LINE_EVERY`.
   """
 
-  def __init__(self, total: int, done: int = 0):
+  def __init__(self, total: int, done: int = 0, show: bool = True):
     """Shows nothing yet.
 
     Args:
       total: the work of the run, in iterations' updates.
       done: what of it was done before.
+      show: False: nothing is ever printed.
     """
+    self._show = show
     self._total, self._done = total, done / total
     self._phase, self._share = "starting", 0.0
     self._calls = 0  # that did some work
@@ -35,16 +37,18 @@ class Progress:
       total=total,
       initial=done,
       bar_format="{desc}: {percentage:.0f} % of the run|{bar}| [{elapsed}<{remaining}]",
-      disable=None,  # where the output is not a terminal
+      disable=None if show else True,  # None: where the output is not a terminal
     )
 
   def __enter__(self) -> "Progress":
-    self._thread.start()
+    if self._show:
+      self._thread.start()
     return self
 
   def __exit__(self, *_: object) -> None:
     self._over.set()
-    self._thread.join()
+    if self._show:
+      self._thread.join()
     self._bar.close()
 
   def __call__(self, phase: str, share: float, work: float = 0.0) -> None:
@@ -61,8 +65,9 @@ class Progress:
 
   def write(self, line: str) -> None:
     """Prints a line, above the bar."""
-    tqdm.tqdm.write(line)
-    sys.stdout.flush()
+    if self._show:
+      tqdm.tqdm.write(line)
+      sys.stdout.flush()
 
   def line(self) -> str:
     """The phase, and the run, as they are now."""

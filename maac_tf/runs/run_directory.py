@@ -42,6 +42,11 @@ def saved_config(path: str) -> str | None:
   return files[0] if all(map(os.path.isfile, files)) else None
 
 
+def newest_checkpoint(path: str) -> str | None:
+  """Of the run in `path`, if it has one."""
+  return tf.train.latest_checkpoint(os.path.join(path, "checkpoints"))
+
+
 def load_config(path: str, gin_params: Sequence[str] = ()) -> set[str]:
   """Loads the config of the run in `path`, then single bindings; returns as `config.load`.
 
@@ -61,6 +66,29 @@ def load_config(path: str, gin_params: Sequence[str] = ()) -> set[str]:
       f"{path!r} is a run of {version.describe(path)}, with options that this version does not "
       f"know: {', '.join(sorted(unknown))}. Go on with it under the version that began it."
     ) from error
+
+
+def load(gin_files: Sequence[str], gin_params: Sequence[str], path: str | None) -> set[str]:
+  """Loads files and bindings; without a file, the config of the run in `path`, if there is one.
+
+  Returns and raises as `config.load`.
+  """
+  if not gin_files and path and saved_config(path):
+    return load_config(path, gin_params)
+  return config.load(gin_files, gin_params)
+
+
+def check_config(path: str, operative: str) -> None:
+  """Raises ConfigError if the run in `path` cannot go on with this config."""
+  saved = read_gin_file(os.path.join(path, "operative_config.gin"))
+  changed = config.differences(saved, operative)
+  if changed:
+    raise ConfigError(
+      f"{path!r} holds a run of another config (- its own, + yours):\n"
+      + "\n".join(changed)
+      + f"\nGive another --run_dir, or to resume it its own config; its code was of "
+      f"{version.describe(path)}."
+    )
 
 
 class RunDirectory:
@@ -110,10 +138,10 @@ class RunDirectory:
     self._manager = tf.train.CheckpointManager(
       tf.train.Checkpoint(trainer=trainer), self._file("checkpoints"), max_to_keep=2
     )
-    operative = gin.operative_config_str()
+    operative = config.operative()
     self.resumed = self._manager.latest_checkpoint is not None
     if self.resumed:
-      self._check_config(operative)
+      check_config(self.path, operative)
       restore(trainer, self._manager.latest_checkpoint)
       if trainer.best.exists:  # a kill may have left a later one, or none
         with trainer.best.in_use():
@@ -185,17 +213,6 @@ class RunDirectory:
       os.rename(self._file(name), old)
     os.replace(new, self._file(name))
     shutil.rmtree(old, ignore_errors=True)
-
-  def _check_config(self, operative: str) -> None:
-    saved = read_gin_file(self._file("operative_config.gin"))
-    changed = config.differences(saved, operative)
-    if changed:
-      raise ConfigError(
-        f"{self.path!r} holds a run of another config (- its own, + yours):\n"
-        + "\n".join(changed)
-        + f"\nGive another --run_dir, or to resume it its own config; its code was of "
-        f"{version.describe(self.path)}."
-      )
 
   def _drop_later_rows(self, env_steps: int) -> None:
     if not os.path.isfile(self._file("metrics.csv")):
