@@ -18,7 +18,7 @@ from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
 from maac_tf.runs import config, curves, experiment, plotting, run_directory, saved_model
 from maac_tf.runs.experiment import Callback
-from maac_tf.runs.policy import Policy
+from maac_tf.runs.policy import Policy, policy_of
 from maac_tf.runs.run_directory import RunDirectory
 from maac_tf.tasks.episodes import Episodes
 from maac_tf.tasks.registry import task_of
@@ -278,21 +278,12 @@ class MAAC:
     return trainer
 
   def _policy(self, name: str) -> Policy:
-    """A copy of the policy, which is made once an iteration."""
-    trainer = self.trainer
-    learner, iteration = trainer.learner, int(trainer.iteration)
+    """Made once an iteration."""
+    trainer, iteration = self.trainer, int(self.trainer.iteration)
     if name not in self._policies or self._policies[name][0] != iteration:
       with trainer.best.in_use() if name == "best" else contextlib.nullcontext():
-        act = learner.actor_critic.ema_policy.in_numpy()
-      box = learner.action_box
-
-      def in_units(observations: np.ndarray, deterministic: bool) -> np.ndarray:
-        shape = len(observations), box.size
-        noise = 0.0 if deterministic else self._noise.standard_normal(shape, np.float32)
-        return box.units_in_numpy(act(observations, noise))
-
-      env: Any = trainer.environment.env
-      self._policies[name] = iteration, Policy(in_units, env.observation_space, env.action_space)
+        policy = policy_of(trainer.learner, trainer.environment.env, self._noise)
+      self._policies[name] = iteration, policy
     return self._policies[name][1]
 
 

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
+from maac_tf.algorithm.learner import Maac
 from maac_tf.checks import ConfigError
 from maac_tf.tasks.adapter import flatten
 
@@ -74,6 +75,24 @@ def _first(space: Any, value: Any) -> tuple[Any, Any]:
     except (IndexError, KeyError, TypeError):
       return space, None
   return space, value
+
+
+def policy_of(learner: Maac, env: gym.Env, generator: np.random.Generator) -> Policy:
+  """A copy of a learner's EMA policy, as it is now.
+
+  Args:
+    env: one with the spaces of its task.
+    generator: of the noise of actions that are drawn.
+  """
+  in_numpy, box = learner.actor_critic.ema_policy.in_numpy(), learner.action_box
+
+  def act(observations: np.ndarray, deterministic: bool) -> np.ndarray:
+    shape = len(observations), box.size
+    noise = 0.0 if deterministic else generator.standard_normal(shape, np.float32)
+    return box.units_in_numpy(in_numpy(observations, noise))
+
+  assert isinstance(env.action_space, gym.spaces.Box), "the adapter refuses others"
+  return Policy(act, env.observation_space, env.action_space)
 
 
 def load_policy(path: str | os.PathLike[str], environment: gym.Env | None = None) -> Policy:
