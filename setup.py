@@ -5,8 +5,9 @@ import re
 
 from setuptools import find_packages, setup
 
-source = pathlib.Path(__file__).with_name("maac_tf") / "__init__.py"
-version = re.search(r'__version__ = "(.*)"', source.read_text())[1]
+package = pathlib.Path(__file__).with_name("maac_tf")
+version = re.search(r'__version__ = "(.*)"', (package / "__init__.py").read_text())[1]
+commands = sorted(path.stem for path in package.glob("[a-z]*.py") if path.stem != "checks")
 
 setup(
   name="maac_tf",
@@ -17,6 +18,12 @@ setup(
   packages=[*find_packages(include=["maac_tf", "maac_tf.*"]), "maac_tf.gin"],
   package_dir={"maac_tf.gin": "gin"},
   package_data={"maac_tf.gin": ["*.gin", "*/*.gin"]},
+  entry_points={
+    "console_scripts": [  # maac-train is python -m maac_tf.train
+      f"maac-{name.replace('_', '-')} = maac_tf.runs.command_line:console_script"
+      for name in commands
+    ]
+  },
   python_requires=">=3.11,<3.14",
   install_requires=[
     "tensorflow>=2.19,<2.22",

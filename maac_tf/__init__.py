@@ -1,7 +1,9 @@
 """Model-Augmented Actor-Critic in TensorFlow 2 / Keras."""
 
+import importlib
 import os
 import sys
+from typing import Any
 
 from maac_tf import _streams
 
@@ -27,3 +29,22 @@ if "keras" in sys.modules and sys.modules["keras"].config.backend() != "tensorfl
 from maac_tf import _quiet_import  # noqa: E402, F401  (imports TensorFlow without its chatter)
 
 __version__ = "0.2.0"
+
+# What is imported when it is first asked for, since commands do not need it, and from where.
+_PUBLIC = {
+  "MAAC": "runs.agent",
+  "load_policy": "runs.policy",
+  "Task": "tasks.task",
+  "ConfigError": "checks",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _PUBLIC:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+  return sorted(__all__)

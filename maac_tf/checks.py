@@ -22,7 +22,7 @@ import gin
 T = typing.TypeVar("T", bound=Callable[..., Any])
 
 
-class ConfigError(Exception):
+class ConfigError(ValueError):
   """What the user asked for cannot be run; the message is for them."""
 
 

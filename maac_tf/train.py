@@ -1,10 +1,8 @@
 """Trains MAAC: `python -m maac_tf.train --gin_file=gin/hopper.gin`."""
 
-import os
 import shlex
 import shutil
 import sys
-import time
 
 import gin
 import tensorflow as tf
@@ -45,7 +43,7 @@ def main(argv: list[str]) -> int:
       raise ConfigError(
         f"{where}: give --env=ENVIRONMENT or a task file, such as --gin_file=gin/hopper.gin."
       )
-    run_dir = run_dir or _default_run_dir(str(task))
+    run_dir = run_dir or experiment.default_run_dir()
     with experiment.device(_DEVICE.value):
       stopped_by = experiment.train(run_dir, overridden)
   except (ConfigError, FloatingPointError) as error:
@@ -68,11 +66,6 @@ def main(argv: list[str]) -> int:
       f"the curve in {run_dir}/curve.png."
     )
   return 0
-
-
-def _default_run_dir(task: str) -> str:
-  seed = gin.get_bindings("train").get("seed", 0)
-  return os.path.join("runs", task.replace(":", "."), f"{seed}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def _resume_command(run_dir: str) -> str:

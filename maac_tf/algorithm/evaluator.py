@@ -52,16 +52,17 @@ class Evaluator:
   def evaluate(self) -> dict[str, float | None]:
     """The values of `COLUMNS`; None of critics where too few returns are known."""
     recorder = Recorder(self.episodes)
-    episodes = self._run(self.episodes, EVALUATION_SEED, recorder)
+    episodes = self.run(self.episodes, EVALUATION_SEED, recorder)
     values = np.mean(episodes.returns), np.std(episodes.returns), np.mean(episodes.lengths)
     errors = critic_errors(self._learner, recorder.transitions()) or (None, None)
     return dict(zip(COLUMNS, (*map(float, values), *errors), strict=True))
 
   def evaluate_again(self) -> np.ndarray:
     """Returns of further episodes, [N], from other start seeds."""
-    return self._run(BEST_EVALUATION_EPISODES, BEST_EVALUATION_SEED).returns
+    return self.run(BEST_EVALUATION_EPISODES, BEST_EVALUATION_SEED).returns
 
-  def _run(self, count: int, seed: int, record: Record = unrecorded) -> Episodes:
+  def run(self, count: int, seed: int, record: Record = unrecorded) -> Episodes:
+    """So many episodes, from the start seeds `seed`, `seed` + 1, ...."""
     if self.environment:
       self._take_environment()
     act = self._learner.actor_critic.ema_policy.in_numpy()

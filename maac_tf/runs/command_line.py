@@ -1,11 +1,13 @@
 """Flags that several commands have: paths, what to train, and on how many threads."""
 
 import os
+import runpy
+import sys
 from typing import Any, NamedTuple
 
 from absl import flags
 
-from maac_tf.runs import config, run_directory
+from maac_tf.runs import run_directory
 
 flags.disclaim_key_flags()  # they are of the command that asks for them
 
@@ -97,6 +99,11 @@ def load(setting: Setting, run_dir: str | None = None) -> set[str]:
     "train.seed": setting.seed.value,
   }
   params += [f"{name} = {value!r}" for name, value in named.items() if value is not None]
-  if not setting.gin_file.value and run_dir and run_directory.saved_config(run_dir):
-    return run_directory.load_config(run_dir, params)
-  return config.load(setting.gin_file.value, params)
+  return run_directory.load(setting.gin_file.value, params, run_dir)
+
+
+def console_script() -> None:
+  """Runs the command that this script is named after: maac-train is `python -m maac_tf.train`."""
+  name = os.path.basename(sys.argv[0]).removeprefix("maac-").replace("-", "_")
+  sys.path.insert(0, os.getcwd())  # as `python -m` does: modules of the user's own
+  runpy.run_module(f"maac_tf.{name}", run_name="__main__", alter_sys=True)

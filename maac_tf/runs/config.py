@@ -7,12 +7,14 @@ import io
 import os
 import re
 import sys
+import threading
 import tokenize
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import gin
 import gymnasium as gym
+import numpy as np
 import tensorflow as tf
 
 from maac_tf import checks
@@ -74,6 +76,35 @@ def _nearest_option(message: str) -> str:
   nearest = difflib.get_close_matches(".".join(wrong.groups()), names, n=1, cutoff=0.8)
   hint = f" Did you mean {nearest[0]}?" if nearest else ""
   return f"{hint} (CHANGELOG.md has the options of earlier versions.)"
+
+
+# All that gin knows of one config.
+_GIN_STATE = "_CONFIG", "_OPERATIVE_CONFIG", "_SINGLETONS", "_IMPORTS", "_CONFIG_IS_LOCKED"
+
+
+class Bindings:
+  """A config of one object: gin's own while it is entered, aside otherwise.
+
+  gin has one config in a process, and no public way to put it aside.
+  """
+
+  _lock = threading.RLock()  # one is entered at a time, whatever the thread
+
+  def __init__(self) -> None:
+    self._aside: dict[str, Any] = {n: type(getattr(gin.config, n))() for n in _GIN_STATE}
+
+  def __enter__(self) -> None:
+    self._lock.acquire()
+    self._swap()
+
+  def __exit__(self, *_: object) -> None:
+    self._swap()
+    self._lock.release()
+
+  def _swap(self) -> None:
+    for name, aside in self._aside.items():
+      self._aside[name] = getattr(gin.config, name)
+      setattr(gin.config, name, aside)
 
 
 def load(gin_files: Sequence[str], gin_params: Sequence[str] = ()) -> set[str]:
@@ -160,11 +191,38 @@ def value(name: str) -> Any:
   return gin.get_bindings(owner).get(parameter, default)
 
 
+def binding(name: str, value: Any) -> str:
+  """The binding that gives an option this value of Python; text that begins with @ is gin's."""
+  if isinstance(value, np.generic):
+    value = value.item()
+  is_reference = isinstance(value, str) and value.startswith("@")
+  return f"{name} = {value if is_reference else repr(value)}"
+
+
+def bind(name: str, value: Any) -> None:
+  """Gives an option of what was loaded another value."""
+  with gin.unlock_config():
+    gin.bind_parameter(name, value)
+
+
+def text() -> str:
+  """All that was loaded, as a gin file."""
+  return gin.config_str(max_line_length=100_000)
+
+
 def values() -> dict[str, str]:
   """Every option's value as it is in force, and every macro's, as a gin file would say it."""
   defaults = {o.name: repr(o.default) for o in checks.options()}
-  text = gin.config_str(max_line_length=100_000)
-  return defaults | dict(re.findall(r"(?m)^(\w+(?:\.\w+)?) = (.*)$", text))
+  return defaults | dict(re.findall(r"(?m)^(\w+(?:\.\w+)?) = (.*)$", text()))
+
+
+def operative() -> str:
+  """All options that were in force, as a gin file: of what was made, and of the run itself."""
+  operative = gin.operative_config_str()
+  if "\ntrain." not in operative:
+    own = [f"{n} = {v}" for n, v in sorted(values().items()) if n.startswith("train.")]
+    operative += "\n".join(["", "# Parameters for train:", f"# {'=' * 78}", *own, ""])
+  return operative
 
 
 def _warn_of_idle_files(gin_files: Sequence[str]) -> None:

@@ -44,6 +44,15 @@ def find_runs(paths: Sequence[str]) -> list[str]:
   )
 
 
+def read_metrics(path: str) -> dict[str, np.ndarray]:
+  """The columns of a metrics.csv, [N] float64 each, NaN for an empty cell."""
+  with open(path, newline="") as file:
+    reader = csv.DictReader(file)
+    rows = list(reader)
+  names = reader.fieldnames or []
+  return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+
+
 def read_run(path: str) -> Run:
   """Reads a run's metrics.csv; task, method and seed are those of its path, TASK/METHOD-SEED.
 

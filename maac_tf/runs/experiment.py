@@ -1,8 +1,12 @@
 """A run from its start, or its last checkpoint, to its end; with logs and checkpoints."""
 
 import contextlib
+import math
+import os
+import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated
 
 import gin
@@ -20,6 +24,9 @@ from maac_tf.runs.run_directory import RunDirectory
 from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.registry import find_task, make_task
 from maac_tf.tasks.task import Task
+
+# Called with the row of metrics after each iteration; False ends the training.
+Callback = Callable[[dict[str, float | None]], object]
 
 
 @configurable
@@ -55,15 +62,16 @@ def train(
   """
   with config.user_errors():
     trainer = build_trainer(task, seed)
-  unused = unused_options(trainer)
-  for name, reason in config.without_effect(overridden, unused).items():
-    print(f"Warning: {name} has no effect: {reason}.", file=sys.stderr)
+  warn_of_unused(trainer, overridden)
   with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
-    try:
-      return _train(trainer, run, iterations)
-    except Exception as error:
-      error.add_note(run.what_is_saved())
-      raise
+    return iterate(trainer, run, iterations)
+
+
+def default_run_dir() -> str:
+  """runs/TASK/SEED-TIME, of the config that was loaded."""
+  bound = gin.get_bindings("train")
+  task = re.sub("[<>]", "", str(bound["task"])).replace(":", ".")
+  return os.path.join("runs", task, f"{bound.get('seed', 0)}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def use_threads(count: int) -> None:
@@ -98,9 +106,54 @@ def device(name: str | None) -> contextlib.AbstractContextManager[None]:
   return tf.device(name)
 
 
-def _train(trainer: Trainer, run: RunDirectory, iterations: int) -> int | None:
+def iterations_until(trainer: Trainer, env_steps: int, name: str = "env_steps") -> int:
+  """Iterations, in all, of a run with so many environment steps, or those of its last iteration.
+
+  Args:
+    env_steps: the random ones included.
+    name: of that number, for a message.
+
+  Raises:
+    ConfigError: for fewer than an iteration needs.
+  """
+  first = trainer.random_steps
+  if type(env_steps) is not int or env_steps <= first:
+    raise ConfigError(f"{name} must be more than Trainer.random_steps ({first}), not {env_steps}.")
+  return math.ceil((env_steps - first) / trainer.steps_per_iteration)
+
+
+def iterate(
+  trainer: Trainer,
+  run: RunDirectory,
+  iterations: int,
+  callbacks: Sequence[Callback] = (),
+  show: bool = True,
+) -> int | None:
+  """Algorithm 1's loop up to `iterations` in all, with a checkpoint after each.
+
+  Args:
+    callbacks: called when an iteration is saved.
+    show: whether progress is printed.
+
+  Returns:
+    As `train`; None also where a callback ended it.
+  """
+  try:
+    return _iterate(trainer, run, iterations, callbacks, show)
+  except Exception as error:
+    error.add_note(run.what_is_saved())
+    raise
+
+
+def _iterate(
+  trainer: Trainer,
+  run: RunDirectory,
+  iterations: int,
+  callbacks: Sequence[Callback],
+  show: bool,
+) -> int | None:
   initial, passes = trainer.initial_iterations, trainer.under_way.initial_passes
-  progress = Progress(initial + iterations, passes + int(trainer.iteration))
+  progress = Progress(initial + iterations, passes + int(trainer.iteration), show)
   if run.resumed:
     progress.write(f"Resuming {run.path} after {int(trainer.env_steps):,} environment steps.")
   with Pauses(run.save_checkpoint) as pauses, progress, contextlib.suppress(Stopped):
@@ -116,6 +169,8 @@ def _train(trainer: Trainer, run: RunDirectory, iterations: int) -> int | None:
       pauses.saved()
       if row["eval/return"] is not None:
         progress.write(_summary(row))
+      if any([callback(row) is False for callback in callbacks]):
+        break
   if trainer.best.exists:
     mean, std, found = trainer.best.statistics.numpy()
     progress.write(
@@ -134,7 +189,7 @@ def _summary(row: Mapping[str, float | None]) -> str:
   return text
 
 
-def build_trainer(task: str, seed: int = 0) -> Trainer:
+def build_trainer(task: str | Task, seed: int = 0) -> Trainer:
   """Environment, learner and trainer, with the options that are bound.
 
   Raises:
@@ -145,10 +200,20 @@ def build_trainer(task: str, seed: int = 0) -> Trainer:
   return Trainer(Maac(made, environment, seed), environment, seed)
 
 
-def unused_options(trainer: Trainer) -> dict[str, str]:
-  """Options, or all of an owner, that the others leave without effect, each with the reason."""
+def warn_of_unused(trainer: Trainer, overridden: Collection[str], task: Task | None = None) -> None:
+  """Says which of the overridden parameters have no effect, a line each; see `unused_options`."""
+  for name, reason in config.without_effect(overridden, unused_options(trainer, task)).items():
+    print(f"Warning: {name} has no effect: {reason}.", file=sys.stderr)
+
+
+def unused_options(trainer: Trainer, task: Task | None = None) -> dict[str, str]:
+  """Options, or all of an owner, that the others leave without effect, each with the reason.
+
+  Args:
+    task: with all that it knows; None: what the name of the trainer's finds.
+  """
   learner, unused = trainer.learner, {}
-  task = find_task(learner.task.name)
+  task = task or find_task(learner.task.name)
   if task.reward_fn is None:
     unused["make_task.learn_reward"] = "the task has no reward function: the reward is learned"
   if task.termination_fn is None:

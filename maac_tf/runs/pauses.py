@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -32,7 +33,8 @@ class Pauses:
     self._saved = self._last = time.monotonic()
 
   def __enter__(self) -> "Pauses":
-    self._before = {s: signal.getsignal(s) for s in SIGNALS}
+    main = threading.current_thread() is threading.main_thread()  # no other may handle signals
+    self._before = {s: signal.getsignal(s) for s in SIGNALS if main}
     for number, handler in self._before.items():
       # What was told to ignore the end of its terminal, by nohup, does. Python ignores SIGPIPE.
       if handler is not signal.SIG_IGN or number == signal.SIGPIPE:

@@ -1,47 +1,50 @@
 """Every figure: of one run, of many runs, of a diagnosis, of the gradient study."""
 
-import csv
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from maac_tf.runs import curves
 
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
 Groups = dict[tuple[str, str], list[curves.Run]]  # by (task, method)
 
 
-def plot_run(metrics_csv: str, path: str) -> None:
-  """Draws return and model loss against environment steps from a metrics.csv into a PNG."""
-  plt = pyplot()
-  with open(metrics_csv, newline="") as file:
-    rows = list(csv.DictReader(file))
+def plot_run(metrics_csv: str, path: str | None = None) -> "Figure":
+  """Draws return and model loss against environment steps from a metrics.csv, into a PNG if asked.
 
-  def column(name: str) -> np.ndarray:
-    return np.array([float(row.get(name) or "nan") for row in rows])
+  A notebook's figures, and the windows of a program, stay as they are: this one is of neither.
+  """
+  from matplotlib.figure import Figure  # here, not above, as in `pyplot`
 
-  steps = column("env_steps")
-  figure, (top, bottom) = plt.subplots(
-    2, 1, figsize=(7, 6), sharex=True, height_ratios=(3, 1), layout="constrained"
-  )
-  evaluated = np.isfinite(column("eval/return"))
-  x, mean = steps[evaluated], column("eval/return")[evaluated]
-  std = column("eval/return_std")[evaluated]
-  collected = np.isfinite(column("collect/return"))  # where an episode ended
+  metrics = curves.read_metrics(metrics_csv)
+  steps = metrics["env_steps"]
+  figure = Figure(figsize=(7, 6), layout="constrained")
+  top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+  evaluated = np.isfinite(metrics["eval/return"])
+  x, mean = steps[evaluated], metrics["eval/return"][evaluated]
+  std = metrics["eval/return_std"][evaluated]
+  collected = np.isfinite(metrics["collect/return"])  # where an episode ended
   top.plot(
-    steps[collected], column("collect/return")[collected], color="0.7", label="while collecting"
+    steps[collected], metrics["collect/return"][collected], color="0.7", label="while collecting"
   )
   top.fill_between(x, mean - std, mean + std, alpha=0.2, linewidth=0)
   top.plot(x, mean, marker=".", label="deterministic policy, mean ± std over episodes")
   top.set_ylabel("return")
   top.legend(loc="best", frameon=False)
-  bottom.plot(steps, column("model/validation_loss"), marker=".")
+  if "model/validation_loss" in metrics:
+    bottom.plot(steps, metrics["model/validation_loss"], marker=".")
   bottom.set_ylabel("model loss [nats]")
   bottom.set_xlabel("environment steps")
   for axes in (top, bottom):
     axes.grid(alpha=0.3)
-  figure.savefig(path, dpi=120, format="png")
-  plt.close(figure)
+  if path:
+    figure.savefig(path, dpi=120, format="png")
+  return figure
 
 
 def plot_curves(groups: Groups, axis: str, paths: list[str]) -> None:

@@ -19,13 +19,15 @@ class Progress:
   A thread prints: a single call, such as one that compiles, may take longer than `LINE_EVERY`.
   """
 
-  def __init__(self, total: int, done: int = 0):
+  def __init__(self, total: int, done: int = 0, show: bool = True):
     """Shows nothing yet.
 
     Args:
       total: the work of the run, in iterations' updates.
       done: what of it was done before.
+      show: False: nothing is ever printed.
     """
+    self._show = show
     self._total, self._done = total, done / total
     self._phase, self._share = "starting", 0.0
     self._calls = 0  # that did some work
@@ -37,16 +39,18 @@ class Progress:
       total=total,
       initial=done,
       bar_format="{desc}: {percentage:.0f} % of the run|{bar}| [{elapsed}<{remaining}]",
-      disable=None,  # where the output is not a terminal
+      disable=None if show else True,  # None: where the output is not a terminal
     )
 
   def __enter__(self) -> "Progress":
-    self._thread.start()
+    if self._show:
+      self._thread.start()
     return self
 
   def __exit__(self, *_: object) -> None:
     self._over.set()
-    self._thread.join()
+    if self._show:
+      self._thread.join()
     with reader_may_be_gone():
       self._bar.close()
 
@@ -65,6 +69,8 @@ class Progress:
 
   def write(self, line: str) -> None:
     """Prints a line, above the bar."""
+    if not self._show:
+      return
     with reader_may_be_gone():
       tqdm.tqdm.write(line)
       sys.stdout.flush()

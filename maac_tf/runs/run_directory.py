@@ -102,6 +102,33 @@ def restore(trainer: Trainer, path: str) -> None:
   checkpoints.restore(trainer, found, log)
 
 
+def has_checkpoint(path: str) -> bool:
+  """Whether the run in `path` has come so far; it may be damaged."""
+  return checkpoints.newest_state(os.path.join(path, _CHECKPOINTS)) is not None
+
+
+def load(gin_files: Sequence[str], gin_params: Sequence[str], path: str | None) -> set[str]:
+  """Loads files and bindings; without a file, the config of the run in `path`, if there is one.
+
+  Returns and raises as `config.load`.
+  """
+  if not gin_files and path and saved_config(path):
+    return load_config(path, gin_params)
+  return config.load(gin_files, gin_params)
+
+
+def check_config(path: str, operative: str) -> None:
+  """Raises ConfigError if the run in `path` cannot go on with this config."""
+  changed = config.differences(read_gin_file(os.path.join(path, _OPERATIVE_CONFIG)), operative)
+  if changed:
+    raise ConfigError(
+      f"{path!r} holds a run of another config (- its own, + yours):\n"
+      + "\n".join(changed)
+      + f"\nGive another --run_dir, or to resume it its own config; its code was of "
+      f"{version.describe(path)}."
+    )
+
+
 def _open_log(run_dir: str, trainer: Trainer) -> StepLog:
   learner = trainer.learner
   try:
@@ -172,9 +199,9 @@ class RunDirectory:
     if not trainer.collector.replay:
       rows, checksum = log.whole(rows, checksum)
     self.resumed = rows > 0
-    operative = gin.operative_config_str()
+    operative = config.operative()
     if self.resumed:
-      self._check_config(operative)
+      check_config(self.path, operative)
     if found:
       checkpoints.restore(trainer, found, log)
     for path in damaged:
@@ -248,16 +275,6 @@ class RunDirectory:
       os.rename(self._file(name), old)
     os.replace(new, self._file(name))
     shutil.rmtree(old, ignore_errors=True)
-
-  def _check_config(self, operative: str) -> None:
-    changed = config.differences(read_gin_file(self._file(_OPERATIVE_CONFIG)), operative)
-    if changed:
-      raise ConfigError(
-        f"{self.path!r} holds a run of another config (- its own, + yours):\n"
-        + "\n".join(changed)
-        + f"\nGive another --run_dir, or to resume it its own config; its code was of "
-        f"{version.describe(self.path)}."
-      )
 
   def _metrics_of(self, found: checkpoints.Checkpoint | None) -> str:
     """Of the checkpoint; the file becomes it."""

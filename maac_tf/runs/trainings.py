@@ -3,7 +3,6 @@
 import concurrent.futures
 import gc
 import itertools
-import math
 import os
 import re
 import signal
@@ -163,11 +162,7 @@ def _try_out(env_steps: int) -> tuple[int, int, dict[str, str]]:
   """Iterations for so many environment steps, the steps after them, and options without effect."""
   trainer = experiment.make_trainer()
   random_steps, steps = trainer.random_steps, trainer.steps_per_iteration
-  if env_steps <= random_steps:
-    raise ConfigError(
-      f"--env_steps must be more than Trainer.random_steps ({random_steps}), not {env_steps}."
-    )
-  iterations = math.ceil((env_steps - random_steps) / steps)
+  iterations = experiment.iterations_until(trainer, env_steps, "--env_steps")
   if iterations * steps < trainer.eval_every:
     raise ConfigError(
       f"--env_steps ({env_steps}) end before the first evaluation, Trainer.eval_every "

@@ -109,9 +109,7 @@ class Environment:
   def _flat(self, value: Any, source: str) -> np.ndarray:
     if type(value) is np.ndarray and value.shape == self._vector and value.dtype.kind == "f":
       return value.astype(np.float32)  # the usual, in a fifth of the time
-    parts: list[np.ndarray] = []
-    _flatten(self.env.observation_space, value, f"{source} of {_name(self.env)}", "", parts)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return flatten(self.env.observation_space, value, f"{source} of {_name(self.env)}")
 
   def _number(self, value: Any, what: str) -> float:
     """Of a number, or an array of one."""
@@ -125,6 +123,17 @@ class Environment:
     return float(array.item())
 
 
+def flatten(space: gym.Space[Any], value: Any, source: str) -> np.ndarray:
+  """The numbers of an observation, [S] float32.
+
+  Raises:
+    ValueError: for what is not of the space; it begins with `source`.
+  """
+  parts: list[np.ndarray] = []
+  _flatten(space, value, source, "", parts)
+  return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def _flatten(
   space: gym.Space[Any], value: Any, source: str, key: str, parts: list[np.ndarray]
 ) -> None:
@@ -132,12 +141,12 @@ def _flatten(
   if isinstance(space, gym.spaces.Dict):
     missing = [k for k in space.spaces if not isinstance(value, dict) or k not in value]
     if missing:
-      raise ValueError(f"{source} must return a dictionary with {missing[0]!r}: {space}.")
+      raise ValueError(f"{source}: it must be a dictionary with {missing[0]!r}: {space}.")
     for k, part in space.spaces.items():
       _flatten(part, value[k], source, f"{key}[{k!r}]", parts)
   elif isinstance(space, gym.spaces.Tuple):
     if not isinstance(value, (tuple, list)) or len(value) != len(space.spaces):
-      raise ValueError(f"{source} must return {len(space.spaces)} parts: {space}.")
+      raise ValueError(f"{source}: it must have {len(space.spaces)} parts: {space}.")
     for i, part in enumerate(space.spaces):
       _flatten(part, value[i], source, f"{key}[{i}]", parts)
   elif isinstance(space, gym.spaces.Box):

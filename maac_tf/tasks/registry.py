@@ -21,7 +21,9 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import gymnasium as gym
@@ -35,8 +37,8 @@ from maac_tf.tasks.task import Task
 TASKS = {task.name: task for task in (*LOCOMOTION_TASKS, *GYMNASIUM_TASKS)}
 
 
-def find_task(name: str) -> Task:
-  """The task of that name.
+def find_task(name: str | Task) -> Task:
+  """The task of that name; a task is itself.
 
   Args:
     name: of `TASKS`; or the id of a registered Gymnasium environment, of which the models learn
@@ -47,6 +49,8 @@ def find_task(name: str) -> Task:
   Raises:
     ValueError: if there is no such module, task or environment, naming the nearest.
   """
+  if isinstance(name, Task):
+    return name
   name = str(name)
   if name in TASKS:
     return TASKS[name]
@@ -64,6 +68,11 @@ def find_task(name: str) -> Task:
       return Task(name, value)
   if attribute in gym.registry:
     return Task(name, functools.partial(make_env, attribute))
+  if module == "__main__" or "<" in name:
+    raise ValueError(
+      f"The environment {name!r} was an object of a Python program: to go on with the run, give it "
+      "again there, MAAC.load(RUN_DIR, ENVIRONMENT)."
+    )
   known = [f"{module}:{n}" for n, v in _import(module).items() if isinstance(v, Task)]
   known = known if module else list(TASKS)
   nearest = difflib.get_close_matches(name, [*known, *gym.registry], n=1, cutoff=0.6)
@@ -74,9 +83,48 @@ def find_task(name: str) -> Task:
   )
 
 
+def task_of(environment: str | Task | Callable[[], gym.Env]) -> Task:
+  """The task that a caller means, under a name that a run's config can hold.
+
+  A variable of a module, or of the program that runs, is named MODULE:NAME: there, `find_task`
+  finds it again. Nothing finds what is named <NAME>, such as a lambda.
+
+  Args:
+    environment: a name as of `find_task`, a task, or a function that makes an environment.
+
+  Raises:
+    ValueError: for anything else, or if there is no such environment.
+  """
+  if isinstance(environment, str):
+    return find_task(environment)
+  if isinstance(environment, Task):
+    if TASKS.get(environment.name) is environment:
+      return environment
+    name = _variable(environment, sorted(sys.modules, key="__main__".__eq__))  # that one last
+    name = name or f"<{environment.name}>"
+    return dataclasses.replace(environment, name=name)
+  if not callable(environment):
+    raise ValueError(
+      f"The environment must be an id, a Task or a function that makes one, not {environment!r}: "
+      "evaluations need further ones, so give gymnasium.make's id, or lambda: make_my_env()."
+    )
+  module = getattr(environment, "__module__", "")
+  unnamed = getattr(environment, "__qualname__", type(environment).__name__).strip("<>")
+  return Task(_variable(environment, [module]) or f"<{unnamed}>", environment)
+
+
+def _variable(value: object, modules: list[str]) -> str | None:
+  """MODULE:NAME of the variable that holds the value, None if none does."""
+  for module in modules:
+    for name, other in list(getattr(sys.modules.get(module), "__dict__", {}).items()):
+      if other is value:
+        return f"{module}:{name}"
+  return None
+
+
 @configurable
 def make_task(
-  name: str,
+  name: str | Task,
   learn_reward: Annotated[
     bool, Option("learn the reward, even where the task has a function; always where it has none")
   ] = False,

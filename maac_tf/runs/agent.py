@@ -1,0 +1,306 @@
+"""MAAC as an object, in the form of Stable-Baselines3, for scripts and notebooks."""
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+
+from maac_tf.algorithm.planner import Planner
+from maac_tf.algorithm.trainer import Trainer
+from maac_tf.checks import ConfigError
+from maac_tf.runs import config, curves, experiment, plotting, run_directory, saved_model
+from maac_tf.runs.experiment import Callback
+from maac_tf.runs.policy import Policy, policy_of
+from maac_tf.runs.run_directory import RunDirectory
+from maac_tf.tasks.episodes import Episodes
+from maac_tf.tasks.registry import task_of
+from maac_tf.tasks.task import Task
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+Path = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Without TensorFlow's notes: in a notebook it tells of each file, and of a second agent."""
+  logger = tf.get_logger()
+  level = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
+
+
+class MAAC:
+  """An agent: its settings, its run and its policies.
+
+      agent = MAAC("Hopper-v5", run_dir="runs/hopper", settings={"Maac.horizon": 3})
+      agent.learn(env_steps=20_000)
+      action, _ = agent.predict(observation, deterministic=True)
+
+  The settings are the object's own: another agent, or what is bound in gin, has no part in them.
+
+  Attributes:
+    run_dir: the folder of the run, the same as `python -m maac_tf.train` makes; None before `learn`
+      chooses one.
+  """
+
+  def __init__(
+    self,
+    environment: str | Task | Callable[[], gym.Env] | None = None,
+    *,
+    run_dir: Path | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    gin_files: Path | Sequence[Path] = (),
+  ):
+    """Makes the networks, and restores what `run_dir` holds; writes nothing.
+
+    Args:
+      environment: a name as of `--env`, a `Task`, or a function that makes a new environment at
+        each call; None: as the gin files, or the run, say.
+      run_dir: where the run goes. One that holds a run goes on; without `gin_files`, this run's
+        settings are the base of `settings`. None: a new runs/TASK/SEED-TIME.
+      seed: of everything random; None: as the settings say, else 0.
+      settings: values by option, such as {"Maac.horizon": 3}; they win over the gin files. A text
+        that begins with @ is gin's, such as "@SteveTargets()".
+      gin_files: one or several, as of `--gin_file`.
+
+    Raises:
+      ConfigError: a ValueError, of what cannot be trained, or goes on with no run of `run_dir`.
+    """
+    self.run_dir = None if run_dir is None else os.path.expanduser(run_dir)
+    named = dict(settings or {}) | ({} if seed is None else {"train.seed": seed})
+    files = [gin_files] if isinstance(gin_files, (str, os.PathLike)) else gin_files
+    self._bindings = config.Bindings()
+    with self._bindings:
+      texts = [config.binding(name, value) for name, value in named.items()]
+      overridden = run_directory.load([os.fspath(f) for f in files], texts, self.run_dir)
+      self._task = _bound_task(environment)
+      config.bind("train.task", self._task.name)
+    self._trainer: Trainer | None = None  # to be made
+    self._policies: dict[str, tuple[int, Policy]] = {}  # each with its iteration
+    self._noise = np.random.default_rng(seed or 0)  # of actions that are drawn
+    experiment.warn_of_unused(self.trainer, overridden, self._task)
+
+  @classmethod
+  def load(
+    cls,
+    run_dir: Path,
+    environment: str | Task | Callable[[], gym.Env] | None = None,
+    settings: Mapping[str, Any] | None = None,
+  ) -> "MAAC":
+    """The agent of a run, as its newest checkpoint has it; `learn` goes on.
+
+    Args:
+      run_dir: its folder; another process may be training in it.
+      environment: where the run's has no name that its config can hold, such as a lambda.
+      settings: what may change in a run, such as {"Trainer.eval_every": 500}.
+
+    Raises:
+      ConfigError: if there is no run, or this code and settings cannot go on with it.
+    """
+    run_dir = os.path.expanduser(run_dir)
+    if not run_directory.saved_config(run_dir):
+      raise ConfigError(f"There is no run in {run_dir!r}.")
+    return cls(environment, run_dir=run_dir, settings=settings)
+
+  @property
+  def trainer(self) -> Trainer:
+    """Learner, data and counters, as they are now."""
+    if self._trainer is None:
+      self._trainer = self._make_trainer()
+    return self._trainer
+
+  @property
+  def env_steps(self) -> int:
+    """Environment steps so far, the random ones included."""
+    return int(self.trainer.env_steps)
+
+  def learn(
+    self,
+    env_steps: int | None = None,
+    callbacks: Callback | Sequence[Callback] = (),
+    progress: bool = True,
+  ) -> "MAAC":
+    """Trains until the run has `env_steps` environment steps, and saves each iteration.
+
+    They are those of the whole run: learn(10_000) and then learn(20_000) take 20,000 steps, and the
+    same script goes on where it was stopped. (Stable-Baselines3's total_timesteps come on top of
+    what was learned.)
+
+    Ctrl-C and SIGTERM finish the iteration and save it; then KeyboardInterrupt or SystemExit is
+    raised. A second one stops at once. After these, and any other error, `learn` goes on from the
+    last iteration that was saved.
+
+    Args:
+      env_steps: in all, the random ones included; rounded up to whole iterations. None: those of
+        train.iterations.
+      callbacks: one or several, called after each iteration with its row of metrics, as in
+        metrics.csv; None in it is an empty cell. One that returns False ends the training.
+      progress: whether it is printed.
+
+    Returns:
+      Itself.
+
+    Raises:
+      ConfigError: for a wrong number of steps, or a run directory that cannot be used.
+      FloatingPointError: when a loss is no longer a finite number.
+    """
+    callbacks = [callbacks] if callable(callbacks) else callbacks
+    trainer = self.trainer
+    with _quiet():
+      with self._bindings:
+        if env_steps is None:
+          iterations = int(config.value("train.iterations"))
+        else:
+          iterations = experiment.iterations_until(trainer, env_steps)
+        iterations = max(iterations, int(trainer.iteration))
+        config.bind("train.iterations", iterations)
+        run_dir = self.run_dir or _unused(experiment.default_run_dir())
+        run = RunDirectory(run_dir, trainer)
+        self.run_dir = run_dir
+      try:
+        with contextlib.closing(run):
+          stopped_by = experiment.iterate(trainer, run, iterations, callbacks, progress)
+      except BaseException:  # perhaps in mid-iteration
+        self._trainer = None
+        trainer.environment.close()
+        raise
+    if stopped_by == signal.SIGINT:
+      raise KeyboardInterrupt(f"Saved in {run_dir}: learn() goes on.")
+    if stopped_by:
+      raise SystemExit(128 + stopped_by)
+    return self
+
+  @property
+  def best(self) -> Policy:
+    """The policy of the best evaluation so far; before the first, the newest."""
+    return self._policy("best")
+
+  @property
+  def last(self) -> Policy:
+    """The newest policy."""
+    return self._policy("last")
+
+  def predict(
+    self,
+    observation: Any,
+    state: Any = None,
+    episode_start: Any = None,
+    deterministic: bool = False,
+  ) -> tuple[np.ndarray, None]:
+    """The best policy's action, see `Policy.predict`; `last.predict` is the newest one's."""
+    return self.best.predict(observation, state, episode_start, deterministic)
+
+  def evaluate(self, episodes: int = 20, seed: int = 0) -> Episodes:
+    """Runs the best policy without noise, as `python -m maac_tf.evaluate --run_dir` does.
+
+    Args:
+      episodes: how many.
+      seed: start seed of the first; the others have the following ones.
+
+    Returns:
+      (returns [episodes], lengths [episodes] in environment steps).
+    """
+    with self.trainer.best.in_use():
+      return self.trainer.evaluator.run(episodes, seed)
+
+  @property
+  def metrics(self) -> dict[str, np.ndarray]:
+    """The columns of metrics.csv, [iterations] each, NaN for an empty cell; {} before `learn`."""
+    path = os.path.join(self.run_dir or "", "metrics.csv")
+    return curves.read_metrics(path) if self.run_dir and os.path.isfile(path) else {}
+
+  def plot(self, path: Path | None = None) -> "Figure":
+    """The curve of the run, as in curve.png; written to `path`, a PNG, if there is one.
+
+    Raises:
+      ConfigError: before there is an iteration.
+    """
+    if not self.metrics:
+      raise ConfigError("There is no curve before learn().")
+    assert self.run_dir, "metrics have a folder"
+    return plotting.plot_run(
+      os.path.join(self.run_dir, "metrics.csv"), None if path is None else os.fspath(path)
+    )
+
+  @_quiet()
+  def export(
+    self, path: Path, planner: str | None = None, settings: Mapping[str, Any] | None = None
+  ) -> None:
+    """Writes a SavedModel of the best policy, which needs none of this package.
+
+    Args:
+      path: a folder that does not exist.
+      planner: "cem": one that plans, with models and critics inside.
+      settings: of the planner, such as {"Planner.horizon": 5}.
+
+    Raises:
+      ConfigError: for a path that exists, or a wrong setting.
+    """
+    path, learner = os.fspath(path), self.trainer.learner
+    if os.path.exists(path):
+      raise ConfigError(f"{path!r} exists: give another path.")
+    if planner not in (None, "cem"):
+      raise ConfigError(f"planner must be 'cem' or None, not {planner!r}.")
+    with self._bindings:
+      own = config.text()
+    texts = [config.binding(name, value) for name, value in (settings or {}).items()]
+    with self.trainer.best.in_use(), config.Bindings():
+      config.load([], [own, *texts])
+      with config.user_errors():
+        if planner:
+          saved_model.save_planner(learner, Planner(learner), path)
+        else:
+          saved_model.save_policy(learner, path)
+
+  @_quiet()
+  def _make_trainer(self) -> Trainer:
+    with self._bindings:
+      with config.user_errors():
+        trainer = experiment.build_trainer(self._task, config.value("train.seed"))
+      if self.run_dir and run_directory.has_checkpoint(self.run_dir):
+        run_directory.check_config(self.run_dir, config.operative())
+        run_directory.restore(trainer, self.run_dir)
+    return trainer
+
+  def _policy(self, name: str) -> Policy:
+    """Made once an iteration."""
+    trainer, iteration = self.trainer, int(self.trainer.iteration)
+    if name not in self._policies or self._policies[name][0] != iteration:
+      with trainer.best.in_use() if name == "best" else contextlib.nullcontext():
+        policy = policy_of(trainer.learner, trainer.environment.env, self._noise)
+      self._policies[name] = iteration, policy
+    return self._policies[name][1]
+
+
+def _bound_task(environment: str | Task | Callable[[], gym.Env] | None) -> Task:
+  """What a caller gave, or the config that was loaded says."""
+  bound = config.value("train.task")
+  with config.user_errors():
+    if environment is None and not isinstance(bound, str):
+      raise ConfigError(
+        'No environment: give one, such as MAAC("Hopper-v5"), or gin_files with a task file.'
+      )
+    task = task_of(bound if environment is None else environment)
+  if task.name.startswith("<") and isinstance(bound, str) and bound.startswith("<"):
+    return dataclasses.replace(task, name=bound)  # a run of an object without a name goes on
+  return task
+
+
+def _unused(path: str) -> str:
+  """The path, or with a number after it: another run may have begun in the same second."""
+  paths = itertools.chain([path], (f"{path}-{i}" for i in itertools.count(2)))
+  return next(p for p in paths if not os.path.exists(p))

@@ -1,0 +1,135 @@
+"""A policy to act with, in the form of Stable-Baselines3's `predict`."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+
+from maac_tf.algorithm.learner import Maac
+from maac_tf.checks import ConfigError
+from maac_tf.tasks.adapter import flatten
+
+# (observations [N, S] float32, deterministic) -> actions [N, A] in the environment's units.
+Act = Callable[[np.ndarray, bool], np.ndarray]
+
+
+class Policy:
+  """Acts in an environment, or in several side by side.
+
+  Attributes:
+    observation_space, action_space: of one environment.
+  """
+
+  def __init__(self, act: Act, observation_space: gym.Space[Any], action_space: gym.spaces.Box):
+    self._act = act
+    self.observation_space, self.action_space = observation_space, action_space
+
+  def predict(
+    self,
+    observation: Any,
+    state: Any = None,
+    episode_start: Any = None,
+    deterministic: bool = False,
+  ) -> tuple[np.ndarray, None]:
+    """The action for an observation, or the actions for those of N environments.
+
+    Args:
+      observation: what the environment returned, or N of them as a vector of environments returns
+        them: an array with a leading dimension, and of a Dict or Tuple one of such arrays.
+      state, episode_start: for recurrent policies: they have no effect.
+      deterministic: the most likely action, or else one that is drawn.
+
+    Returns:
+      (action, None): of the action space's shape and type, in its units; of N observations, N.
+
+    Raises:
+      ValueError: for an observation of another shape.
+    """
+    del state, episode_start
+    observations, one = _rows(self.observation_space, observation)
+    space = self.action_space
+    actions = self._act(observations, deterministic).astype(space.dtype)
+    actions = np.clip(actions.reshape(-1, *space.shape), space.low, space.high)
+    return (actions[0] if one else actions), None
+
+
+def _rows(space: gym.Space[Any], observation: Any) -> tuple[np.ndarray, bool]:
+  """([N, S] float32, whether it was one observation without a dimension N)."""
+  source = "The observation for predict()"
+  part, value = _first(space, observation)
+  if np.ndim(value) != len(part.shape or ()) + 1:
+    return flatten(space, observation, source)[np.newaxis], True
+  rows = gym.vector.utils.iterate(gym.vector.utils.batch_space(space, len(value)), observation)
+  return np.stack([flatten(space, row, source) for row in rows]), False
+
+
+def _first(space: Any, value: Any) -> tuple[Any, Any]:
+  """The first part of a space that is no Dict or Tuple, and of the value; None if it has none."""
+  while isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
+    key: Any = next(iter(space.spaces)) if isinstance(space, gym.spaces.Dict) else 0
+    try:
+      space, value = space[key], value[key]
+    except (IndexError, KeyError, TypeError):
+      return space, None
+  return space, value
+
+
+def policy_of(learner: Maac, env: gym.Env, generator: np.random.Generator) -> Policy:
+  """A copy of a learner's EMA policy, as it is now.
+
+  Args:
+    env: one with the spaces of its task.
+    generator: of the noise of actions that are drawn.
+  """
+  in_numpy, box = learner.actor_critic.ema_policy.in_numpy(), learner.action_box
+
+  def act(observations: np.ndarray, deterministic: bool) -> np.ndarray:
+    shape = len(observations), box.size
+    noise = 0.0 if deterministic else generator.standard_normal(shape, np.float32)
+    return box.units_in_numpy(in_numpy(observations, noise))
+
+  assert isinstance(env.action_space, gym.spaces.Box), "the adapter refuses others"
+  return Policy(act, env.observation_space, env.action_space)
+
+
+def load_policy(path: str | os.PathLike[str], environment: gym.Env | None = None) -> Policy:
+  """The policy that a SavedModel holds, such as RUN_DIR/policy.
+
+  Args:
+    path: the folder.
+    environment: where observations or actions are no vectors: one with their spaces. It is not
+      stepped. Without it, observations are [S] or [N, S], and actions float32 [A] or [N, A].
+
+  Raises:
+    ConfigError: for no such policy, or one for another environment.
+  """
+  if not os.path.isfile(os.path.join(path, "saved_model.pb")):
+    raise ConfigError(f"There is no SavedModel in {os.fspath(path)!r}.")
+  signatures = tf.saved_model.load(path).signatures
+  try:
+    functions = {True: signatures["serving_default"]}
+    functions[False] = signatures.get("sample", functions[True])  # a planner has none
+    observation = functions[True].structured_input_signature[1]["observation"]
+    sizes = observation.shape[-1], functions[True].structured_outputs["action"].shape[-1]
+  except KeyError as error:
+    raise ConfigError(
+      f"The SavedModel in {os.fspath(path)!r} has no {error}: it is none of maac_tf's policies."
+    ) from error
+  spaces: list[Any] = [gym.spaces.Box(-np.inf, np.inf, (n,), np.float32) for n in sizes]
+  if environment is not None:
+    given = environment.observation_space, environment.action_space
+    for space, size, what in zip(given, sizes, ("observations", "actions"), strict=True):
+      if gym.spaces.flatdim(space) != size:
+        raise ConfigError(
+          f"The policy in {os.fspath(path)!r} is for {what} of {size} numbers, and the environment "
+          f"has {gym.spaces.flatdim(space)}."
+        )
+    spaces = list(given)
+
+  def act(observations: np.ndarray, deterministic: bool) -> np.ndarray:
+    return functions[deterministic](observation=tf.constant(observations))["action"].numpy()
+
+  return Policy(act, *spaces)
