@@ -7,7 +7,6 @@ or the best one of a run, also with planning at test time (section 5.4):
 python -m maac_tf.evaluate --run_dir=runs/R --planner=cem
 """
 
-import os
 import statistics
 import sys
 import time
@@ -19,13 +18,13 @@ from absl import app, flags, logging
 
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, experiment
+from maac_tf.runs import command_line, config, experiment, runtimes
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.episodes import run_episodes, the_only_one
 from maac_tf.tasks.registry import make_task
 from maac_tf.tasks.task import Task
 
-_POLICY = command_line.define_path("policy", None, "A SavedModel folder.")
+_POLICY = command_line.define_path("policy", None, "A SavedModel, or a file .tflite or .onnx.")
 _ENV = flags.DEFINE_string(
   "env", None, "With --policy: another environment, or task, than that it was trained for."
 )
@@ -72,18 +71,16 @@ def _evaluate_policy(path: str) -> None:
     if not name.startswith("make_task."):
       raise ValueError(f"{name} is not of make_task: a policy is as it was trained.")
   task = make_task(_ENV.value) if _ENV.value else None
-  if not os.path.isfile(os.path.join(path, "saved_model.pb")):
-    raise ValueError(f"There is no SavedModel in {path!r}.")
-  loaded = tf.saved_model.load(path)
-  if "task" in loaded.signatures:  # policies of earlier versions do not say it
-    trained_for = loaded.signatures["task"]()["task"].numpy().decode()
+  policy = runtimes.load(path, "sample" if _SAMPLE.value else "serving_default")
+  if "task" in policy.metadata:  # one of another program does not say it
+    trained_for = policy.metadata["task"]
     task = task or make_task(trained_for)
     if task.name != trained_for:
       print(f"Warning: {path!r} was trained for {trained_for}, not {task.name}.", file=sys.stderr)
   if not task:
     raise ValueError(f"{path!r} does not say what task it was trained for: give --env.")
   environment = task.make_environment()
-  act = _action(loaded, path, task.name, environment)
+  act = _action(policy, path, task.name, environment)
   _run(task, task.name, act, the_only_one(task, environment))
 
 
@@ -141,30 +138,18 @@ def _run(
 
 
 def _action(
-  loaded: tf.Module, path: str, name: str, environment: Environment
+  policy: runtimes.Loaded, path: str, name: str, environment: Environment
 ) -> Callable[[np.ndarray], np.ndarray]:
   """A policy as a function to actions in [-1, 1], which is what `Environment` takes."""
-  signature = "sample" if _SAMPLE.value else "serving_default"
-  if signature not in loaded.signatures:
-    hint = ": leave out --sample" if _SAMPLE.value else ": is it of another program?"
-    raise ValueError(f"The SavedModel in {path!r} has no signature {signature!r}{hint}.")
-  policy = loaded.signatures[signature]
-  shapes = {name: spec.shape for name, spec in policy.structured_input_signature[1].items()}
-  if list(shapes) != ["observation"] or "action" not in policy.structured_outputs:
+  if list(policy.inputs) != ["observation"] or "action" not in policy.outputs:
     raise ValueError(
-      f"{signature!r} of the SavedModel in {path!r} maps {', '.join(shapes)} to "
-      f"{', '.join(policy.structured_outputs)}, not observation to action: is it of another "
-      "program?"
+      f"The policy in {path!r} maps {', '.join(policy.inputs)} to {', '.join(policy.outputs)}, not "
+      "observation to action: is it of another program?"
     )
-  expected, size = shapes["observation"][-1], environment.observation_size
+  expected, size = policy.inputs["observation"][-1], environment.observation_size
   if expected != size:
     raise ValueError(f"The policy takes observations of {expected} numbers, but {name} has {size}.")
-
-  def act(observation: np.ndarray) -> np.ndarray:
-    action = policy(observation=tf.constant(observation))["action"].numpy()
-    return environment.action_box.fractions(action).numpy()
-
-  return act
+  return lambda observation: environment.action_box.fractions(policy.act(observation)).numpy()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from maac_tf.algorithm.trainer import Trainer
+from maac_tf.runs import exports
 from maac_tf.runs.saved_model import save_policy
 from maac_tf.tasks.environment_check import Seen
 
@@ -103,7 +104,8 @@ def measure(
 def _export(trainer: Trainer) -> None:
   """What a run does after each iteration."""
   with tempfile.TemporaryDirectory() as folder:
-    save_policy(trainer.learner, os.path.join(folder, "policy"))
+    about = exports.metadata(trainer, is_best=False)
+    save_policy(trainer.learner, os.path.join(folder, "policy"), about)
 
 
 def _batches(transitions: int, max_batches: int | None) -> int:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, plotting, saved_model, version
+from maac_tf.runs import config, exports, plotting, saved_model, version
 from maac_tf.runs.gin_files import read_gin_file
 
 _PATTERN_CHARACTERS = "*?[\\"
@@ -117,7 +117,7 @@ class RunDirectory:
       restore(trainer, self._manager.latest_checkpoint)
       if trainer.best.exists:  # a kill may have left a later one, or none
         with trainer.best.in_use():
-          self._replace("policy", lambda path: saved_model.save_policy(trainer.learner, path))
+          self._replace("policy", lambda path: self._save_policy(path, is_best=True))
     self._header: list[str] = []  # of metrics.csv, once there is one
     self._seconds_before = 0.0
     self._drop_later_rows(int(trainer.env_steps))
@@ -158,12 +158,16 @@ class RunDirectory:
 
     `policy_last` is of now, `policy` of the best evaluation so far.
     """
-    self._replace("policy_last", lambda path: saved_model.save_policy(self._trainer.learner, path))
+    self._replace("policy_last", lambda path: self._save_policy(path, self._trainer.best.is_now))
     if self._trainer.best.is_now or not self._trainer.best.exists:
       self._replace("policy", lambda path: shutil.copytree(self._file("policy_last"), path))
     self._replace("curve.png", lambda path: plotting.plot_run(self._file("metrics.csv"), path))
     # Last: a kill before its end repeats the iteration, and writes the others once more.
     self._manager.save(checkpoint_number=int(self._trainer.iteration))
+
+  def _save_policy(self, path: str, is_best: bool) -> None:
+    about = exports.metadata(self._trainer, is_best)
+    saved_model.save_policy(self._trainer.learner, path, about)
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)

@@ -1,82 +1,89 @@
 """Policy and planner as SavedModels that need none of this package to run."""
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import tensorflow as tf
 
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.planner import Planner
 
 
-class _Exported(tf.Module):
-  """Says what task it was trained for."""
+def _spec(learner: Maac) -> tf.TensorSpec:
+  return tf.TensorSpec([None, learner.observation_size], tf.float32, "observation")
+
+
+def _about(learner: Maac, metadata: Mapping[str, Any]) -> dict[str, tf.types.experimental.Callable]:
+  """Signatures of nothing that say what it is."""
+
+  def says(name: str, text: str) -> tf.types.experimental.Callable:
+    return tf.function(lambda: {name: tf.constant(text)}, input_signature=[], autograph=False)
+
+  said = {"task": learner.task.name, "metadata": json.dumps(metadata)}
+  return {name: says(name, text) for name, text in said.items()}
+
+
+class ExportedPolicy(tf.Module):
+  """Observations in, actions out, both in the environment's units; its weights are constants.
+
+  Attributes:
+    deterministic, sample: from `observation` [B, S] to a dict with `action` [B, A].
+  """
 
   def __init__(self, learner: Maac):
     super().__init__()
-    name = learner.task.name
-    self.task = tf.function(
-      lambda: {"task": tf.constant(name)}, input_signature=[], autograph=False
-    )
+    policy, units = learner.actor_critic.ema_policy.frozen(), learner.action_box.units
+    spec, action_size = _spec(learner), learner.action_size
+
+    def deterministic(observation: tf.Tensor) -> dict[str, tf.Tensor]:
+      return {"action": units(policy(tf.ensure_shape(observation, spec.shape), None))}
+
+    def sample(observation: tf.Tensor) -> dict[str, tf.Tensor]:
+      observation = tf.ensure_shape(observation, spec.shape)
+      noise = tf.random.normal([tf.shape(observation)[0], action_size])
+      return {"action": units(policy(observation, noise))}
+
+    self.deterministic = tf.function(deterministic, input_signature=[spec], autograph=False)
+    self.sample = tf.function(sample, input_signature=[spec], autograph=False)
 
 
-class _ExportedPolicy(_Exported):
-  """Observations in, actions out, both in the environment's units."""
-
-  def __init__(self, learner: Maac):
-    super().__init__(learner)
-    self._policy = learner.actor_critic.ema_policy.act
-    self._action_box = learner.action_box
-    # The variables themselves: loaders that restore by name fail on a Keras model tracked here.
-    self._weights = [v.value for v in learner.actor_critic.ema_policy.variables]
-    self._action_size = learner.action_size
-    spec = tf.TensorSpec([None, learner.observation_size], tf.float32, "observation")
-    self.deterministic = tf.function(self._deterministic, input_signature=[spec], autograph=False)
-    self.sample = tf.function(self._sample, input_signature=[spec], autograph=False)
-
-  def _act(self, observation: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
-    action, _ = self._policy(observation, noise)
-    return {"action": self._action_box.units(action)}
-
-  def _deterministic(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
-    return self._act(observation, tf.zeros([tf.shape(observation)[0], self._action_size]))
-
-  def _sample(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
-    return self._act(observation, tf.random.normal([tf.shape(observation)[0], self._action_size]))
-
-
-def save_policy(learner: Maac, path: str) -> None:
+def save_policy(learner: Maac, path: str, metadata: Mapping[str, Any]) -> None:
   """Writes the SavedModel.
 
   Signatures, two from `observation` [B, S] to a dict with `action` [B, A]: `serving_default` is
-  the deterministic policy, `sample` draws from it; and `task`, of nothing, to the task's name.
+  the deterministic policy, `sample` draws from it; and two of nothing: `task` to the task's name,
+  `metadata` to what `exports.metadata` says, as JSON.
   """
-  module = _ExportedPolicy(learner)
+  module = ExportedPolicy(learner)
   signatures = {"serving_default": module.deterministic, "sample": module.sample}
-  tf.saved_model.save(module, path, signatures=signatures | {"task": module.task})
+  tf.saved_model.save(module, path, signatures=signatures | _about(learner, metadata))
 
 
-class _ExportedPlanner(_Exported):
+class _ExportedPlanner(tf.Module):
   """The same of a planner; models and critics are inside."""
 
   def __init__(self, learner: Maac, planner: Planner):
-    super().__init__(learner)
-    # A method of a tf.function holds its object weakly; as an attribute, it would be saved whole.
-    self._planner = lambda observation, seed: planner.plan(observation, seed)
-    self._action_box = learner.action_box
+    super().__init__()
     assert learner.dynamics, "a planner has models"
     networks = learner.actor_critic.ema_policy, learner.dynamics, learner.actor_critic.critic
+    # The variables themselves: loaders that restore by name fail on a Keras model tracked here.
     self._weights = [v.value for network in networks for v in network.variables]
-    spec = tf.TensorSpec([None, learner.observation_size], tf.float32, "observation")
-    self.plan = tf.function(self._plan, input_signature=[spec], autograph=False)
+    spec, units = _spec(learner), learner.action_box.units
 
-  def _plan(self, observation: tf.Tensor) -> dict[str, tf.Tensor]:
-    seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
-    return {"action": self._action_box.units(self._planner(observation, seed))}
+    def plan(observation: tf.Tensor) -> dict[str, tf.Tensor]:
+      seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
+      return {"action": units(planner.plan(tf.ensure_shape(observation, spec.shape), seed))}
+
+    # Of a method, a tf.function holds its object weakly; as an attribute, it would be saved whole.
+    self.plan = tf.function(plan, input_signature=[spec], autograph=False)
 
 
-def save_planner(learner: Maac, planner: Planner, path: str) -> None:
+def save_planner(learner: Maac, planner: Planner, path: str, metadata: Mapping[str, Any]) -> None:
   """Writes a SavedModel that plans: `serving_default`, from `observation` [B, S] to `action`.
 
-  And `task`, as a policy's.
+  And `task` and `metadata`, as a policy's.
   """
   module = _ExportedPlanner(learner, planner)
-  signatures = {"serving_default": module.plan, "task": module.task}
+  signatures = {"serving_default": module.plan} | _about(learner, metadata)
   tf.saved_model.save(module, path, signatures=signatures)
