@@ -5,12 +5,13 @@ python -m maac_tf.evaluate --policy=runs/R/policy
 or the best one of a run, also with planning at test time (section 5.4):
 
 python -m maac_tf.evaluate --run_dir=runs/R --planner=cem
+
+--video=FILE.mp4 films it.
 """
 
 import statistics
 import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -18,9 +19,9 @@ from absl import app, flags, logging
 
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, experiment, runtimes
+from maac_tf.runs import command_line, config, experiment, film, runtimes
 from maac_tf.tasks.adapter import Environment
-from maac_tf.tasks.episodes import run_episodes, the_only_one
+from maac_tf.tasks.episodes import Act, run_episodes, the_only_one
 from maac_tf.tasks.registry import make_task
 from maac_tf.tasks.task import Task
 
@@ -41,6 +42,15 @@ _GIN_PARAM = flags.DEFINE_multi_string(
 _EPISODES = flags.DEFINE_integer("episodes", 20, "How many episodes.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Start seed of the first episode.", lower_bound=0)
 _SAMPLE = flags.DEFINE_bool("sample", False, "Draw actions instead of the deterministic policy.")
+_RENDER = flags.DEFINE_bool("render", False, "Show the episodes in a window.")
+_VIDEO = command_line.define_path(
+  "video",
+  None,
+  "A video of the first episode, such as hopper.mp4; with --run_dir also for TensorBoard.",
+)
+_CONTACT_SHEET = command_line.define_path(
+  "contact_sheet", None, "Pictures of the first episode in a file, such as hopper.png."
+)
 
 
 def main(argv: list[str]) -> int:
@@ -81,7 +91,8 @@ def _evaluate_policy(path: str) -> None:
     raise ValueError(f"{path!r} does not say what task it was trained for: give --env.")
   environment = task.make_environment()
   act = _action(policy, path, task.name, environment)
-  _run(task, task.name, act, the_only_one(task, environment))
+  _film(task, act)
+  _run(task, task.name, act, _window(task) or the_only_one(task, environment))
 
 
 def _evaluate_run(run_dir: str) -> None:
@@ -96,26 +107,53 @@ def _evaluate_run(run_dir: str) -> None:
     with config.user_errors():
       planner = Planner(learner)
   with trainer.best.in_use():
-    act = learner.actor_critic.ema_policy.in_numpy()
-    environment = trainer.evaluator.environment
-    _run(learner.task, "policy", lambda observation: act(observation, 0.0), environment)
+    policy = learner.actor_critic.ema_policy.in_numpy()
+    generator = tf.random.Generator.from_seed(_SEED.value)
+
+    def act(observation: np.ndarray) -> np.ndarray:
+      return policy(observation, 0.0)
+
+    def plan(observation: np.ndarray) -> np.ndarray:
+      assert planner
+      return planner.plan(tf.constant(observation), generator.make_seeds(1)[:, 0]).numpy()
+
+    found = trainer.best.metrics()["best/env_steps"] or trainer.env_steps
+    _film(learner.task, plan if planner else act, run_dir, int(found))
+    environment = _window(learner.task) or trainer.evaluator.environment
+    _run(learner.task, "policy", act, environment)
     if planner:
-      generator = tf.random.Generator.from_seed(_SEED.value)
-
-      def plan(observation: np.ndarray) -> tf.Tensor:
-        return planner.plan(tf.constant(observation), generator.make_seeds(1)[:, 0])
-
       _run(learner.task, f"policy and {_PLANNER.value}", plan, environment)
       print(f"It plans {_rate(plan, learner.observation_size):.0f} times a second.")
 
 
-def _rate(plan: Callable[[np.ndarray], tf.Tensor], observation_size: int) -> float:
+def _window(task: Task) -> Environment | None:
+  return film.make_drawn(task, window=True) if _RENDER.value else None
+
+
+def _film(task: Task, act: Act, run_dir: str | None = None, env_steps: int = 0) -> None:
+  """Writes what was asked for of the first episode."""
+  if _VIDEO.value:
+    runtimes.require("imageio_ffmpeg")  # before an episode is run
+  if not (_VIDEO.value or _CONTACT_SHEET.value):
+    return
+  frames, rate = film.frames(task, act, _SEED.value)
+  if _VIDEO.value:
+    film.write_video(_VIDEO.value, frames, rate)
+    print(f"Wrote {_VIDEO.value}: {len(frames)} frames, {rate} a second.")
+    if run_dir:
+      film.write_to_tensorboard(run_dir, frames, rate, env_steps)
+  if _CONTACT_SHEET.value:
+    film.write_sheet(_CONTACT_SHEET.value, frames)
+    print(f"Wrote {_CONTACT_SHEET.value}.")
+
+
+def _rate(plan: Act, observation_size: int) -> float:
   """Plans a second for one robot: the median of many."""
   observation, seconds = np.zeros([1, observation_size], np.float32), []
   plan(observation)
   for _ in range(30):
     start = time.perf_counter()
-    plan(observation).numpy()
+    plan(observation)
     seconds.append(time.perf_counter() - start)
   return 1.0 / statistics.median(seconds)
 
@@ -123,13 +161,11 @@ def _rate(plan: Callable[[np.ndarray], tf.Tensor], observation_size: int) -> flo
 def _run(
   task: Task,
   name: str,
-  act: Callable[[np.ndarray], tf.Tensor | np.ndarray],
+  act: Act,
   environment: Environment | None,
 ) -> None:
   seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-  returns, lengths = run_episodes(
-    task, lambda observation: np.asarray(act(observation)), seeds, environment=environment
-  )
+  returns, lengths = run_episodes(task, act, seeds, environment=environment)
   print(
     f"{name}: return {returns.mean():.5g} ± {returns.std():.5g} "
     f"(min {returns.min():.5g}, max {returns.max():.5g}), "
@@ -137,9 +173,7 @@ def _run(
   )
 
 
-def _action(
-  policy: runtimes.Loaded, path: str, name: str, environment: Environment
-) -> Callable[[np.ndarray], np.ndarray]:
+def _action(policy: runtimes.Loaded, path: str, name: str, environment: Environment) -> Act:
   """A policy as a function to actions in [-1, 1], which is what `Environment` takes."""
   if list(policy.inputs) != ["observation"] or "action" not in policy.outputs:
     raise ValueError(

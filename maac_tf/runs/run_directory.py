@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import shutil
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -104,6 +105,10 @@ class RunDirectory:
       raise
     self._start = time.perf_counter()
     self._events = tf.summary.create_file_writer(path)
+    if not self.resumed:
+      with self._events.as_default(step=0):  # indented it is code
+        text = textwrap.indent(gin.operative_config_str(), 4 * " ")
+        tf.summary.text("operative_config", text)
 
   def _restore(self) -> None:
     trainer = self._trainer

@@ -19,6 +19,7 @@ EXTRAS = {  # module: what installs it
   "onnx": "onnx",
   "onnxruntime": "onnx",
   "tf2onnx": "onnx",
+  "imageio_ffmpeg": "video",
 }
 METADATA_FILE = "metadata.json"  # in a LiteRT file, which may be a zip archive, too
 
