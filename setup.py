@@ -42,6 +42,9 @@ setup(
   extras_require={
     "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
     "dm_control": ["shimmy[dm-control]>=2"],  # tasks shimmy:dm_control/DOMAIN-TASK-v0
+    "litert": ["ai-edge-litert>=2.1"],  # export --format=litert
+    "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"],  # export --format=onnx
+    "video": ["imageio-ffmpeg>=0.5"],  # evaluate --video
     "tensorboard": ["tensorboard>=2.19"],
     "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.15"],
     "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8"],

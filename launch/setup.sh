@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Makes the project's virtual environment, or reuses it: .venv, with the versions of constraints.txt.
-# Another folder: MAAC_VENV, a full path. Other extras than dev,docs,tensorboard: MAAC_EXTRAS=dev,docs,gpu.
+# Another folder: MAAC_VENV, a full path. Other extras than below: MAAC_EXTRAS=dev,docs,gpu.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${MAAC_VENV:-.venv}
-extras=${MAAC_EXTRAS:-dev,docs,tensorboard}
+extras=${MAAC_EXTRAS:-dev,docs,tensorboard,litert,onnx,video}
 python=${PYTHON:-python3}
 
 # Made anew when what it was made from has changed.

@@ -8,6 +8,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def _import_tensorflow() -> None:
@@ -16,14 +19,14 @@ def _import_tensorflow() -> None:
   tf.config.list_physical_devices()  # looking for a GPU is what writes the rest of the notes
 
 
-def _run_quietly(function: Callable[[], None]) -> None:
+def run_quietly(function: Callable[[], T]) -> T:
   """Calls `function` with file descriptor 2 redirected; shows what was caught only if it raises."""
   sys.stderr.flush()
   terminal = os.dup(2)
   with tempfile.TemporaryFile() as caught:
     os.dup2(caught.fileno(), 2)
     try:
-      function()
+      return function()
     except BaseException:
       caught.seek(0)
       os.write(terminal, caught.read())
@@ -34,4 +37,4 @@ def _run_quietly(function: Callable[[], None]) -> None:
 
 
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0" and "tensorflow" not in sys.modules:
-  _run_quietly(_import_tensorflow)
+  run_quietly(_import_tensorflow)

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 
 from absl import app, flags, logging
 
-from maac_tf.analysis import timing
+from maac_tf.analysis import deployment, timing
 from maac_tf.analysis.timing import PARTS, Row
 from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, config, experiment
@@ -40,6 +40,9 @@ _SCALING = flags.DEFINE_bool(
 )
 _PEERS = flags.DEFINE_bool(
   "peers", False, "Instead: SAC's update beside Stable-Baselines3's and SBX's (launch/peers.sh)."
+)
+_RUNTIMES = flags.DEFINE_bool(
+  "runtimes", False, "Instead: a call of the policy in TensorFlow, LiteRT and ONNX Runtime."
 )
 _OUT = command_line.define_path("out", None, "A CSV file for the table.")
 _JSON = flags.DEFINE_bool("json", False, "Print rows for the benchmark that started this process.")
@@ -103,6 +106,8 @@ def _machine() -> dict[str, str | int]:
     processor = "{model name} (family {cpu family}, model {model})".format_map(facts)
   packages = "tensorflow", "tensorflow-probability", "keras", "mujoco", "gymnasium"
   versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
+  if _RUNTIMES.value:
+    versions += [f"{p} {importlib.metadata.version(p)}" for p in ("ai-edge-litert", "onnxruntime")]
   versions += ["peers: launch/peers.txt"] if _PEERS.value else []
   threads = _THREADS.value or len(os.sched_getaffinity(0))
   return {"processor": processor, "threads": threads, "versions": ", ".join(versions)}
@@ -116,6 +121,9 @@ def _rows() -> Iterator[Row]:
         "--peers has its own setting: leave out --gin_file, --gin_param and --scaling."
       )
     yield from peers()
+  elif _RUNTIMES.value:
+    files = _GIN_FILE.value or STANDARD[0]
+    yield from deployment.measure(_name(files), files, _GIN_PARAM.value, _ROUNDS.value)
   elif _SCALING.value:
     yield from timing.scaling(_GIN_FILE.value or STANDARD[0], _GIN_PARAM.value, _ROUNDS.value)
   else:

@@ -5,13 +5,13 @@ python -m maac_tf.evaluate --policy=runs/R/policy
 or the best one of a run, also with planning at test time (section 5.4):
 
 python -m maac_tf.evaluate --run_dir=runs/R --planner=cem
+
+--video=FILE.mp4 films it.
 """
 
-import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -19,13 +19,13 @@ from absl import app, flags, logging
 
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, experiment
+from maac_tf.runs import command_line, config, experiment, film, runtimes
 from maac_tf.tasks.adapter import Environment
-from maac_tf.tasks.episodes import run_episodes, the_only_one
+from maac_tf.tasks.episodes import Act, run_episodes, the_only_one
 from maac_tf.tasks.registry import make_task
 from maac_tf.tasks.task import Task
 
-_POLICY = command_line.define_path("policy", None, "A SavedModel folder.")
+_POLICY = command_line.define_path("policy", None, "A SavedModel, or a file .tflite or .onnx.")
 _ENV = flags.DEFINE_string(
   "env", None, "With --policy: another environment, or task, than that it was trained for."
 )
@@ -42,6 +42,15 @@ _GIN_PARAM = flags.DEFINE_multi_string(
 _EPISODES = flags.DEFINE_integer("episodes", 20, "How many episodes.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Start seed of the first episode.", lower_bound=0)
 _SAMPLE = flags.DEFINE_bool("sample", False, "Draw actions instead of the deterministic policy.")
+_RENDER = flags.DEFINE_bool("render", False, "Show the episodes in a window.")
+_VIDEO = command_line.define_path(
+  "video",
+  None,
+  "A video of the first episode, such as hopper.mp4; with --run_dir also for TensorBoard.",
+)
+_CONTACT_SHEET = command_line.define_path(
+  "contact_sheet", None, "Pictures of the first episode in a file, such as hopper.png."
+)
 
 
 def main(argv: list[str]) -> int:
@@ -72,19 +81,18 @@ def _evaluate_policy(path: str) -> None:
     if not name.startswith("make_task."):
       raise ValueError(f"{name} is not of make_task: a policy is as it was trained.")
   task = make_task(_ENV.value) if _ENV.value else None
-  if not os.path.isfile(os.path.join(path, "saved_model.pb")):
-    raise ValueError(f"There is no SavedModel in {path!r}.")
-  loaded = tf.saved_model.load(path)
-  if "task" in loaded.signatures:  # policies of earlier versions do not say it
-    trained_for = loaded.signatures["task"]()["task"].numpy().decode()
+  policy = runtimes.load(path, "sample" if _SAMPLE.value else "serving_default")
+  if "task" in policy.metadata:  # one of another program does not say it
+    trained_for = policy.metadata["task"]
     task = task or make_task(trained_for)
     if task.name != trained_for:
       print(f"Warning: {path!r} was trained for {trained_for}, not {task.name}.", file=sys.stderr)
   if not task:
     raise ValueError(f"{path!r} does not say what task it was trained for: give --env.")
   environment = task.make_environment()
-  act = _action(loaded, path, task.name, environment)
-  _run(task, task.name, act, the_only_one(task, environment))
+  act = _action(policy, path, task.name, environment)
+  _film(task, act)
+  _run(task, task.name, act, _window(task) or the_only_one(task, environment))
 
 
 def _evaluate_run(run_dir: str) -> None:
@@ -99,26 +107,53 @@ def _evaluate_run(run_dir: str) -> None:
     with config.user_errors():
       planner = Planner(learner)
   with trainer.best.in_use():
-    act = learner.actor_critic.ema_policy.in_numpy()
-    environment = trainer.evaluator.environment
-    _run(learner.task, "policy", lambda observation: act(observation, 0.0), environment)
+    policy = learner.actor_critic.ema_policy.in_numpy()
+    generator = tf.random.Generator.from_seed(_SEED.value)
+
+    def act(observation: np.ndarray) -> np.ndarray:
+      return policy(observation, 0.0)
+
+    def plan(observation: np.ndarray) -> np.ndarray:
+      assert planner
+      return planner.plan(tf.constant(observation), generator.make_seeds(1)[:, 0]).numpy()
+
+    found = trainer.best.metrics()["best/env_steps"] or trainer.env_steps
+    _film(learner.task, plan if planner else act, run_dir, int(found))
+    environment = _window(learner.task) or trainer.evaluator.environment
+    _run(learner.task, "policy", act, environment)
     if planner:
-      generator = tf.random.Generator.from_seed(_SEED.value)
-
-      def plan(observation: np.ndarray) -> tf.Tensor:
-        return planner.plan(tf.constant(observation), generator.make_seeds(1)[:, 0])
-
       _run(learner.task, f"policy and {_PLANNER.value}", plan, environment)
       print(f"It plans {_rate(plan, learner.observation_size):.0f} times a second.")
 
 
-def _rate(plan: Callable[[np.ndarray], tf.Tensor], observation_size: int) -> float:
+def _window(task: Task) -> Environment | None:
+  return film.make_drawn(task, window=True) if _RENDER.value else None
+
+
+def _film(task: Task, act: Act, run_dir: str | None = None, env_steps: int = 0) -> None:
+  """Writes what was asked for of the first episode."""
+  if _VIDEO.value:
+    runtimes.require("imageio_ffmpeg")  # before an episode is run
+  if not (_VIDEO.value or _CONTACT_SHEET.value):
+    return
+  frames, rate = film.frames(task, act, _SEED.value)
+  if _VIDEO.value:
+    film.write_video(_VIDEO.value, frames, rate)
+    print(f"Wrote {_VIDEO.value}: {len(frames)} frames, {rate} a second.")
+    if run_dir:
+      film.write_to_tensorboard(run_dir, frames, rate, env_steps)
+  if _CONTACT_SHEET.value:
+    film.write_sheet(_CONTACT_SHEET.value, frames)
+    print(f"Wrote {_CONTACT_SHEET.value}.")
+
+
+def _rate(plan: Act, observation_size: int) -> float:
   """Plans a second for one robot: the median of many."""
   observation, seconds = np.zeros([1, observation_size], np.float32), []
   plan(observation)
   for _ in range(30):
     start = time.perf_counter()
-    plan(observation).numpy()
+    plan(observation)
     seconds.append(time.perf_counter() - start)
   return 1.0 / statistics.median(seconds)
 
@@ -126,13 +161,11 @@ def _rate(plan: Callable[[np.ndarray], tf.Tensor], observation_size: int) -> flo
 def _run(
   task: Task,
   name: str,
-  act: Callable[[np.ndarray], tf.Tensor | np.ndarray],
+  act: Act,
   environment: Environment | None,
 ) -> None:
   seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-  returns, lengths = run_episodes(
-    task, lambda observation: np.asarray(act(observation)), seeds, environment=environment
-  )
+  returns, lengths = run_episodes(task, act, seeds, environment=environment)
   print(
     f"{name}: return {returns.mean():.5g} ± {returns.std():.5g} "
     f"(min {returns.min():.5g}, max {returns.max():.5g}), "
@@ -140,31 +173,17 @@ def _run(
   )
 
 
-def _action(
-  loaded: tf.Module, path: str, name: str, environment: Environment
-) -> Callable[[np.ndarray], np.ndarray]:
+def _action(policy: runtimes.Loaded, path: str, name: str, environment: Environment) -> Act:
   """A policy as a function to actions in [-1, 1], which is what `Environment` takes."""
-  signature = "sample" if _SAMPLE.value else "serving_default"
-  if signature not in loaded.signatures:
-    hint = ": leave out --sample" if _SAMPLE.value else ": is it of another program?"
-    raise ValueError(f"The SavedModel in {path!r} has no signature {signature!r}{hint}.")
-  policy = loaded.signatures[signature]
-  shapes = {name: spec.shape for name, spec in policy.structured_input_signature[1].items()}
-  if list(shapes) != ["observation"] or "action" not in policy.structured_outputs:
+  if list(policy.inputs) != ["observation"] or "action" not in policy.outputs:
     raise ValueError(
-      f"{signature!r} of the SavedModel in {path!r} maps {', '.join(shapes)} to "
-      f"{', '.join(policy.structured_outputs)}, not observation to action: is it of another "
-      "program?"
+      f"The policy in {path!r} maps {', '.join(policy.inputs)} to {', '.join(policy.outputs)}, not "
+      "observation to action: is it of another program?"
     )
-  expected, size = shapes["observation"][-1], environment.observation_size
+  expected, size = policy.inputs["observation"][-1], environment.observation_size
   if expected != size:
     raise ValueError(f"The policy takes observations of {expected} numbers, but {name} has {size}.")
-
-  def act(observation: np.ndarray) -> np.ndarray:
-    action = policy(observation=tf.constant(observation))["action"].numpy()
-    return environment.action_box.fractions(action).numpy()
-
-  return act
+  return lambda observation: environment.action_box.fractions(policy.act(observation)).numpy()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from maac_tf.algorithm.trainer import Trainer
+from maac_tf.runs import exports
 from maac_tf.runs.saved_model import save_policy
 from maac_tf.tasks.environment_check import Seen
 
@@ -80,7 +81,7 @@ def measure(
   compiling, updating = compiling + first, seconds / UPDATES
   with tempfile.TemporaryDirectory() as folder:
     paths = [os.path.join(folder, name) for name in "ab"]
-    save_policy(learner, paths[0])
+    save_policy(learner, paths[0], {})
     saving = _seconds(lambda: _export(trainer, *paths))[1]
   share = (time.process_time() - processor) / (time.perf_counter() - clock)
 
@@ -110,7 +111,7 @@ def measure(
 def _export(trainer: Trainer, before: str, path: str) -> None:
   """What a run does after each iteration."""
   shutil.rmtree(path, ignore_errors=True)
-  save_policy(trainer.learner, path, before)
+  save_policy(trainer.learner, path, exports.metadata(trainer, is_best=False), before)
 
 
 def _batches(transitions: int, max_batches: int | None) -> int:

@@ -18,6 +18,13 @@ NUMPY_ACTIVATIONS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] =
   "softplus": (1.0, lambda x: np.logaddexp(0.0, x)),
 }
 
+# As `Policy.frozen` has them, where Keras' own would not do: that of silu has a custom gradient,
+# and converters make log(1 + e^x) of softplus.
+PORTABLE_ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+  "silu": lambda x: x * tf.sigmoid(x),
+  "softplus": lambda x: tf.nn.relu(x) + tf.math.log(1.0 + tf.exp(-tf.abs(x))),
+}
+
 
 def soft_clip(x: tf.Tensor, low: tf.Tensor | float, high: tf.Tensor | float) -> tf.Tensor:
   """A smooth, monotone map of `x` into (low, high), close to the identity well inside."""

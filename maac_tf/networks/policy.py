@@ -3,6 +3,7 @@
 Shapes: S observation size, A action size; `...` stands for any leading dimensions.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -13,7 +14,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from maac_tf.checks import Option, configurable
-from maac_tf.networks.layers import NUMPY_ACTIVATIONS, mlp, normalizer, soft_clip
+from maac_tf.networks.layers import (
+  NUMPY_ACTIVATIONS,
+  PORTABLE_ACTIVATIONS,
+  mlp,
+  normalizer,
+  soft_clip,
+)
 from maac_tf.tasks.coordinates import PLAIN, Coordinates
 
 tfb = tfp.bijectors
@@ -21,6 +28,8 @@ tfd = tfp.distributions
 
 # Bounds of the policy's log standard deviation before the tanh, soft so that gradients never die.
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
+
+PlainPolicy = Callable[[Sequence[tf.Tensor], tf.Tensor, tf.Tensor | None], tf.Tensor]
 
 
 @configurable
@@ -47,7 +56,7 @@ class Policy(keras.Model):
     num_features, _ = coordinates.sizes(observation_size)
     sizes = (num_features, *hidden_units, 2 * action_size)
     self._mlp = mlp(1, sizes, activation, seed, dtype)
-    self._numpy_activation = NUMPY_ACTIVATIONS[activation]
+    self._activation = activation
     self.normalizer = normalizer(num_features, dtype)
     self.built = True
 
@@ -83,6 +92,37 @@ class Policy(keras.Model):
     log_prob = gaussian.log_prob(pre_tanh) - tanh.forward_log_det_jacobian(pre_tanh, 1)
     return tanh.forward(pre_tanh), log_prob
 
+  def _weights(self) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """As they are now: the normaliser's mean and gain, [F], and (kernel, bias) of each layer."""
+    norm = self.normalizer
+    mean, gain = norm.mean.numpy(), norm.moves.numpy() / norm.scale.numpy()
+    return mean, gain, [(x.kernel.numpy()[0], x.bias.numpy()[0, 0]) for x in self._mlp.layers]
+
+  def plain(self) -> tuple[list[np.ndarray], PlainPolicy]:
+    """The policy in few plain operations, for other runtimes.
+
+    Returns:
+      (its weights as they are now; (weights, observation [B, S], noise [B, A]) -> action [B, A] in
+      [-1, 1], as of `act`, where noise None gives the deterministic action).
+    """
+    center, gain, layers = self._weights()
+    activation = PORTABLE_ACTIVATIONS.get(self._activation, keras.activations.get(self._activation))
+    action_size = len(layers[-1][1]) // 2
+
+    def act(
+      weights: Sequence[tf.Tensor], observation: tf.Tensor, noise: tf.Tensor | None
+    ) -> tf.Tensor:
+      center, gain, *hidden, last_kernel, last_bias = weights
+      x = (self.coordinates.features(observation) - center) * gain
+      for kernel, bias in zip(hidden[::2], hidden[1::2], strict=True):
+        x = activation(tf.matmul(x, kernel) + bias)
+      if noise is None:
+        return tf.tanh(tf.matmul(x, last_kernel[:, :action_size]) + last_bias[:action_size])
+      mean, log_std = tf.split(tf.matmul(x, last_kernel) + last_bias, 2, axis=-1)
+      return tf.tanh(mean + tf.exp(soft_clip(log_std, LOG_STD_MIN, LOG_STD_MAX)) * noise)
+
+    return [center, gain, *itertools.chain(*layers)], act
+
   def in_numpy(self) -> Callable[[np.ndarray, np.ndarray | float], np.ndarray]:
     """The policy as it is now, as a function of NumPy arrays, for the steps of an environment.
 
@@ -92,16 +132,13 @@ class Policy(keras.Model):
       (observation [..., S], noise [..., A]) -> action [..., A] in [-1, 1], as of `act`; noise 0.0
       gives the deterministic action.
     """
-    layers = [(layer.kernel.numpy()[0], layer.bias.numpy()[0, 0]) for layer in self._mlp.layers]
+    mean, gain, layers = self._weights()
     # On a single row an operation is mostly overhead, so what can goes into the weights: the
     # normaliser, the activation's factor, and the minus sign of the log standard deviation.
     kernel, bias = layers[0]
-    mean, scale, moves = (
-      w.numpy() for w in (self.normalizer.mean, self.normalizer.scale, self.normalizer.moves)
-    )
-    kernel = kernel * (moves / scale)[:, np.newaxis]
+    kernel = kernel * gain[:, np.newaxis]
     layers[0] = kernel, bias - mean @ kernel
-    factor, activation = self._numpy_activation
+    factor, activation = NUMPY_ACTIVATIONS[self._activation]
     action_size = len(layers[-1][1]) // 2
     signs = np.repeat(np.array([1.0, -1.0], np.float32), action_size)
     factors = [*[factor] * (len(layers) - 1), signs]

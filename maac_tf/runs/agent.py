@@ -16,7 +16,15 @@ import tensorflow as tf
 from maac_tf.algorithm.planner import Planner
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, curves, experiment, plotting, run_directory, saved_model
+from maac_tf.runs import (
+  config,
+  curves,
+  experiment,
+  exports,
+  plotting,
+  run_directory,
+  saved_model,
+)
 from maac_tf.runs.experiment import Callback
 from maac_tf.runs.policy import Policy, policy_of
 from maac_tf.runs.run_directory import RunDirectory
@@ -240,31 +248,36 @@ class MAAC:
   def export(
     self, path: Path, planner: str | None = None, settings: Mapping[str, Any] | None = None
   ) -> None:
-    """Writes a SavedModel of the best policy, which needs none of this package.
+    """Writes the best policy to a file, or folder, that needs none of this package.
 
     Args:
-      path: a folder that does not exist.
+      path: what to write. One that ends in .tflite is a file of LiteRT, in .onnx one of ONNX, any
+        other a SavedModel.
       planner: "cem": one that plans, with models and critics inside.
       settings: of the planner, such as {"Planner.horizon": 5}.
 
     Raises:
-      ConfigError: for a path that exists, or a wrong setting.
+      ConfigError: for a path that exists, a wrong setting, or what cannot be converted.
     """
     path, learner = os.fspath(path), self.trainer.learner
-    if os.path.exists(path):
-      raise ConfigError(f"{path!r} exists: give another path.")
+    format = exports.format_of(path)
     if planner not in (None, "cem"):
       raise ConfigError(f"planner must be 'cem' or None, not {planner!r}.")
+    if not planner:
+      exports.export_policy(self.trainer, path, format)
+      return
+    if os.path.exists(path):
+      raise ConfigError(f"{path!r} exists: give another path.")
+    if format != "saved_model":
+      raise ConfigError(f"Only a SavedModel plans: {path!r} would be a file of {format}.")
     with self._bindings:
       own = config.text()
     texts = [config.binding(name, value) for name, value in (settings or {}).items()]
     with self.trainer.best.in_use(), config.Bindings():
       config.load([], [own, *texts])
       with config.user_errors():
-        if planner:
-          saved_model.save_planner(learner, Planner(learner), path)
-        else:
-          saved_model.save_policy(learner, path)
+        about = exports.metadata(self.trainer, is_best=False)
+        saved_model.save_planner(learner, Planner(learner), path, about)
 
   @_quiet()
   def _make_trainer(self) -> Trainer:

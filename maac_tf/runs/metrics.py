@@ -4,6 +4,7 @@ import csv
 import glob
 import io
 import os
+import textwrap
 import time
 from collections.abc import Mapping
 
@@ -58,6 +59,12 @@ class Metrics:
       for name, value in row.items():
         if value is not None and name != "env_steps":
           tf.summary.scalar(name, value)
+    self._events.flush()
+
+  def log_text(self, name: str, text: str) -> None:
+    """Into the events, as of step 0."""
+    with self._events.as_default(step=0):
+      tf.summary.text(name, textwrap.indent(text, 4 * " "))  # indented it is code
     self._events.flush()
 
   def close(self) -> None:

@@ -12,7 +12,16 @@ import gin
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
 from maac_tf.data.step_log import DamagedError, StepLog
-from maac_tf.runs import checkpoints, config, metrics, plotting, saved_model, sealed, version
+from maac_tf.runs import (
+  checkpoints,
+  config,
+  exports,
+  metrics,
+  plotting,
+  saved_model,
+  sealed,
+  version,
+)
 from maac_tf.runs.gin_files import read_gin_file
 from maac_tf.runs.metrics import Metrics
 
@@ -213,7 +222,7 @@ class RunDirectory:
       trainer.env_steps.assign(rows)
     if trainer.best.exists:  # a kill may have left a later one, or none
       with trainer.best.in_use():
-        self._replace("policy", lambda path: saved_model.save_policy(trainer.learner, path))
+        self._replace("policy", lambda path: self._save_policy(path, is_best=True))
     self._texts = {
       _CONFIG: sealed.seal(gin.config_str()),
       _OPERATIVE_CONFIG: sealed.seal(operative),
@@ -221,8 +230,10 @@ class RunDirectory:
     for name in (_OPERATIVE_CONFIG, _CONFIG):
       self._write(name, self._texts[name])
     self._write(version.FILE, json.dumps(version.record(self.path, self.resumed)) + "\n")
-    first_steps = trainer.random_steps if trainer.under_way.begun else -1
+    first_steps = trainer.random_steps if trainer.under_way.begun else self.resumed - 1
     self.metrics = Metrics(self.path, text, first_steps)
+    if not self.resumed:
+      self.metrics.log_text("operative_config", operative)
     log.begin(rows, checksum, self._file(UNUSED_STEPS))
     self._log = trainer.collector.log = log
     self._exported = False
@@ -238,12 +249,13 @@ class RunDirectory:
 
     `policy_last` is of now, `policy` of the best evaluation so far.
     """
-    learner, last = self._trainer.learner, self._file("policy_last")
+    last = self._file("policy_last")
     # Graphs of this session: another version of the code, or of TensorFlow, has other ones.
     graphs = last if self._exported and os.path.isdir(last) else None
-    self._replace("policy_last", lambda path: saved_model.save_policy(learner, path, graphs))
+    best = self._trainer.best
+    self._replace("policy_last", lambda path: self._save_policy(path, best.is_now, graphs))
     self._exported = True
-    if self._trainer.best.is_now or not self._trainer.best.exists:
+    if best.is_now or not best.exists:
       self._replace("policy", lambda path: shutil.copytree(last, path))
     self._replace("curve.png", lambda path: plotting.plot_run(self._file(metrics.FILE), path))
     self.save_checkpoint()  # last: a kill before its end writes the others once more
@@ -258,6 +270,10 @@ class RunDirectory:
     newest = checkpoints.newest_state(self._file(_CHECKPOINTS))
     checkpoint = f"a checkpoint of {newest.env_steps:,} of them" if newest else "no checkpoint yet"
     return f"Saved are all {self._log.rows:,} real steps, in {self._log.path!r}, and {checkpoint}."
+
+  def _save_policy(self, path: str, is_best: bool, graphs: str | None = None) -> None:
+    about = exports.metadata(self._trainer, is_best)
+    saved_model.save_policy(self._trainer.learner, path, about, graphs)
 
   def _file(self, name: str) -> str:
     return os.path.join(self.path, name)

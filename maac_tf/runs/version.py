@@ -1,5 +1,6 @@
 """Which code a run was made by, so that it can be made again."""
 
+import functools
 import json
 import os
 import subprocess
@@ -11,11 +12,12 @@ FILE = "version.json"
 
 def current() -> dict[str, str | None]:
   """The package's version and, in a checkout, its commit ("+" after it: with changes)."""
-  return {"maac_tf": maac_tf.__version__, "commit": _commit()}
-
-
-def _commit() -> str | None:
   folder = os.path.dirname(os.path.abspath(maac_tf.__file__))
+  return {"maac_tf": maac_tf.__version__, "commit": _commit(folder)}
+
+
+@functools.cache  # what was imported does not change, and a run asks at each iteration
+def _commit(folder: str) -> str | None:
 
   def git(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["git", "-C", folder, *arguments]
@@ -48,12 +50,17 @@ def record(run_dir: str, resumed: bool) -> dict[str, object]:
   return record | ({"resumed_by": others} if others else {})
 
 
-def describe(run_dir: str) -> str:
-  """The version that a run was begun by, for a message."""
+def of_run(run_dir: str) -> dict[str, str | None]:
+  """The version that a run was begun by, as of `current`; None for what is not known."""
   try:
     with open(os.path.join(run_dir, FILE)) as file:
       found = json.load(file)
-    version, commit = found["maac_tf"], found["commit"]
+    return {name: found[name] for name in ("maac_tf", "commit")}
   except (OSError, ValueError, KeyError, TypeError):
-    version = commit = None
+    return {"maac_tf": None, "commit": None}
+
+
+def describe(run_dir: str) -> str:
+  """The version that a run was begun by, for a message."""
+  version, commit = of_run(run_dir).values()
   return f"maac_tf {version or 'of an unknown version'}, commit {commit or 'unknown'}"

@@ -90,8 +90,8 @@ def _locomotion_task(
       reward += 1.0 - 3.0 * tf.square(z - height)
     return reward
 
-  def make_gym_env() -> gym.Env:
-    return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs)
+  def make_gym_env(**more: Any) -> gym.Env:
+    return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs, **more)
 
   return Task(name, make_gym_env, reward_fn, never_terminates, coordinates, symmetries)
 

@@ -158,8 +158,8 @@ def make_task(
   """The task that `find_task` finds, with that of its knowledge which is to be used."""
   task = find_task(name)
 
-  def make_gym_env() -> gym.Env:
-    env = task.make_gym_env(**(env_kwargs or {}))
+  def make_gym_env(**more: Any) -> gym.Env:
+    env = task.make_gym_env(**(env_kwargs or {}), **more)
     return gym.wrappers.TimeLimit(env, episode_steps) if episode_steps else env
 
   return dataclasses.replace(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -27,7 +28,7 @@ class Task:
   """A named environment and what the imagined rollouts must know of it."""
 
   name: str
-  make_gym_env: Callable[[], gym.Env]
+  make_gym_env: Callable[..., gym.Env]  # of keyword arguments that the environment has
   reward_fn: TensorFn | None = None  # None: the models learn the reward
   termination_fn: TensorFn | None = None  # None: the models learn the probability of an end
   coordinates: Coordinates = PLAIN  # what networks see of a state, and models predict
@@ -40,8 +41,9 @@ class Task:
         f"(Symmetry(observation, action),), not {self.symmetries!r}."
       )
 
-  def make_environment(self) -> Environment:
-    return Environment(self.make_gym_env())
+  def make_environment(self, **kwargs: Any) -> Environment:
+    """Args: keyword arguments of the environment, such as `render_mode`."""
+    return Environment(self.make_gym_env(**kwargs))
 
   def check_functions(self, observation_size: int, action_size: int) -> None:
     """Raises ValueError where one of the functions does not return what it must.

@@ -244,7 +244,7 @@ def test_exported_planner_plans_in_a_fresh_process(tiny, tmp_path):
   learner = _learner()  # torques in [-2, 2]
   learner.dynamics.log_var.assign(tf.fill(learner.dynamics.log_var.shape, -20.0))
   planner = Planner(learner, horizon=2, num_candidates=256, num_iterations=2, num_samples=1)
-  save_planner(learner, planner, str(tmp_path / "planner"))
+  save_planner(learner, planner, str(tmp_path / "planner"), {})
   observation = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
   np.save(tmp_path / "observation.npy", observation)
   command = [sys.executable, "-I", "-c", LOADER, tmp_path / "planner", tmp_path / "observation.npy"]
@@ -262,7 +262,7 @@ def test_a_planner_in_the_frame_of_a_torso_is_exported(tiny, tmp_path):
   task = make_task("ant")
   learner = Maac(task, task.make_environment(), horizon=1)
   planner = Planner(learner, horizon=2, num_candidates=8, num_iterations=1)
-  save_planner(learner, planner, str(tmp_path / "planner"))
+  save_planner(learner, planner, str(tmp_path / "planner"), {})
   plan = tf.saved_model.load(str(tmp_path / "planner")).signatures["serving_default"]
   observation = np.random.default_rng(0).normal(size=(3, 27)).astype(np.float32)
   action = plan(observation=tf.constant(observation))["action"]
@@ -296,5 +296,11 @@ def test_commands_evaluate_and_export_a_run(tmp_path):
   assert code == 0, out
   exported = "--policy=run/policy_cem", "--episodes=1"
   assert "pendulum: return -" in command("evaluate", *exported)[1]
-  code, out = command("export", *planner)
-  assert code == 1 and "'run/policy_cem' exists" in out
+  for refused, message in (
+    (planner, "'run/policy_cem' exists"),
+    ([*planner, "--format=onnx"], "A planner draws random numbers"),
+    (["--run_dir=run", "--gin_param=Planner.horizon=2"], "give --planner=cem"),
+    (["--run_dir=run", "--quantize=int8"], "Only a file of LiteRT is quantised"),
+  ):
+    code, out = command("export", *refused)
+    assert code == 1 and message in out and out.count("\n") == 1

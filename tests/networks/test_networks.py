@@ -59,7 +59,7 @@ def test_some_of_the_critics_are_those_of_all():
 
 
 @pytest.mark.parametrize("activation", NUMPY_ACTIVATIONS)
-def test_policy_in_numpy_is_the_policy(activation):
+def test_policy_in_numpy_and_in_plain_operations_is_the_policy(activation):
   policy = Policy(3, 2, (16, 16), activation, seed=2)
   policy.normalizer.fit(tf.random.stateless_normal([50, 3], [0, 3], 1.0, 2.0))
   observation = 5.0 * tf.random.stateless_normal([40, 3], [0, 1])
@@ -69,6 +69,10 @@ def test_policy_in_numpy_is_the_policy(activation):
   one = policy.in_numpy()(observation[0].numpy(), noise[0].numpy())
   assert one.dtype == np.float32
   np.testing.assert_allclose(one, action[0], atol=1e-5)
+  weights, plain = policy.plain()
+  np.testing.assert_allclose(plain(weights, observation, noise), action, atol=1e-5)
+  want, _ = policy.act(observation, tf.zeros_like(noise))
+  np.testing.assert_allclose(plain(weights, observation, None), want, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_a_run_leaves_all_of_its_files(finished_run):
   assert [row["env_steps"] for row in rows] == ["340", "380"]
   assert all(row.pop("collect/return") == "" for row in rows)  # no episode ended
   assert all(np.isfinite(float(value)) for row in rows for value in row.values())
-  assert set(_event_steps(finished_run)) == {300, 340, 380}
+  assert set(_event_steps(finished_run)) == {0, 300, 340, 380}
   assert _event_steps(finished_run).count(300) == 3  # of an evaluation before the first update
   assert (finished_run / "curve.png").read_bytes().startswith(b"\x89PNG")
   assert "Maac.horizon = 1" in (finished_run / "operative_config.gin").read_text()
@@ -93,11 +93,11 @@ def test_what_came_after_the_checkpoint_is_dropped(finished_run):
     file.write("420,3,-1.0")  # cut off by the kill
   assert train(str(finished_run), iterations=1) is None  # there is nothing left to do
   assert [row["env_steps"] for row in _rows(finished_run)] == ["340"]
-  assert set(_event_steps(finished_run)) == {300, 340}
+  assert set(_event_steps(finished_run)) == {0, 300, 340}
   before = float(_rows(finished_run)[0]["seconds/total"])
   assert train(str(finished_run), iterations=2) is None
   assert [row["env_steps"] for row in _rows(finished_run)] == ["340", "380"]
-  assert set(_event_steps(finished_run)) == {300, 340, 380}
+  assert set(_event_steps(finished_run)) == {0, 300, 340, 380}
   assert float(_rows(finished_run)[1]["seconds/total"]) > before
   assert (finished_run / "steps.bin").read_bytes() == steps
   assert _log(finished_run / "unused_steps.bin").rows == 40  # which the simulator took again
