@@ -34,6 +34,7 @@ def main(run_dir):
       vector = DummyVecEnv([lambda: Monitor(make_env())])
       vector.seed(seed)
       returns.append(evaluate_policy(model, vector, n_eval_episodes=1)[0])
+      vector.close()
     print(f"from the same ones: {np.mean(returns):.5g} ± {np.std(returns):.5g} ({name})")
     np.testing.assert_allclose(returns, own, rtol=1e-3, atol=1e-3)
 

@@ -64,6 +64,12 @@ def learn(agent, env_steps, callbacks=()):
   return agent.learn(env_steps, callbacks, progress=False)
 
 
+@pytest.fixture
+def no_exports(monkeypatch):
+  """Where what is exported is not the point."""
+  monkeypatch.setattr(saved_model, "save_policy", lambda _, path: os.makedirs(path))
+
+
 @pytest.fixture(scope="module")
 def original(cheap, tmp_path_factory):
   path = tmp_path_factory.mktemp("agent") / "run"
@@ -100,7 +106,7 @@ def assert_same(first, second):
     assert sorted(open(first / file)) == sorted(open(second / file))
 
 
-def test_two_agents_learn_as_each_does_alone(tmp_path, monkeypatch):
+def test_two_agents_learn_as_each_does_alone(no_exports, tmp_path, monkeypatch):
   """With other settings, in turns, and beside what the process has bound in gin."""
   monkeypatch.setattr(Maac, "train", _train)
   original = tmp_path / "a"
@@ -124,7 +130,7 @@ def test_two_agents_learn_as_each_does_alone(tmp_path, monkeypatch):
   assert "Maac.discount" not in gin.operative_config_str()
 
 
-def test_its_run_is_that_of_the_command_and_either_goes_on(original, run, tmp_path):
+def test_its_run_is_that_of_the_command_and_either_goes_on(no_exports, original, run, tmp_path):
   bindings = [config.binding(name, value) for name, value in SETTINGS.items()]
   bindings += ["train.task = 'tests.simulators:line'", "train.seed = 3", "train.iterations = 2"]
   config.load([], bindings)
@@ -140,7 +146,7 @@ def test_its_run_is_that_of_the_command_and_either_goes_on(original, run, tmp_pa
   assert learn(agent, 100).env_steps == 180  # in all: there is nothing to do
 
 
-def test_callbacks_get_the_metrics_and_may_end_it(run):
+def test_callbacks_get_the_metrics_and_may_end_it(no_exports, run):
   agent, seen = MAAC.load(run), []
   learn(agent, 10_000, [seen.append, lambda row: row["env_steps"] < 220])
   assert [row["env_steps"] for row in seen] == [180, 220]
@@ -151,7 +157,7 @@ def test_callbacks_get_the_metrics_and_may_end_it(run):
   assert MAAC.load(run).env_steps == 220
 
 
-def test_what_interrupts_it_loses_no_iteration_that_was_saved(run, tmp_path):
+def test_what_interrupts_it_loses_no_iteration_that_was_saved(no_exports, run, tmp_path):
   """Ctrl-C, which is asked for twice; an error in mid-iteration: it then learns the same."""
   other = shutil.copytree(run, tmp_path / "other")
   learn(MAAC.load(run), 220)
@@ -175,7 +181,7 @@ def test_what_interrupts_it_loses_no_iteration_that_was_saved(run, tmp_path):
   assert_same(run, other)
 
 
-def test_it_learns_in_a_thread_where_no_signal_can_be_handled(run):
+def test_it_learns_in_a_thread_where_no_signal_can_be_handled(no_exports, run):
   agent = MAAC.load(run)
   thread = threading.Thread(target=learn, args=(agent, 180))
   thread.start()
@@ -262,7 +268,7 @@ def test_an_environment_has_the_name_by_which_it_is_found(monkeypatch):
   assert registry.task_of(Task("t", simulators.line)).name == "<t>"
 
 
-def test_a_run_of_an_object_without_a_name_asks_for_it_again(tmp_path):
+def test_a_run_of_an_object_without_a_name_asks_for_it_again(no_exports, tmp_path):
   path = tmp_path / "run"
   learn(make(path, environment=lambda: simulators.line(), seed=3), 100)
   with pytest.raises(ConfigError, match=r"was an object .* MAAC.load\(RUN_DIR, ENVIRONMENT\)"):
@@ -276,7 +282,7 @@ def test_a_run_of_an_object_without_a_name_asks_for_it_again(tmp_path):
     MAAC.load(path, "Pendulum-v1")
 
 
-def test_a_planner_has_settings_of_its_own(run, tmp_path, monkeypatch):
+def test_a_planner_has_settings_of_its_own(no_exports, run, tmp_path, monkeypatch):
   agent, planners = MAAC.load(run, settings={"Planner.horizon": 3}), []
   monkeypatch.setattr(
     saved_model, "save_planner", lambda _, planner, path: planners.append(planner)
@@ -288,7 +294,7 @@ def test_a_planner_has_settings_of_its_own(run, tmp_path, monkeypatch):
   assert "Planner.horizon = 3" in (run / "config.gin").read_text()
 
 
-def test_without_a_folder_it_chooses_one_that_is_new(tmp_path, monkeypatch):
+def test_without_a_folder_it_chooses_one_that_is_new(no_exports, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(experiment.time, "strftime", lambda *_: "now")
   for folder in ("0-now", "0-now-2"):
