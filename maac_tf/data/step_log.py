@@ -61,7 +61,7 @@ class StepLog:
     # A row to write, and views of its parts, made once: a step of a simulator takes microseconds.
     row = np.zeros(1, self._type)
     self._fields = [row[name].reshape(-1) for name in (*Transition._fields, "first")]
-    self._stored_checksum, self._bytes = row["checksum"], memoryview(row).cast("B")
+    self._stored_checksum, self._bytes = row["checksum"], row.view(np.uint8).data
     self._payload = self._bytes[:-4]
     self._file = -1
     self._over, self._unsynced = threading.Event(), False
