@@ -118,12 +118,16 @@ class DynamicsFit(tf.Module):
     self._fitted = [*variables, *noise] if early_stopping else []
     self._kept = [tf.Variable(v, trainable=False) for v in self._fitted]
     # Of the fit under way: its seed, how far it is (-1: there is none), and what it came to.
-    state = functools.partial(tf.Variable, trainable=False)
-    self._seed, self._epoch = state([0, 0], dtype=tf.int64), state(-1)
-    self._batch, self._total, self._epochs = state(0), state(0.0), state(0)
-    self._kept_loss = state(tf.zeros([dynamics.ensemble_size]))
-    self._epochs_without = state(tf.zeros([dynamics.ensemble_size], tf.int32))
-    self._train_loss = state(0.0)
+    count = functools.partial(tf.Variable, trainable=False, dtype=tf.int64)  # which a GPU takes
+    self._seed, self._epoch, self._batch, self._epochs = (
+      count([0, 0]),
+      count(-1),
+      count(0),
+      count(0),
+    )
+    self._epochs_without = count([0] * dynamics.ensemble_size)
+    self._kept_loss = tf.Variable([0.0] * dynamics.ensemble_size, trainable=False)
+    self._total, self._train_loss = (tf.Variable(0.0, trainable=False) for _ in range(2))
     self._batches_per_call = MIN_BATCHES_PER_CALL
 
   @property
@@ -199,9 +203,10 @@ class DynamicsFit(tf.Module):
     early_stopping = self._max_batches is None
     batches = tf.shape(bag)[1] // self.batch_size
     max_epochs = MAX_EPOCHS if self._max_batches is None else -(-self._max_batches // batches)
-    epoch, batch, total = self._epoch + 0, self._batch + 0, self._total + 0.0
-    kept_loss, epochs_without = self._kept_loss + 0.0, self._epochs_without + 0
-    trained, train_loss = 0, self._train_loss + 0.0
+    epoch, batch = tf.cast(self._epoch, tf.int32), tf.cast(self._batch, tf.int32)
+    epochs_without = tf.cast(self._epochs_without, tf.int32)
+    kept_loss, total = tf.identity(self._kept_loss), tf.identity(self._total)
+    trained, train_loss = 0, tf.identity(self._train_loss)
     is_over = False
     while trained < max_batches and not is_over:
       end = tf.minimum(batches, batch + max_batches - trained)
@@ -223,12 +228,12 @@ class DynamicsFit(tf.Module):
     if is_over:
       for kept, variable in zip(self._kept, self._fitted, strict=True):
         variable.assign(kept)
-    self._epochs.assign(epoch)
-    self._epoch.assign(tf.where(is_over, -1, epoch))
-    self._batch.assign(batch)
+    self._epochs.assign(tf.cast(epoch, tf.int64))
+    self._epoch.assign(tf.cast(tf.where(is_over, -1, epoch), tf.int64))
+    self._batch.assign(tf.cast(batch, tf.int64))
+    self._epochs_without.assign(tf.cast(epochs_without, tf.int64))
     self._total.assign(total)
     self._kept_loss.assign(kept_loss)
-    self._epochs_without.assign(epochs_without)
     self._train_loss.assign(train_loss)
     return trained
 
