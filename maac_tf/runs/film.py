@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Sequence
 
+import mujoco
 import numpy as np
 import tensorflow as tf
 from gymnasium.envs.mujoco import MujocoEnv
@@ -36,8 +37,12 @@ def make_drawn(task: Task, window: bool = False) -> Environment:
     raise ConfigError("There is no display for a window: leave out --render, or give --video.")
   try:
     environment = task.make_environment(render_mode="human" if window else "rgb_array")
-    if isinstance(environment.env.unwrapped, MujocoEnv):
+    robot = environment.env.unwrapped
+    if isinstance(robot, MujocoEnv):
       _prepare_opengl(display)
+      # The default camera stays where it is, and the robot leaves the picture.
+      track = mujoco.mj_name2id(robot.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+      robot.mujoco_renderer.camera_id = track
     environment.reset(0)
     drawn = window or isinstance(environment.env.render(), np.ndarray)
   except ConfigError:
