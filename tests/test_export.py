@@ -138,10 +138,14 @@ def test_a_saved_model_says_what_it_is_and_refuses_another_rank(trainer, tmp_pat
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
       act(observation=tf.zeros(wrong))
   observation, want = _rows(trainer)
-  (fast,) = tf.raw_ops.PartitionedCall(args=[observation[:1]], Tout=[tf.float32], f=act)
-  np.testing.assert_allclose(fast, want[:1], atol=1e-5)
+  weights = act.captured_inputs
+
+  def fast(x):
+    return tf.raw_ops.PartitionedCall(args=[x, *weights], Tout=[tf.float32], f=act)[0]
+
+  np.testing.assert_allclose(fast(observation[:1]), want[:1], atol=1e-5)
   with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected shape"):
-    tf.raw_ops.PartitionedCall(args=[observation[0]], Tout=[tf.float32], f=act)
+    fast(observation[0])
 
 
 def test_litert_acts_like_the_policy_with_built_in_operations(trainer, tmp_path):

@@ -38,11 +38,12 @@ def measure(name: str, files: Sequence[str], bindings: Sequence[str], rounds: in
     saved_model = export("saved_model")
     loaded = tf.saved_model.load(saved_model)
     signature = loaded.signatures["serving_default"]
+    weights = signature.captured_inputs
     calls: dict[str, Callable[[np.ndarray], object]] = {
       SIGNATURE: lambda x: signature(observation=tf.constant(x))["action"].numpy(),
-      OPERATION: lambda x: tf.raw_ops.PartitionedCall(args=[x], Tout=[tf.float32], f=signature)[
-        0
-      ].numpy(),
+      OPERATION: lambda x: tf.raw_ops.PartitionedCall(
+        args=[x, *weights], Tout=[tf.float32], f=signature
+      )[0].numpy(),
       "ONNX Runtime": runtimes.load(export("onnx")).act,
       "LiteRT": runtimes.load(export("litert")).act,
       "LiteRT, float16": runtimes.load(export("litert", "float16")).act,
