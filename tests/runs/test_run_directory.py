@@ -78,7 +78,9 @@ def test_a_run_leaves_all_of_its_files(finished_run):
   rows = _rows(finished_run)
   assert [row["env_steps"] for row in rows] == ["340", "380"]
   assert all(row.pop("collect/return") == "" for row in rows)  # no episode ended
-  assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+  for row in rows:
+    for name, value in row.items():  # a correlation needs values that differ
+      assert np.isfinite(float(value)) if value else name.startswith("eval/q_"), name
   assert set(_event_steps(finished_run)) == {0, 300, 340, 380}
   assert _event_steps(finished_run).count(300) == 3  # of an evaluation before the first update
   assert (finished_run / "curve.png").read_bytes().startswith(b"\x89PNG")
