@@ -10,6 +10,7 @@ python -m maac_tf.suite --gin_file=gin/gymnasium/half_cheetah_v5.gin --env_steps
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -40,7 +41,15 @@ _TASKS = flags.DEFINE_list(
 _GIN_FILE = command_line.define_paths("gin_file", "As in training: what all have in common.")
 _GIN_PARAM = flags.DEFINE_multi_string("gin_param", [], "As in training, and as the gin files.")
 _VARIANT = command_line.define_paths(
-  "variant", "A gin file, or one binding such as Maac.horizon=3, to try over it; repeatable."
+  "variant",
+  "A gin file, or bindings such as 'Maac.horizon=3; Maac.discount=0.99', to try over it; "
+  "repeatable.",
+)
+_GRID = flags.DEFINE_multi_string(
+  "grid",
+  [],
+  "An option and its values, such as Maac.horizon=1,3,5: a variant for each; of several, for each "
+  "combination. Repeatable.",
 )
 _NAME = flags.DEFINE_string("name", "default", "Of the setting itself, in folders and tables.")
 _ENV_STEPS = flags.DEFINE_integer(
@@ -61,6 +70,12 @@ _RUN_DIR = command_line.define_path(
   "run_dir", "runs/suite", "Runs go to RUN_DIR/TASK/SETTING-SEED."
 )
 _TRAIN = flags.DEFINE_bool("train", True, "False: report of the runs that RUN_DIR holds, no more.")
+_PRINT_COMMANDS = flags.DEFINE_bool(
+  "print_commands",
+  False,
+  "Print the command of each run, for other machines, and train nothing. With their folders in "
+  "RUN_DIR, --notrain reports of them.",
+)
 _SUITE = command_line.define_path(
   "suite", suite_tasks.FILE, "The file with tasks and their references."
 )
@@ -85,6 +100,10 @@ def main(argv: list[str]) -> int:
       _report(_groups_of_folder())
       return 0
     planned = _plan()
+    if _PRINT_COMMANDS.value:
+      for training in planned:
+        print(shlex.join(["python", *training.command[1:]]))
+      return 0
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
@@ -109,7 +128,7 @@ def _plan() -> list[trainings.Training]:
   if _ENV_STEPS.value:
     tasks = [t._replace(env_steps=_ENV_STEPS.value) for t in tasks]
   common = _NAME.value, _GIN_FILE.value, _GIN_PARAM.value
-  settings = trainings.with_variants(*common, _VARIANT.value)
+  settings = trainings.with_variants(*common, _VARIANT.value, _GRID.value)
   return trainings.plan(tasks, settings, _SEEDS.value, _RUN_DIR.value)
 
 

@@ -3,6 +3,7 @@
 import csv
 import pathlib
 import re
+import shlex
 import signal
 import time
 
@@ -83,6 +84,19 @@ def test_variants_are_trained_and_their_returns_listed(tmp_path):
   # Shorter: of the rows there are, the first ones.
   code, out, _ = _suite(tmp_path, "--seeds=3", "--env_steps=340")
   assert code == 0 and _table(out)["default"][0] == f"{_returns(tmp_path, 'default-3')[0]:,.0f}"
+
+
+def test_commands_of_a_grid_are_printed_for_other_machines(tmp_path):
+  grid = "--grid=Maac.discount=0.9,0.99", "--grid=Critic.num_critics=3"
+  code, out, err = _suite(tmp_path, *grid, "--print_commands", "--seeds=3", "--env_steps=360")
+  assert code == 0, err
+  lines = [shlex.split(line) for line in out.splitlines() if line]
+  assert [line[:3] for line in lines] == [["python", "-m", "maac_tf.train"]] * 3
+  for line, discount in zip(lines[1:], ("0.9", "0.99"), strict=True):
+    name = f"Maac.discount={discount},Critic.num_critics=3"
+    assert f"--run_dir=runs/suite/pendulum/{name}-3" in line
+    assert {f"--gin_param=Maac.discount={discount}", "--gin_param=Critic.num_critics=3"} <= {*line}
+  assert not (tmp_path / "runs").exists()
 
 
 def test_a_setting_is_trained_on_the_tasks_of_a_file_and_reported(tmp_path):

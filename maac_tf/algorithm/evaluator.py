@@ -6,14 +6,17 @@ from collections.abc import Callable
 import numpy as np
 
 from maac_tf.algorithm.learner import Maac
+from maac_tf.algorithm.real_returns import Recorder, critic_errors
 from maac_tf.tasks.adapter import Environment
-from maac_tf.tasks.episodes import Episodes, run_episodes, the_only_one
+from maac_tf.tasks.episodes import Episodes, Record, run_episodes, the_only_one, unrecorded
 
 # Evaluation episodes start from these seeds and the following ones, the same in every run; the best
 # policy is evaluated again on others.
 EVALUATION_SEED, BEST_EVALUATION_SEED = 10_000, 20_000
 BEST_EVALUATION_EPISODES = 20
-COLUMNS = "eval/return", "eval/return_std", "eval/length"
+COLUMNS = (
+  "eval/return", "eval/return_std", "eval/length", "eval/q_bias", "eval/q_correlation",
+)  # fmt: skip
 
 
 class Evaluator:
@@ -46,22 +49,22 @@ class Evaluator:
       return the_only_one(self._learner.task, self._of_training)
     return self._of_training if self._where == "training" else None
 
-  def evaluate(self) -> dict[str, float]:
-    """The values of `COLUMNS`."""
-    episodes = self.run(self.episodes, EVALUATION_SEED)
+  def evaluate(self) -> dict[str, float | None]:
+    """The values of `COLUMNS`; None of critics where too few returns are known."""
+    recorder = Recorder(self.episodes)
+    episodes = self.run(self.episodes, EVALUATION_SEED, recorder)
     values = np.mean(episodes.returns), np.std(episodes.returns), np.mean(episodes.lengths)
-    return dict(zip(COLUMNS, map(float, values), strict=True))
+    errors = critic_errors(self._learner, recorder.transitions()) or (None, None)
+    return dict(zip(COLUMNS, (*map(float, values), *errors), strict=True))
 
   def evaluate_again(self) -> np.ndarray:
     """Returns of further episodes, [N], from other start seeds."""
     return self.run(BEST_EVALUATION_EPISODES, BEST_EVALUATION_SEED).returns
 
-  def run(self, count: int, seed: int) -> Episodes:
+  def run(self, count: int, seed: int, record: Record = unrecorded) -> Episodes:
     """So many episodes, from the start seeds `seed`, `seed` + 1, ...."""
     if self.environment:
       self._take_environment()
     act = self._learner.actor_critic.ema_policy.in_numpy()
     seeds = range(seed, seed + count)
-    return run_episodes(
-      self._learner.task, lambda x: act(x, 0.0), seeds, environment=self.environment
-    )
+    return run_episodes(self._learner.task, lambda x: act(x, 0.0), seeds, record, self.environment)

@@ -146,7 +146,7 @@ class Trainer(tf.Module):
     """How many iterations' updates come before the policy acts."""
     return math.ceil(self.initial_updates / (self.rollout_frequency * self.rounds))
 
-  def begin(self, progress: Progress = _untold) -> dict[str, float]:
+  def begin(self, progress: Progress = _untold) -> dict[str, float | None]:
     """The random steps, and an evaluation of the policy before it learns.
 
     Returns:

@@ -14,6 +14,7 @@ from maac_tf.algorithm import objectives
 from maac_tf.algorithm.critic_targets import path_targets
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.noise import policy_noise
+from maac_tf.algorithm.real_returns import Episode, Recorder, known_returns
 from maac_tf.data.types import TimeStep, Transition
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.model_env import ModelEnv
@@ -21,16 +22,6 @@ from maac_tf.networks.layers import normalizer
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.episodes import run_episodes
 from maac_tf.tasks.task import Task
-
-# A return cut off by a time limit is used where what follows it has this weight or less.
-MAX_BOOTSTRAP_WEIGHT = 0.2
-
-
-class Episode(NamedTuple):
-  """What the sampled policy did, in NumPy."""
-
-  transition: Transition  # [T, ...]
-  log_prob: np.ndarray  # [T]
 
 
 class Values(NamedTuple):
@@ -49,26 +40,23 @@ def collect_episodes(
   They are in `environment`, or in environments of their own (`run_episodes`).
   """
   rng = np.random.default_rng(list(seeds))
-  rows: list[list[tuple[np.ndarray | float, ...]]] = [[] for _ in seeds]
-  log_prob = np.zeros(len(seeds))  # of the last actions
+  log_probs: list[np.ndarray] = []  # of a batch each
+  recorder, of_batch = Recorder(len(seeds)), [list[np.ndarray]() for _ in seeds]
 
   def act(observation: np.ndarray) -> np.ndarray:
-    nonlocal log_prob
     noise = rng.normal(size=(len(observation), learner.action_size)).astype(np.float32)
     action, log_prob = (x.numpy() for x in learner.act(tf.constant(observation), noise))
+    log_probs.append(log_prob)
     return action
 
   def record(i: int, observation: np.ndarray, action: np.ndarray, step: TimeStep) -> None:
-    transition = observation, action, step.reward, step.observation, step.terminal
+    recorder(i, observation, action, step)
     # Of episodes that are not side by side, each has the batch for itself.
-    rows[i].append((*transition, log_prob[i % len(log_prob)]))
+    of_batch[i].append(log_probs[-1][i % len(log_probs[-1])])
 
   run_episodes(task, act, seeds, record, environment)
-  episodes = []
-  for steps in rows:
-    *transition, log_probs = (np.asarray(x, np.float32) for x in zip(*steps, strict=True))
-    episodes.append(Episode(Transition(*transition), log_probs))
-  return episodes
+  pairs = zip(recorder.transitions(), of_batch, strict=True)
+  return [Episode(transition, np.asarray(log_prob)) for transition, log_prob in pairs]
 
 
 def open_loop_error(
@@ -163,26 +151,15 @@ def values(
 
   None where too few real returns are known.
   """
-  temperature = float(learner.temperature)
-  starts, returned = [], []
-  for episode in episodes:
-    returns = soft_returns(learner, episode, temperature)
-    weight = learner.discount ** (len(returns) - np.arange(len(returns)))
-    known = bool(episode.transition.terminal[-1]) | (weight <= MAX_BOOTSTRAP_WEIGHT)
-    returned.append(returns[known])
-    starts.append(tf.nest.map_structure(lambda x, known=known: x[known], episode))
-  real = np.concatenate(returned)
   every = learner.dynamics.ensemble_size if learner.dynamics else 1
-  count = min(num_states, len(real)) // every * every
-  if not count:
+  states, real = known_returns(learner, episodes, num_states, every)
+  if not len(real):
     return None
-  chosen = np.random.default_rng(1).choice(len(real), count, replace=False)
-  states = tf.nest.map_structure(lambda *x: tf.gather(np.concatenate(x), chosen), *starts)
   observation, action = states.transition.observation, states.transition.action
   q = learner.actor_critic.value(observation, action).numpy()
   if not learner.model_env:
-    return Values(q, None, real[chosen])
-  noise = policy_noise(horizon, count, 1, *learner.noise_arguments, tf.constant([0, 1]))
+    return Values(q, None, real)
+  noise = policy_noise(horizon, len(real), 1, *learner.noise_arguments, tf.constant([0, 1]))
   first = action, states.log_prob
   path = objectives.imagine_path(
     learner.act, learner.model_env.random_member, observation, noise, first
@@ -191,9 +168,9 @@ def values(
     path,
     learner.actor_critic.value,
     discount=learner.discount,
-    temperature=temperature,
+    temperature=learner.temperature,
   )
-  return Values(q, model.numpy(), real[chosen])
+  return Values(q, model.numpy(), real)
 
 
 def ends(
@@ -241,23 +218,6 @@ def end_probabilities(learner: Maac, episodes: Sequence[Episode]) -> tuple[float
   ended = rows.terminal > 0.0
   at_ends, others = (tf.boolean_mask(probability, mask) for mask in (ended, ~ended))
   return float(tf.reduce_mean(at_ends)), float(tf.reduce_mean(others))
-
-
-def soft_returns(learner: Maac, episode: Episode, temperature: float) -> np.ndarray:
-  """G_t = r_t + γ (G_{t+1} - β log π_{t+1}), [T]; after a time limit, Q goes on."""
-  transition, log_prob = episode
-  after = 0.0
-  if not transition.terminal[-1]:
-    last = tf.constant(transition.next_observation[-1:])
-    noise = tf.random.stateless_normal([64, 1, learner.action_size], [0, 2])
-    actions, last_log_prob = learner.act(last, noise)
-    value = learner.actor_critic.value(tf.repeat(last[tf.newaxis], len(actions), 0), actions)
-    after = float(tf.reduce_mean(value - temperature * last_log_prob))
-  returns = np.zeros(len(log_prob))
-  for t in reversed(range(len(log_prob))):
-    returns[t] = transition.reward[t] + learner.discount * after
-    after = returns[t] - temperature * log_prob[t]
-  return returns
 
 
 def _models(learner: Maac) -> tuple[Dynamics, ModelEnv]:

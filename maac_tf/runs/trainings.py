@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import gc
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +28,8 @@ class Setting(NamedTuple):
   name: str
   files: tuple[str, ...]
   bindings: tuple[str, ...]
-  change: str = ""  # the file or binding in which a variant differs
+  change: tuple[str, ...] = ()  # the file, or the bindings, in which a variant differs
+  of_grid: bool = False  # it may be the setting itself, which is not trained twice
 
 
 class Training(NamedTuple):
@@ -41,31 +44,55 @@ class Training(NamedTuple):
 
 
 def with_variants(
-  name: str, files: Sequence[str], bindings: Sequence[str], variants: Sequence[str]
+  name: str,
+  files: Sequence[str],
+  bindings: Sequence[str],
+  variants: Sequence[str],
+  grid: Sequence[str] = (),
 ) -> list[Setting]:
-  """The setting of that name, then its variants.
+  """The setting of that name, then its variants, then the combinations of a grid.
 
   Args:
-    variants: gin files, or single bindings such as "Maac.horizon=3".
+    variants: gin files, or bindings such as "Maac.horizon=3"; several with ; between.
+    grid: options with several values each, such as "Maac.horizon=1,3,5"; each of one with each of
+      the others.
 
   Raises:
-    ConfigError: where two have one name.
+    ConfigError: where two have one name, or for a grid without values.
   """
   found = [Setting(name, tuple(files), tuple(bindings))]
-  for variant in variants:
-    if "=" in variant:
-      own = Setting(
-        variant.translate(_IN_FOLDER_NAMES), tuple(files), (*bindings, variant), variant
-      )
+  of_grid = itertools.product(*map(_values, grid)) if grid else ()
+  for own in [*map(_bindings, variants), *of_grid]:
+    if "=" in own[0]:
+      title = ",".join(own).translate(_IN_FOLDER_NAMES)
+      setting = Setting(title, tuple(files), (*bindings, *own), tuple(own))
     else:
-      folder = os.path.basename(os.path.dirname(os.path.abspath(variant)))
+      folder = os.path.basename(os.path.dirname(os.path.abspath(own[0])))
       prefix = "without_" if folder == "without" else ""
-      stem = os.path.splitext(os.path.basename(variant))[0]
-      own = Setting(prefix + stem, (*files, variant), tuple(bindings), variant)
-    if own.name in [s.name for s in found]:
-      raise ConfigError(f"Two variants have the name {own.name!r}: leave out or rename one.")
-    found.append(own)
+      stem = os.path.splitext(os.path.basename(own[0]))[0]
+      setting = Setting(prefix + stem, (*files, own[0]), tuple(bindings), (own[0],))
+    if setting.name in [s.name for s in found]:
+      raise ConfigError(f"Two variants have the name {setting.name!r}: leave out or rename one.")
+    found.append(setting._replace(of_grid=isinstance(own, tuple)))
   return found
+
+
+def _bindings(variant: str) -> list[str]:
+  """Those of a variant; or its file alone."""
+  if "=" not in variant:
+    return [variant]
+  return [part.strip() for part in variant.split(";") if part.strip()]
+
+
+def _values(option: str) -> list[str]:
+  """A binding for each value of NAME=VALUE,VALUE; commas in brackets and quotes are of a value."""
+  name, equals, values = option.partition("=")
+  found = re.findall(r"""(?:[^,([{'"]|\(.*?\)|\[.*?\]|\{.*?\}|'.*?'|".*?")+""", values)
+  if not equals or not found:
+    raise ConfigError(
+      f"--grid must be an option and its values, as Maac.horizon=1,3, not {option}."
+    )
+  return [f"{name.strip()}={value.strip()}" for value in found]
 
 
 def plan(
@@ -90,7 +117,7 @@ def plan(
         f"{setting.name!r} changes no training: --env_steps and --seeds set steps and seeds, and "
         "plans are made at test time alone."
       )
-    changed, idle = not setting.change, []
+    changed, idle, found = not setting.change, [], dict[tuple[str, str], tuple[int, list[str]]]()
     for task in tasks:
       bindings = [f"train.task={task.task!r}", *task.bindings, *setting.bindings]
       config.load(setting.files, bindings)
@@ -102,15 +129,20 @@ def plan(
       command = [sys.executable, "-m", "maac_tf.train", "--threads=1"]
       command += [f"--gin_file={file}" for file in setting.files]
       command += [f"--gin_param={binding}" for binding in bindings]
-      commands[task.name, setting.name] = env_steps, command
+      found[task.name, setting.name] = env_steps, command
+    if not changed and setting.of_grid:
+      continue
     if not changed:
       raise ConfigError(f"{setting.name!r} changes nothing: every value is what it is without it.")
     for parameter in sorted(set.intersection(*map(set, idle))):
       raise ConfigError(f"{parameter} of {setting.name!r} has no effect: {idle[0][parameter]}.")
+    commands |= found
   trainings = []
   for seed in seeds:
     for task in tasks:
       for setting in settings:
+        if (task.name, setting.name) not in commands:
+          continue
         env_steps, command = commands[task.name, setting.name]
         path = os.path.join(run_dir, task.name, f"{setting.name}-{seed}")
         whole = *command, f"--run_dir={path}", f"--seed={seed}"
@@ -120,11 +152,9 @@ def plan(
 
 def _own_parameters(setting: Setting) -> set[str]:
   """What a variant sets itself; of no variant nothing."""
-  if "=" in setting.change:
-    return config.parameters([setting.change])
-  if not setting.change:
-    return set()
-  config.load([setting.change])
+  if not setting.change or "=" in setting.change[0]:
+    return config.parameters(setting.change)
+  config.load(setting.change)
   return config.parameters([gin.config_str(max_line_length=100_000)])
 
 

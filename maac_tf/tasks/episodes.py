@@ -20,6 +20,10 @@ Act = Callable[[np.ndarray], np.ndarray]
 Record = Callable[[int, np.ndarray, np.ndarray, TimeStep], None]
 
 
+def unrecorded(*_: object) -> None:
+  """A `Record` of nothing."""
+
+
 class Episodes(NamedTuple):
   """Results, one number an episode."""
 
@@ -31,7 +35,7 @@ def run_episodes(
   task: Task,
   act: Act,
   seeds: Sequence[int],
-  record: Record = lambda *_: None,
+  record: Record = unrecorded,
   environment: Environment | None = None,
 ) -> Episodes:
   """Runs one episode from each start seed, side by side, so that the policy is called on a batch.

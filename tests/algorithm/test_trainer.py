@@ -88,7 +88,7 @@ def test_evaluations_are_of_the_ema_policy_and_the_best_is_run_again_on_other_se
   for variable in trainer.learner.actor_critic.ema_policy.trainable_variables:
     variable.assign(tf.zeros_like(variable))  # no torque
 
-  def spy(task, act, starts, environment):
+  def spy(task, act, starts, record, environment):
     assert environment is None  # each has one of its own
     seeds.append((len(starts), starts[0]))
     assert not np.any(act(np.ones([2, 3], np.float32)))

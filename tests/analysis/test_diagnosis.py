@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maac_tf.algorithm.real_returns import Episode, critic_errors, soft_returns
 from maac_tf.analysis import diagnosis
 from maac_tf.data.types import Transition
 from maac_tf.runs import experiment
@@ -46,7 +47,7 @@ def test_soft_returns_are_discounted_sums(name):
   transition, log_prob = episodes[0]
   terminal, steps = name == "hopper_v5", len(log_prob)
   assert transition.terminal[-1] == terminal
-  returns = diagnosis.soft_returns(learner, episodes[0], 0.5)
+  returns = soft_returns(learner, episodes[0], 0.5)
   for t in (0, 3, steps - 1):
     want = sum(
       0.9 ** (k - t) * (transition.reward[k] - 0.5 * log_prob[k] * (k > t)) for k in range(t, steps)
@@ -129,8 +130,7 @@ def test_values_compare_what_is_believed_with_what_came():
     reward_fn=lambda observation, action, after: tf.ones(tf.shape(observation)[:-1]),
   )
   episodes = [
-    diagnosis.Episode(e.transition._replace(reward=np.ones_like(e.log_prob)), e.log_prob)
-    for e in episodes
+    Episode(e.transition._replace(reward=np.ones_like(e.log_prob)), e.log_prob) for e in episodes
   ]
   values = diagnosis.values(learner, episodes, horizon=5, num_states=10**6)
   assert np.all(values.q == 0)
@@ -143,10 +143,32 @@ def test_values_compare_what_is_believed_with_what_came():
 def test_values_of_episodes_that_terminate():
   learner, episodes = _measured("hopper_v5")
   values = diagnosis.values(learner, episodes, horizon=2, num_states=10**6)
-  want = [diagnosis.soft_returns(learner, e, float(learner.temperature)) for e in episodes]
+  want = [soft_returns(learner, e, float(learner.temperature)) for e in episodes]
   want = np.sort(np.concatenate(want))
   assert len(values.real) == len(want) // 4 * 4  # equal shares for four members
   assert np.isin(values.real, want).all() and np.isfinite(values.model).all()
+
+
+def test_critic_errors_are_a_bias_and_a_correlation(monkeypatch):
+  """Critics that know the returns, which without an entropy bonus are sums, but for an offset."""
+  settings = "Maac.discount = 0.9", "Maac.initial_temperature = 1e-6"
+  learner, episodes = _measured("hopper_v5", *settings)
+  transitions = [e.transition for e in episodes]
+  want = {}
+  for observation, _, reward, _, _ in transitions:
+    for t, row in enumerate(observation):
+      want[row.tobytes()] = sum(0.9**k * r for k, r in enumerate(reward[t:]))
+
+  def value(observation, action):
+    if len(action.shape) > 2:  # after a time limit
+      return tf.zeros(action.shape[:-1])
+    return tf.constant([3.0 + want[row.tobytes()] for row in observation], tf.float32)
+
+  monkeypatch.setattr(learner.actor_critic, "value", value)
+  assert critic_errors(learner, transitions) == pytest.approx((3.0, 1.0), abs=1e-3)
+  unknown = [t._replace(terminal=np.zeros_like(t.terminal)) for t in transitions]
+  short = [tf.nest.map_structure(lambda x: x[:5], t) for t in unknown]
+  assert critic_errors(learner, short) is None and critic_errors(learner, []) is None
 
 
 def test_ends_are_counted_in_the_world_and_in_the_models():
