@@ -182,14 +182,14 @@ class MAAC:
       try:
         with contextlib.closing(run):
           stopped_by = experiment.iterate(trainer, run, iterations, callbacks, progress)
-      except BaseException:  # perhaps in mid-iteration
+        if stopped_by == signal.SIGINT:
+          raise KeyboardInterrupt(f"Saved in {run_dir}: learn() goes on.")
+        if stopped_by:
+          raise SystemExit(128 + stopped_by)
+      except BaseException:  # perhaps in mid-iteration: the next is made from the checkpoint
         self._trainer = None
         trainer.environment.close()
         raise
-    if stopped_by == signal.SIGINT:
-      raise KeyboardInterrupt(f"Saved in {run_dir}: learn() goes on.")
-    if stopped_by:
-      raise SystemExit(128 + stopped_by)
     return self
 
   @property
