@@ -12,7 +12,6 @@ from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.fit import DynamicsFit
 from maac_tf.models.likelihood import training_loss, validation_loss
 from maac_tf.tasks.symmetries import Symmetry
-from tests.learners import eagerly
 
 A = np.array([[0.9, 0.2], [-0.3, 0.8]])
 B = np.array([[0.5], [2.0]])
@@ -140,16 +139,15 @@ def test_where_its_calls_end_changes_no_bit_of_a_fit(monkeypatch, tmp_path, netw
   """One call; or many, of which each but the first is by an object that has read a checkpoint."""
   monkeypatch.setattr(fit_module, "MAX_EPOCHS", 3)
   whole, cut, other = (_fit(1_200, network, max_batches=max_batches) for _ in range(3))
+  report = whole[2].fit(tf.constant([1, 2]))
+  cut[2].begin(tf.constant([1, 2]))
   calls = 0
-  with eagerly():
-    report = whole[2].fit(tf.constant([1, 2]))
-    cut[2].begin(tf.constant([1, 2]))
-    while cut[2].is_under_way:
-      cut[2]._train(tf.constant(3))  # of 4 batches an epoch
-      parts = [{"dynamics": m[0], "fit": m[2]} for m in (cut, other)]
-      path = tf.train.Checkpoint(**parts[0]).write(str(tmp_path / "fit"))
-      tf.train.Checkpoint(**parts[1]).read(path).assert_consumed()
-      cut, other, calls = other, cut, calls + 1
+  while cut[2].is_under_way:
+    cut[2]._train(tf.constant(3))  # of 4 batches an epoch
+    parts = [{"dynamics": m[0], "fit": m[2]} for m in (cut, other)]
+    path = tf.train.Checkpoint(**parts[0]).write(str(tmp_path / "fit"))
+    tf.train.Checkpoint(**parts[1]).read(path).assert_consumed()
+    cut, other, calls = other, cut, calls + 1
   assert calls == 4
   for name, value in cut[2].report().items():
     np.testing.assert_array_equal(value, report[name], err_msg=name)
