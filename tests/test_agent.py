@@ -67,7 +67,9 @@ def learn(agent, env_steps, callbacks=()):
 @pytest.fixture
 def no_exports(monkeypatch):
   """Where what is exported is not the point."""
-  monkeypatch.setattr(saved_model, "save_policy", lambda _, path: os.makedirs(path))
+  monkeypatch.setattr(
+    saved_model, "save_policy", lambda _, path, *others: os.makedirs(path, exist_ok=True)
+  )
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,8 @@ def rows(path):
 
 
 def variables(path):
-  reader = tf.train.load_checkpoint(str(path / "checkpoints"))
+  newest = max(path.glob("checkpoints/[0-9]*"), key=lambda folder: int(folder.name))
+  reader = tf.train.load_checkpoint(str(newest / "variables"))
   names = [n for n in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in n]
   return {name: reader.get_tensor(name) for name in names if "save_counter" not in name}
 
@@ -285,7 +288,7 @@ def test_a_run_of_an_object_without_a_name_asks_for_it_again(no_exports, tmp_pat
 def test_a_planner_has_settings_of_its_own(no_exports, run, tmp_path, monkeypatch):
   agent, planners = MAAC.load(run, settings={"Planner.horizon": 3}), []
   monkeypatch.setattr(
-    saved_model, "save_planner", lambda _, planner, path: planners.append(planner)
+    saved_model, "save_planner", lambda _, planner, *others: planners.append(planner)
   )
   agent.export(tmp_path / "p", planner="cem")
   agent.export(tmp_path / "p", planner="cem", settings={"Planner.horizon": 4})

@@ -148,9 +148,9 @@ class MAAC:
     same script goes on where it was stopped. (Stable-Baselines3's total_timesteps come on top of
     what was learned.)
 
-    Ctrl-C and SIGTERM finish the iteration and save it; then KeyboardInterrupt or SystemExit is
-    raised. A second one stops at once. After these, and any other error, `learn` goes on from the
-    last iteration that was saved.
+    Ctrl-C and SIGTERM save at the next pause, in seconds; then KeyboardInterrupt or SystemExit is
+    raised. A second one stops at once. After these, and any other error, `learn` goes on from what
+    was saved last.
 
     Args:
       env_steps: in all, the random ones included; rounded up to whole iterations. None: those of

@@ -80,7 +80,7 @@ def export_policy(
 
   Returns:
     The largest difference of an action, of those in [-1, 1], between file and policy, over 1,000
-    observations drawn from D_env.
+    observations drawn from D_env (of an empty one, standard normals).
 
   Raises:
     ConfigError: for a wrong argument, a package that is not installed, a policy that cannot be
@@ -125,7 +125,11 @@ def paired_episodes(trainer: Trainer, path: str, episodes: int) -> tuple[Episode
 
 def _difference(trainer: Trainer, file: runtimes.Loaded) -> float:
   learner, buffer = trainer.learner, trainer.learner.env_buffer
-  observation = buffer.gather(buffer.random_indices([NUM_OBSERVATIONS], (0, 0))).observation
+  if buffer.size > 0:
+    observation = buffer.gather(buffer.random_indices([NUM_OBSERVATIONS], (0, 0))).observation
+  else:
+    shape = [NUM_OBSERVATIONS, learner.observation_size]
+    observation = tf.random.stateless_normal(shape, (0, 0))
   want, _ = learner.actor_critic.ema_policy.act(observation, tf.zeros([learner.action_size]))
   got = learner.action_box.fractions(file.act(observation.numpy()))
   return float(np.max(np.abs(got - want)))

@@ -26,6 +26,7 @@ from maac_tf.runs.gin_files import read_gin_file
 from maac_tf.runs.metrics import Metrics
 
 STEPS, UNUSED_STEPS, _CHECKPOINTS = "steps.bin", "unused_steps.bin", "checkpoints"
+_PATTERN_CHARACTERS = "*?[\\"
 _CONFIG, _OPERATIVE_CONFIG = "config.gin", "operative_config.gin"
 
 
@@ -176,8 +177,14 @@ class RunDirectory:
 
     Raises:
       ConfigError: when the folder holds a run of another config, or one that is damaged beyond its
-        checkpoints, or something else, or cannot be written.
+        checkpoints, or something else, or cannot be written; or has a character in its path that
+        TensorFlow takes for a pattern where it reads variables.
     """
+    if set(path) & set(_PATTERN_CHARACTERS):
+      raise ConfigError(
+        f"TensorFlow would take {path!r} for a pattern of file names: give a --run_dir without any "
+        f"of {' '.join(_PATTERN_CHARACTERS)}."
+      )
     self.path, self._trainer = path, trainer
     self._lock = filelock.FileLock(self._file(".lock"))
     try:
