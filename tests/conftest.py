@@ -1,6 +1,7 @@
 """Shared by all tests."""
 
 import os
+import signal
 
 # A test compiles for seconds what it then runs for milliseconds: XLA need not optimise it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -14,6 +15,10 @@ import pytest
 import maac_tf.runs.experiment  # (TINY binds what it imports)
 import maac_tf.runs.saved_model  # noqa: F401  (and the planner)
 from maac_tf import checks
+
+# As in a terminal: what a shell in the background has ignored, runs would ignore, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Of the package alone: examples and tests declare others.
 OPTIONS = tuple(checks.options())

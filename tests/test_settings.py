@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maac_tf.algorithm import evaluator
-from maac_tf.algorithm import trainer as trainer_module
+from maac_tf.algorithm import evaluator, learning
 from maac_tf.algorithm.critic_targets import RolloutTargets, SteveTargets
 from maac_tf.algorithm.imagined_data import ImaginedData
 from maac_tf.runs import config
@@ -178,7 +177,7 @@ def test_paper_is_the_setting_of_the_paper(task, monkeypatch):
     capacities.append(capacity)
     return ImaginedData(learner, 8)
 
-  monkeypatch.setattr(trainer_module, "ImaginedData", small)
+  monkeypatch.setattr(learning, "ImaginedData", small)
   want = PAPER | PAPER_TASKS[task] | {"train.task": repr(task)}
   _load(GIN / "paper" / f"{task}.gin", bindings=())
   values = config.values()
