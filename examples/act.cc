@@ -35,7 +35,7 @@ int main(int argc, char** argv) {
   check();
   // The tensors behind `serving_default`: saved_model_cli show --all --dir SAVED_MODEL
   const TF_Output input = {TF_GraphOperationByName(graph, "serving_default_observation"), 0};
-  const TF_Output output = {TF_GraphOperationByName(graph, "PartitionedCall_1"), 0};
+  const TF_Output output = {TF_GraphOperationByName(graph, "StatefulPartitionedCall_2"), 0};
   if (!input.oper || !output.oper) {
     std::fprintf(stderr, "Error: %s has other names\n", argv[1]);
     return 1;

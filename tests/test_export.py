@@ -43,6 +43,7 @@ with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # as other pro
   signature = tf.compat.v1.saved_model.load(session, ["serve"], sys.argv[1]).signature_def
   signature = signature["serving_default"]
   feed = {signature.inputs["observation"].name: np.load(sys.argv[2])}
+  out["output"] = signature.outputs["action"].name.partition(":")[0]
   out["v1"] = session.run(signature.outputs["action"].name, feed).tolist()
 assert not any(name.startswith("maac_tf") for name in sys.modules)
 print(json.dumps(out))
@@ -91,6 +92,7 @@ def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path, mon
   np.testing.assert_allclose(got["1"], want[:1], atol=1e-6)
   np.testing.assert_allclose(got["5"], want, atol=1e-6)
   np.testing.assert_allclose(got["v1"], want, atol=1e-6)
+  assert f'"{got["output"]}"' in (commands.ROOT / "examples" / "act.cc").read_text()
   many = 2.0 * np.tanh(average(observation).distribution.sample(20_000, seed=[1, 2]).numpy())
   std = many.std(0)
   np.testing.assert_allclose(got["std"], std, rtol=0.25)
