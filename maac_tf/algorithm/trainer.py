@@ -218,9 +218,10 @@ class Trainer(tf.Module):
     return self.learning.run(int(self.iteration), self.under_way, progress, self.pause)
 
   def _collect_what_is_due(self) -> float | None:
-    """Less than an iteration's steps where a robot took some of them before a restart."""
+    """Less than an iteration's steps where a robot took some of them before a restart, or all."""
     due = self.random_steps + (int(self.iteration) + 1) * self.steps_per_iteration
-    return self.collect(max(0, due - int(self.env_steps)))
+    left = due - int(self.env_steps)
+    return self.collect(left) if left > 0 else None
 
   def collect(self, steps: int, random: bool = False, progress: Progress = _untold) -> float | None:
     """Line 3: `steps` steps of the real environment into D_env; its episode goes on.

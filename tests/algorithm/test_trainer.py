@@ -109,6 +109,15 @@ def test_evaluations_are_of_the_ema_policy_and_the_best_is_run_again_on_other_se
   assert seeds == [(2, 10_000), (20, 20_000), (2, 10_000)]
 
 
+@pytest.mark.parametrize("taken", [15, 40])
+def test_steps_that_a_robot_took_before_a_restart_are_not_taken_again(tiny, monkeypatch, taken):
+  trainer = _make(eval_every=100)
+  monkeypatch.setattr(trainer, "_learn", lambda progress: {})
+  trainer.begin()
+  trainer.collect(taken)
+  assert trainer.run_iteration()["env_steps"] == 340 == trainer.learner.env_buffer.size
+
+
 def test_evaluations_are_due_every_so_many_steps(tiny, monkeypatch):
   trainer = _make(eval_every=100)
   evaluation = {"eval/return": -5.0, "eval/return_std": 0.0, "eval/length": 200.0}
