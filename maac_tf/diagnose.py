@@ -9,9 +9,10 @@ from absl import app, flags, logging
 
 from maac_tf.analysis import diagnosis
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, experiment, plotting
+from maac_tf.runs import command_line, config, plotting
 
 _RUN_DIR = command_line.define_path("run_dir", None, "The folder of the run.", required=True)
+_VOUCHED = command_line.define_vouched()
 _EPISODES = flags.DEFINE_integer("episodes", 10, "Fresh real episodes.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 40_000, "Start seed of the first episode.", lower_bound=0)
 
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> int:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
   try:
-    trainer = experiment.restore(_RUN_DIR.value)
+    trainer = _VOUCHED.restore(_RUN_DIR.value)
     files = [os.path.join(_RUN_DIR.value, "diagnosis.png")]
     if trainer.learner.dynamics:
       files.append(os.path.join(_RUN_DIR.value, "open_loop_error.csv"))

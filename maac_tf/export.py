@@ -13,9 +13,10 @@ from absl import app, flags, logging
 
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, experiment, exports, saved_model, version
+from maac_tf.runs import command_line, config, exports, saved_model, version
 
 _RUN_DIR = command_line.define_path("run_dir", None, "The folder of the run.", required=True)
+_VOUCHED = command_line.define_vouched()
 _FORMAT = flags.DEFINE_enum("format", "saved_model", list(exports.EXTENSIONS), "What to write.")
 _QUANTIZE = flags.DEFINE_enum(
   "quantize", None, exports.QUANTIZATIONS, "With --format=litert: the weights. Prints the loss."
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> int:
       )
     if _GIN_PARAM.value and not _PLANNER.value:
       raise ConfigError("--gin_param is of the planner: give --planner=cem, too.")
-    trainer = experiment.restore(_RUN_DIR.value, _GIN_PARAM.value)
+    trainer = _VOUCHED.restore(_RUN_DIR.value, _GIN_PARAM.value)
     code = version.of_run(_RUN_DIR.value)
     if _PLANNER.value:
       with config.user_errors(), trainer.best.in_use():

@@ -27,6 +27,7 @@ from maac_tf.runs import (
   suite_tasks,
   tables,
   trainings,
+  trust,
 )
 from maac_tf.runs.suite_tasks import Suite, SuiteTask
 
@@ -96,6 +97,7 @@ def main(argv: list[str]) -> int:
     if _MEASURE_RANDOM.value:
       _measure_random(_MEASURE_RANDOM.value)
       return 0
+    trust.check_folder(_RUN_DIR.value)
     if not _TRAIN.value:
       _report(_groups_of_folder())
       return 0

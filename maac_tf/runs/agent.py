@@ -72,6 +72,7 @@ class MAAC:
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
     gin_files: Path | Sequence[Path] = (),
+    trust: bool = False,
   ):
     """Makes the networks, and restores what `run_dir` holds; writes nothing.
 
@@ -84,6 +85,8 @@ class MAAC:
       settings: values by option, such as {"Maac.horizon": 3}; they win over the gin files. A text
         that begins with @ is gin's, such as "@SteveTargets()".
       gin_files: one or several, as of `--gin_file`.
+      trust: whether the settings of the run in `run_dir` may name code, which is run. Of
+        `environment`, `settings` and `gin_files` they may.
 
     Raises:
       ConfigError: a ValueError, of what cannot be trained, or goes on with no run of `run_dir`.
@@ -94,8 +97,10 @@ class MAAC:
     self._bindings = config.Bindings()
     with self._bindings:
       texts = [config.binding(name, value) for name, value in named.items()]
-      overridden = run_directory.load([os.fspath(f) for f in files], texts, self.run_dir)
-      self._task = _bound_task(environment)
+      given = _given(environment)
+      own = [config.binding("train.task", given.name)] if given else []
+      overridden = run_directory.load([*map(os.fspath, files)], texts, self.run_dir, own, trust)
+      self._task = _bound_task(given)
       config.bind("train.task", self._task.name)
     self._trainer: Trainer | None = None  # to be made
     self._policies: dict[str, tuple[int, Policy]] = {}  # each with its iteration
@@ -108,6 +113,7 @@ class MAAC:
     run_dir: Path,
     environment: str | Task | Callable[[], gym.Env] | None = None,
     settings: Mapping[str, Any] | None = None,
+    trust: bool = False,
   ) -> "MAAC":
     """The agent of a run, as its newest checkpoint has it; `learn` goes on.
 
@@ -115,6 +121,8 @@ class MAAC:
       run_dir: its folder; another process may be training in it.
       environment: where the run's has no name that its config can hold, such as a lambda.
       settings: what may change in a run, such as {"Trainer.eval_every": 500}.
+      trust: whether the run's settings may name code, such as an environment of a module, which is
+        run; `environment` itself may always.
 
     Raises:
       ConfigError: if there is no run, or this code and settings cannot go on with it.
@@ -122,7 +130,7 @@ class MAAC:
     run_dir = os.path.expanduser(run_dir)
     if not run_directory.saved_config(run_dir):
       raise ConfigError(f"There is no run in {run_dir!r}.")
-    return cls(environment, run_dir=run_dir, settings=settings)
+    return cls(environment, run_dir=run_dir, settings=settings, trust=trust)
 
   @property
   def trainer(self) -> Trainer:
@@ -299,15 +307,20 @@ class MAAC:
     return self._policies[name][1]
 
 
-def _bound_task(environment: str | Task | Callable[[], gym.Env] | None) -> Task:
+def _given(environment: str | Task | Callable[[], gym.Env] | None) -> Task | None:
+  with config.user_errors():
+    return None if environment is None else task_of(environment)
+
+
+def _bound_task(given: Task | None) -> Task:
   """What a caller gave, or the config that was loaded says."""
   bound = config.value("train.task")
+  if not (given or isinstance(bound, str)):
+    raise ConfigError(
+      'No environment: give one, such as MAAC("Hopper-v5"), or gin_files with a task file.'
+    )
   with config.user_errors():
-    if environment is None and not isinstance(bound, str):
-      raise ConfigError(
-        'No environment: give one, such as MAAC("Hopper-v5"), or gin_files with a task file.'
-      )
-    task = task_of(bound if environment is None else environment)
+    task = given or task_of(bound)
   if task.name.startswith("<") and isinstance(bound, str) and bound.startswith("<"):
     return dataclasses.replace(task, name=bound)  # a run of an object without a name goes on
   return task

@@ -20,6 +20,7 @@ from maac_tf.runs import (
   plotting,
   saved_model,
   sealed,
+  trust,
   version,
 )
 from maac_tf.runs.gin_files import read_gin_file
@@ -27,15 +28,16 @@ from maac_tf.runs.metrics import Metrics
 
 STEPS, UNUSED_STEPS, _CHECKPOINTS = "steps.bin", "unused_steps.bin", "checkpoints"
 _PATTERN_CHARACTERS = "*?[\\"
-_CONFIG, _OPERATIVE_CONFIG = "config.gin", "operative_config.gin"
+_CONFIG, _OPERATIVE_CONFIG = checkpoints.CONFIGS
 
 
 def saved_config(path: str) -> str | None:
   """The gin file of the run in `path`, to resume it without naming its files; None for no run.
 
   Raises:
-    ConfigError: when it is damaged, and no checkpoint has a copy.
+    ConfigError: when it is damaged, and no checkpoint has a copy; or for a link in the folder.
   """
+  trust.check_folder(path)
   files = [os.path.join(path, name) for name in (_CONFIG, _OPERATIVE_CONFIG)]
   if not any(map(os.path.isfile, files)):
     return None
@@ -78,15 +80,27 @@ def _refuse_old(run_dir: str) -> None:
     )
 
 
-def load_config(path: str, gin_params: Sequence[str] = ()) -> set[str]:
+def load_config(
+  path: str, gin_params: Sequence[str] = (), given: Sequence[str] = (), trusted: bool = False
+) -> set[str]:
   """Loads the config of the run in `path`, then single bindings; returns as `config.load`.
 
+  Args:
+    path: the folder.
+    gin_params: the bindings.
+    given: gin texts that the caller vouches for, see `trust.check_config`; the bindings are, too.
+    trusted: whether the config may run any code.
+
   Raises:
-    ConfigError: for no run, or one with options that this version of the code does not know.
+    ConfigError: for no run, one with options that this version of the code does not know, or one
+      that names code for which nobody vouches.
   """
   saved = saved_config(path)
   if not saved:
     raise ConfigError(f"There is no run in {path!r}.")
+  if not trusted:
+    with config.user_errors():
+      trust.check_config(saved, read_gin_file(saved), [*gin_params, *given])
   try:
     return config.load([saved], gin_params)
   except ConfigError as error:
@@ -117,13 +131,19 @@ def has_checkpoint(path: str) -> bool:
   return checkpoints.newest_state(os.path.join(path, _CHECKPOINTS)) is not None
 
 
-def load(gin_files: Sequence[str], gin_params: Sequence[str], path: str | None) -> set[str]:
+def load(
+  gin_files: Sequence[str],
+  gin_params: Sequence[str],
+  path: str | None,
+  given: Sequence[str] = (),
+  trusted: bool = False,
+) -> set[str]:
   """Loads files and bindings; without a file, the config of the run in `path`, if there is one.
 
-  Returns and raises as `config.load`.
+  Takes, returns and raises as `load_config`.
   """
-  if not gin_files and path and saved_config(path):
-    return load_config(path, gin_params)
+  if path and saved_config(path) and not gin_files:
+    return load_config(path, gin_params, given, trusted)
   return config.load(gin_files, gin_params)
 
 
@@ -187,6 +207,7 @@ class RunDirectory:
       )
     self.path, self._trainer = path, trainer
     self._lock = filelock.FileLock(self._file(".lock"))
+    trust.check_folder(path)
     try:
       os.makedirs(path, exist_ok=True)
       others = {name for name in os.listdir(path) if name[0] != "."} - {_OPERATIVE_CONFIG}
