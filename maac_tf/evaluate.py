@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
   except (
     ConfigError, ValueError, OSError, FloatingPointError, tf.errors.OpError
   ) as error:  # fmt: skip
-    print(f"Error: {error}", file=sys.stderr)
+    print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
     return 1
   return 0
 

@@ -8,9 +8,9 @@ or a SavedModel that plans: `python -m maac_tf.export --run_dir=R --planner=cem`
 import os
 import sys
 
-import tensorflow as tf
 from absl import app, flags, logging
 
+from maac_tf import files
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, config, exports, saved_model, version
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     trainer = _VOUCHED.restore(_RUN_DIR.value, _GIN_PARAM.value)
     code = version.of_run(_RUN_DIR.value)
     if _PLANNER.value:
-      with config.user_errors(), trainer.best.in_use():
+      with config.user_errors(), trainer.best.in_use(), files.creating(path):
         planner, about = Planner(trainer.learner), exports.metadata(trainer, False, code)
         saved_model.save_planner(trainer.learner, planner, path, about)
       said = "policy, models and critics"
@@ -65,10 +65,6 @@ def main(argv: list[str]) -> int:
       )
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
-    return 1
-  except (OSError, tf.errors.OpError) as error:
-    reason = getattr(error, "strerror", None) or getattr(error, "message", error)
-    print(f"Error: {path!r} cannot be written: {reason}", file=sys.stderr)
     return 1
   when = "of the best evaluation" if trainer.best.exists else "as they are, not evaluated yet"
   print(f"Wrote {path}: {said} {when}.")

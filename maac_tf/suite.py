@@ -106,12 +106,12 @@ def main(argv: list[str]) -> int:
       for training in planned:
         print(shlex.join(["python", *training.command[1:]]))
       return 0
+    runner = trainings.Runner()
+    runner.run(planned, _JOBS.value, _last_return)
+    _report(_groups([training for training in planned if training not in runner.failed]))
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
-  runner = trainings.Runner()
-  runner.run(planned, _JOBS.value, _last_return)
-  _report(_groups([training for training in planned if training not in runner.failed]))
   if runner.interrupted:
     print("Interrupted: the same command goes on.")
     return 130

@@ -48,7 +48,9 @@ def main(argv: list[str]) -> int:
       stopped_by = experiment.train(run_dir, overridden)
   except (ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends
-    notes = getattr(error, "__notes__", []) if isinstance(error, FloatingPointError) else []
+    notes = getattr(error, "__notes__", [])  # on what is saved of a run that had begun
+    if notes and isinstance(error, ConfigError):
+      notes = [*notes, f"Resume with: {_resume_command(run_dir)}"]
     print(" ".join(["Error:", message, *notes]), file=sys.stderr)
     return 1
   except KeyboardInterrupt:

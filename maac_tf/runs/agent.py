@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
+from maac_tf import files
 from maac_tf.algorithm.planner import Planner
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
@@ -91,15 +92,16 @@ class MAAC:
     Raises:
       ConfigError: a ValueError, of what cannot be trained, or goes on with no run of `run_dir`.
     """
-    self.run_dir = None if run_dir is None else os.path.expanduser(run_dir)
+    self.run_dir = None if run_dir is None else files.local(run_dir)
     named = dict(settings or {}) | ({} if seed is None else {"train.seed": seed})
-    files = [gin_files] if isinstance(gin_files, (str, os.PathLike)) else gin_files
+    given_files = [gin_files] if isinstance(gin_files, (str, os.PathLike)) else gin_files
+    paths = [files.local(file) for file in given_files]
     self._bindings = config.Bindings()
     with self._bindings:
       texts = [config.binding(name, value) for name, value in named.items()]
       given = _given(environment)
       own = [config.binding("train.task", given.name)] if given else []
-      overridden = run_directory.load([*map(os.fspath, files)], texts, self.run_dir, own, trust)
+      overridden = run_directory.load(paths, texts, self.run_dir, own, trust)
       self._task = _bound_task(given)
       config.bind("train.task", self._task.name)
     self._trainer: Trainer | None = None  # to be made
@@ -127,7 +129,7 @@ class MAAC:
     Raises:
       ConfigError: if there is no run, or this code and settings cannot go on with it.
     """
-    run_dir = os.path.expanduser(run_dir)
+    run_dir = files.local(run_dir)
     if not run_directory.saved_config(run_dir):
       raise ConfigError(f"There is no run in {run_dir!r}.")
     return cls(environment, run_dir=run_dir, settings=settings, trust=trust)
@@ -248,9 +250,9 @@ class MAAC:
     if not self.metrics:
       raise ConfigError("There is no curve before learn().")
     assert self.run_dir, "metrics have a folder"
-    return plotting.plot_run(
-      os.path.join(self.run_dir, "metrics.csv"), None if path is None else os.fspath(path)
-    )
+    path = None if path is None else files.local(path)
+    with files.using(path or self.run_dir):
+      return plotting.plot_run(os.path.join(self.run_dir, "metrics.csv"), path)
 
   @_quiet()
   def export(
@@ -267,7 +269,7 @@ class MAAC:
     Raises:
       ConfigError: for a path that exists, a wrong setting, or what cannot be converted.
     """
-    path, learner = os.fspath(path), self.trainer.learner
+    path, learner = files.local(path), self.trainer.learner
     format = exports.format_of(path)
     if planner not in (None, "cem"):
       raise ConfigError(f"planner must be 'cem' or None, not {planner!r}.")
@@ -283,7 +285,7 @@ class MAAC:
     texts = [config.binding(name, value) for name, value in (settings or {}).items()]
     with self.trainer.best.in_use(), config.Bindings():
       config.load([], [own, *texts])
-      with config.user_errors():
+      with config.user_errors(), files.creating(path):
         about = exports.metadata(self.trainer, is_best=False)
         saved_model.save_planner(learner, Planner(learner), path, about)
 

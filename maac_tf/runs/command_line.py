@@ -8,19 +8,24 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
+from maac_tf import files
 from maac_tf.algorithm.trainer import Trainer
+from maac_tf.checks import ConfigError
 from maac_tf.runs import experiment, gin_files, run_directory
 
 flags.disclaim_key_flags()  # they are of the command that asks for them
 
 
 class _PathParser(flags.ArgumentParser[str]):
-  """A path, with ~ for the home folder: a shell expands it at the start of a word alone."""
+  """A path, as of `files.local`: a shell expands ~ at the start of a word alone."""
 
   syntactic_help = "a path"
 
   def parse(self, argument: str) -> str:
-    return os.path.expanduser(argument)
+    try:
+      return files.local(argument)
+    except ConfigError as error:
+      raise SystemExit(f"Error: {error}") from None  # one line, which absl would put more around
 
   def flag_type(self) -> str:
     return "path"

@@ -1,5 +1,6 @@
 """The rows of a run: metrics.csv and TensorBoard's events."""
 
+import contextlib
 import csv
 import glob
 import io
@@ -9,6 +10,8 @@ import time
 from collections.abc import Mapping
 
 import tensorflow as tf
+
+from maac_tf import files
 
 FILE = "metrics.csv"
 
@@ -47,7 +50,7 @@ class Metrics:
       writer.writerow(self._header)
     writer.writerow(["" if row[name] is None else row[name] for name in self._header])
     self.text += lines.getvalue()
-    with open(self._path, "a", newline="") as file:
+    with files.using(self._path), open(self._path, "a", newline="") as file:
       file.write(lines.getvalue())
       file.flush()
       os.fsync(file.fileno())
@@ -55,11 +58,12 @@ class Metrics:
 
   def log_events(self, row: Mapping[str, float | None]) -> None:
     """Appends to the events alone."""
-    with self._events.as_default(step=row["env_steps"]):
+    folder = os.path.dirname(self._path)
+    with files.using(folder), self._events.as_default(step=row["env_steps"]):
       for name, value in row.items():
         if value is not None and name != "env_steps":
           tf.summary.scalar(name, value)
-    self._events.flush()
+      self._events.flush()
 
   def log_text(self, name: str, text: str) -> None:
     """Into the events, as of step 0."""
@@ -68,7 +72,8 @@ class Metrics:
     self._events.flush()
 
   def close(self) -> None:
-    self._events.close()
+    with contextlib.suppress(tf.errors.OpError):  # of a full disk
+      self._events.close()
 
 
 def _drop_later_events(path: str, env_steps: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import filelock
 import gin
 
+from maac_tf import files
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
 from maac_tf.data.step_log import DamagedError, StepLog
@@ -38,12 +39,12 @@ def saved_config(path: str) -> str | None:
     ConfigError: when it is damaged, and no checkpoint has a copy; or for a link in the folder.
   """
   trust.check_folder(path)
-  files = [os.path.join(path, name) for name in (_CONFIG, _OPERATIVE_CONFIG)]
-  if not any(map(os.path.isfile, files)):
+  both = [os.path.join(path, name) for name in (_CONFIG, _OPERATIVE_CONFIG)]
+  if not any(map(os.path.isfile, both)):
     return None
-  for file in files:
+  for file in both:
     _mend(path, file)
-  return files[0] if all(map(os.path.isfile, files)) else None
+  return both[0] if all(map(os.path.isfile, both)) else None
 
 
 def _mend(run_dir: str, file: str) -> None:
@@ -52,6 +53,8 @@ def _mend(run_dir: str, file: str) -> None:
     damaged = not sealed.is_whole(read_gin_file(file))
   except FileNotFoundError:
     damaged = os.path.isdir(os.path.join(run_dir, _CHECKPOINTS))  # else a start was cut short
+  except PermissionError as error:
+    raise ConfigError(f"{file!r} cannot be read: {files.reason(error)}.") from error
   except (ConfigError, OSError):
     damaged = True
   if not damaged:
@@ -63,13 +66,14 @@ def _mend(run_dir: str, file: str) -> None:
       f"{file!r} is not as the run wrote it, and no checkpoint has a copy: bring it back, or give "
       "another --run_dir."
     )
-  kept = f"; it is now {checkpoints.set_aside(file)!r}" if os.path.exists(file) else ""
+  with files.using(file):
+    kept = f"; it is now {checkpoints.set_aside(file)!r}" if os.path.exists(file) else ""
+    checkpoints.write_whole(file, checkpoint.texts[os.path.basename(file)])
   print(
     f"Warning: {file!r} was not as the run wrote it{kept}. The newest checkpoint's copy is in its "
     "place. To change an option, give --gin_param.",
     file=sys.stderr,
   )
-  checkpoints.write_whole(file, checkpoint.texts[os.path.basename(file)])
 
 
 def _refuse_old(run_dir: str) -> None:
@@ -119,11 +123,12 @@ def restore(trainer: Trainer, path: str) -> None:
   Raises:
     ConfigError: when there is none that is whole and fits.
   """
-  log = _open_log(path, trainer)
-  found = _find(path, log)[0]
-  if not found:
-    raise ConfigError(f"There is no run with a checkpoint in {path!r}.")
-  checkpoints.restore(trainer, found, log)
+  with files.using(path, "read"):
+    log = _open_log(path, trainer)
+    found = _find(path, log)[0]
+    if not found:
+      raise ConfigError(f"There is no run with a checkpoint in {path!r}.")
+    checkpoints.restore(trainer, found, log)
 
 
 def has_checkpoint(path: str) -> bool:
@@ -222,11 +227,10 @@ class RunDirectory:
         "or make this one writable."
       ) from error
     try:
-      self._restore()
-    except BaseException as error:
+      with files.using(path, "read or written"):
+        self._restore()
+    except BaseException:
       self._lock.release()
-      if isinstance(error, OSError):
-        raise ConfigError(f"{path!r} cannot be read or written: {error}.") from error
       raise
 
   def _restore(self) -> None:
@@ -276,7 +280,14 @@ class RunDirectory:
     """Writes the policy and the curve as they are now, then a checkpoint of everything.
 
     `policy_last` is of now, `policy` of the best evaluation so far.
+
+    Raises:
+      ConfigError: when they cannot be written.
     """
+    with files.using(self.path):
+      self._save()
+
+  def _save(self) -> None:
     last = self._file("policy_last")
     # Graphs of this session: another version of the code, or of TensorFlow, has other ones.
     graphs = last if self._exported and os.path.isdir(last) else None
@@ -289,9 +300,10 @@ class RunDirectory:
     self.save_checkpoint()  # last: a kill before its end writes the others once more
 
   def save_checkpoint(self) -> None:
-    """Of everything, from which a resumed run goes on."""
+    """Of everything, from which a resumed run goes on; raises as `save`."""
     texts = self._texts | {metrics.FILE: self.metrics.text}
-    checkpoints.save(self._file(_CHECKPOINTS), self._trainer, self._log, texts)
+    with files.using(self.path):
+      checkpoints.save(self._file(_CHECKPOINTS), self._trainer, self._log, texts)
 
   def what_is_saved(self) -> str:
     """A sentence or two."""
