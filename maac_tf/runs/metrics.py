@@ -10,8 +10,10 @@ import time
 from collections.abc import Mapping
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from maac_tf import files
+from maac_tf.checks import ConfigError
 
 FILE = "metrics.csv"
 
@@ -34,8 +36,12 @@ class Metrics:
     self._path, self.text = os.path.join(run_dir, FILE), text
     rows = list(csv.DictReader(io.StringIO(text)))
     self._header = list(rows[0]) if rows else []
-    self._seconds_before = float(rows[-1]["seconds/total"]) if rows else 0.0
-    _drop_later_events(run_dir, int(rows[-1]["env_steps"]) if rows else first_steps)
+    try:
+      self._seconds_before = float(rows[-1]["seconds/total"]) if rows else 0.0
+      last_steps = int(rows[-1]["env_steps"]) if rows else first_steps
+    except (LookupError, TypeError, ValueError) as error:
+      raise ConfigError(f"The rows that a checkpoint has of {self._path!r} are none.") from error
+    _drop_later_events(run_dir, last_steps)
     self._start = time.perf_counter()
     self._events = tf.summary.create_file_writer(run_dir)
 
@@ -84,7 +90,7 @@ def _drop_later_events(path: str, env_steps: int) -> None:
       for record in tf.data.TFRecordDataset(name).as_numpy_iterator():
         if tf.compat.v1.Event.FromString(record).step <= env_steps:
           kept.append(record)
-    except tf.errors.DataLossError:
+    except (tf.errors.DataLossError, DecodeError):
       pass  # cut off in mid-write by a kill
     new = os.path.join(path, ".events")
     with tf.io.TFRecordWriter(new) as writer:

@@ -3,17 +3,20 @@
 import json
 import math
 import os
+import pathlib
+import pickle
 import shutil
 import sys
 import zipfile
 import zlib
 
 import gin
+import numpy as np
 import pytest
 
 from maac_tf import MAAC
 from maac_tf.checks import ConfigError
-from maac_tf.runs import pauses, run_directory, sealed, trust
+from maac_tf.runs import pauses, run_directory, sealed, trust, version
 from maac_tf.runs.experiment import restore, train
 from tests import commands
 from tests.conftest import BARE
@@ -335,6 +338,50 @@ def test_a_state_that_names_other_files_is_damaged(theirs, change):
   with pytest.raises(ConfigError, match="No checkpoint in .* is whole") as error:
     restore(str(theirs))
   assert "\n" not in str(error.value)
+
+
+class _Evil:
+  def __reduce__(self):
+    return open, ("it ran", "w")
+
+
+def _pickled(columns):
+  np.savez("new.npz", **(columns | {"reward": np.array([_Evil()], dtype=object)}))
+
+
+@pytest.mark.parametrize(
+  "write",
+  [_pickled, lambda columns: np.savez("new.npz", reward=columns["reward"]),
+   lambda columns: pathlib.Path("new.npz").write_bytes(pickle.dumps(_Evil())),
+   lambda columns: pathlib.Path("new.npz").write_bytes(b"PK\3\4 no archive")],
+  ids=["a pickle", "a column alone", "a pickle alone", "no archive"],
+)  # fmt: skip
+def test_numbers_that_are_a_program_are_refused(theirs, write):
+  folder = theirs / "checkpoints" / "1"
+  with np.load(folder / "d_model.npz") as columns:
+    write(dict(columns))
+  shutil.move("new.npz", folder / "d_model.npz")
+  pathlib.Path("it ran").unlink(missing_ok=True)  # to write it is no proof
+  checksum = zlib.crc32((folder / "d_model.npz").read_bytes())
+  _states(theirs, lambda state, sums: sums.update({"d_model.npz": checksum}))
+  with pytest.raises(ConfigError, match="is of other networks than"):
+    restore(str(theirs))
+  assert not _ran()
+
+
+@pytest.mark.parametrize(
+  "text", ["env_steps\n", "env_steps,x\n1,2\n", "env_steps,seconds/total\nmany,1\n"]
+)
+def test_rows_that_are_none_are_one_line(theirs, text):
+  _states(theirs, lambda state, sums: state["texts"].update({"metrics.csv": text}))
+  (theirs / "version.json").write_text('{"maac_tf": "\\u001b[2J", "resumed_by": 5}')
+  gin.parse_config(BARE)
+  if "," not in text:  # no row is as good as none yet
+    assert train(str(theirs), iterations=1) is None
+    assert version.describe(str(theirs)).startswith("maac_tf of an unknown version, commit ")
+    return
+  with pytest.raises(ConfigError, match="The rows that a checkpoint has of .* are none"):
+    train(str(theirs), iterations=1)
 
 
 def test_the_copy_of_a_config_is_no_better_than_the_config(theirs):
