@@ -5,8 +5,10 @@ adds environments, which a name of a module makes. The caller may vouch for that
 for a line, by giving the same one by hand.
 """
 
+import contextlib
 import os
 import stat
+import tokenize
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -30,7 +32,10 @@ def check_config(path: str, text: str, given: Iterable[str] = ()) -> None:
     ConfigError: which names the first such line.
     SyntaxError, tokenize.TokenError: for what is no gin text.
   """
-  vouched = {code for own in given for _, code in _code_in(own)}
+  vouched = set()
+  for own in given:  # what is wrong with it is said when it is loaded
+    with contextlib.suppress(SyntaxError, ValueError, tokenize.TokenError):
+      vouched |= {code for _, code in _code_in(own)}
   for line, code in _code_in(text):
     if code not in vouched or code.startswith("include "):  # seen from there, of another file
       raise ConfigError(f"{path!r}, line {line}: {code!r} would run code: {HINT}.")
@@ -73,6 +78,9 @@ class _Name(NamedTuple):
   kind: str
   name: str
 
+  def __repr__(self) -> str:
+    return self.kind + self.name
+
 
 class _Names(config_parser.ParserDelegate):
   """Leaves them names: nothing is looked up."""
@@ -108,7 +116,7 @@ def _code_in(text: str) -> Iterator[tuple[int, str]]:
         or (option == "make_task.env_kwargs" and own)  # such as the path of a file
         or not called <= checks.owners()
       ):
-        yield line, f"{option.strip('.')} = {_spelling(statement.value)}"
+        yield line, f"{option.strip('.')} = {statement.value!r}"
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -124,7 +132,3 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _texts(value: Any) -> list[str]:
   return [leaf for leaf in _leaves(value) if isinstance(leaf, str)]
-
-
-def _spelling(value: Any) -> str:
-  return "".join(value) if isinstance(value, _Name) else repr(value)

@@ -97,7 +97,7 @@ HOSTILE = {
   "path": ("make_task.env_kwargs = {'xml_file': '/a.xml'}", "make_task.env_kwargs = {'xml_file'"),
   "path in a macro": ("x = ('/a',)\nmake_task.env_kwargs = {'a': [%x]}", "make_task.env_kwargs"),
   "another's function": ("Maac.critic_targets = @elsewhere()", "Maac.critic_targets = @elsewhere"),
-  "scoped": ("Maac.critic_targets = (1, [@a/b.Maac])", "Maac.critic_targets = (1, [_Name"),
+  "scoped": ("Maac.critic_targets = (1, [@a/b.Maac])", "Maac.critic_targets = (1, [@a/b.Maac])"),
 }
 
 
