@@ -4,16 +4,37 @@
   as a checkpoint, would get its number, and what libraries write to stderr would land in it.
 - What an encoding such as ASCII does not have, such as ±, is written as an escape.
 - Lines appear as they are printed: progress is seen in a log file, too.
-- Where the reader of a pipe, or a terminal, has gone, `reader_may_be_gone` raises a signal instead.
+- What a full disk does not take is dropped. So is what nobody reads any more, of a pipe or of a
+  terminal that has gone; then the signal SIGPIPE is raised, which Python ignores and a training
+  takes for the end.
 """
 
-import contextlib
 import errno
 import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from typing import Any
+
+
+class _Output(io.FileIO):
+  """The file under a stream."""
+
+  def write(self, data: Any) -> int:
+    try:
+      return super().write(data)
+    except OSError as error:
+      if error.errno in (errno.EPIPE, errno.EIO):
+        signal.raise_signal(signal.SIGPIPE)
+      elif error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise
+      return memoryview(data).nbytes
+
+
+def to_file(number: int, encoding: str) -> io.TextIOWrapper:
+  """A stream that takes everything, onto an open file of that number, which it leaves open."""
+  file = io.BufferedWriter(_Output(number, "w", closefd=False))
+  return io.TextIOWrapper(file, encoding, errors="backslashreplace", line_buffering=True)
 
 
 def prepare() -> None:
@@ -26,23 +47,11 @@ def prepare() -> None:
         os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
         os.set_inheritable(number, True)
       setattr(sys, name, open(os.devnull, mode))
-  for stream in (sys.stdout, sys.stderr):
+  for name in ("stdout", "stderr"):
+    stream = getattr(sys, name)
     if isinstance(stream, io.TextIOWrapper):  # and not a notebook's
       stream.reconfigure(line_buffering=True, errors="backslashreplace")
-
-
-@contextlib.contextmanager
-def reader_may_be_gone() -> Iterator[None]:
-  """Prints nothing more, and raises SIGPIPE, which Python ignores, where nobody reads any more."""
-  try:
-    yield
-  except OSError as error:
-    if error.errno not in (errno.EPIPE, errno.EIO):
-      raise
-    for stream in (sys.stdout, sys.stderr):
-      try:
-        stream.flush()
-      except OSError:  # this one: what it still holds goes nowhere, too
-        with open(os.devnull, "w") as nowhere:
-          os.dup2(nowhere.fileno(), stream.fileno())
-    signal.raise_signal(signal.SIGPIPE)
+      if stream is getattr(sys, f"__{name}__"):  # and nobody else's file
+        made = to_file(stream.fileno(), stream.encoding)
+        setattr(sys, name, made)
+        setattr(sys, f"__{name}__", made)

@@ -17,14 +17,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from absl import app, flags, logging
 
+from maac_tf import files
 from maac_tf.analysis import deployment, timing
 from maac_tf.analysis.timing import PARTS, Row
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, experiment
+from maac_tf.runs import command_line, experiment
 from maac_tf.runs.gin_files import find_gin_file, gin_root
 
 _GIN_FILE = command_line.define_paths(
@@ -81,21 +82,29 @@ def main(argv: list[str]) -> int:
       print(json.dumps(_measure_here()))
       return 0
     if _OUT.value:
-      with config.user_errors():
+      with files.using(_OUT.value):
         open(_OUT.value, "a").close()  # now, not when all is measured
     for row in _rows():
       rows.append(row)
   except (ConfigError, KeyboardInterrupt) as error:
     print(f"Error: {str(error) or 'interrupted'}", file=sys.stderr)
     code = 1
-  if rows and _OUT.value:
-    with open(_OUT.value, "w", newline="") as file:
-      writer = csv.writer(file)
-      writer.writerow([*Row._fields, *machine])
-      writer.writerows([*row, *machine.values()] for row in rows)
   if rows:
-    print(table(rows))
+    print(table(rows))  # first: what cannot be written is seen
+  try:
+    if rows and _OUT.value:
+      _write(_OUT.value, rows, machine)
+  except ConfigError as error:
+    print(f"Error: {error}", file=sys.stderr)
+    code = 1
   return code
+
+
+def _write(path: str, rows: Sequence[Row], machine: Mapping[str, str | int]) -> None:
+  with files.using(path), open(path, "w", newline="") as file:
+    writer = csv.writer(file)
+    writer.writerow([*Row._fields, *machine])
+    writer.writerows([*row, *machine.values()] for row in rows)
 
 
 def _machine() -> dict[str, str | int]:

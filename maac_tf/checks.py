@@ -117,6 +117,11 @@ def options() -> list[Declared]:
   return [declared for owner in sorted(_DECLARED) for declared in _DECLARED[owner].values()]
 
 
+def owners() -> set[str]:
+  """The names of what `configurable` has made configurable."""
+  return set(_DECLARED)
+
+
 def configurable(target: T) -> T:
   """Makes a class or function configurable by gin, and checks its options at each call.
 

@@ -7,11 +7,13 @@ import sys
 import numpy as np
 from absl import app, flags, logging
 
+from maac_tf import files
 from maac_tf.analysis import diagnosis
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, experiment, plotting
+from maac_tf.runs import command_line, plotting
 
 _RUN_DIR = command_line.define_path("run_dir", None, "The folder of the run.", required=True)
+_VOUCHED = command_line.define_vouched()
 _EPISODES = flags.DEFINE_integer("episodes", 10, "Fresh real episodes.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 40_000, "Start seed of the first episode.", lower_bound=0)
 
@@ -21,12 +23,12 @@ def main(argv: list[str]) -> int:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
   try:
-    trainer = experiment.restore(_RUN_DIR.value)
-    files = [os.path.join(_RUN_DIR.value, "diagnosis.png")]
+    trainer = _VOUCHED.restore(_RUN_DIR.value)
+    paths = [os.path.join(_RUN_DIR.value, "diagnosis.png")]
     if trainer.learner.dynamics:
-      files.append(os.path.join(_RUN_DIR.value, "open_loop_error.csv"))
-    with config.user_errors():
-      for path in files:
+      paths.append(os.path.join(_RUN_DIR.value, "open_loop_error.csv"))
+    for path in paths:
+      with files.using(path):
         open(path, "a").close()  # now, not when all is measured
     learner = trainer.learner
     seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
@@ -77,16 +79,21 @@ def main(argv: list[str]) -> int:
     print("Calibration: the share of outcomes inside the models' central intervals:")
     chosen = [np.argmin(np.abs(probability - p)) for p in (0.5, 0.9)]
     print("  " + ", ".join(f"{probability[i]:.0%} interval {share[i].mean():.0%}" for i in chosen))
-  plotting.plot_diagnosis(values, one_step, open_loop, calibration, files[0])
-  if open_loop is not None:
-    _write_error(open_loop, files[1])
-  print(f"Wrote {' and '.join(files)}")
+  try:
+    with files.using(paths[0]):
+      plotting.plot_diagnosis(values, one_step, open_loop, calibration, paths[0])
+    if open_loop is not None:
+      _write_error(open_loop, paths[1])
+  except ConfigError as error:
+    print(f"Error: {error}", file=sys.stderr)
+    return 1
+  print(f"Wrote {' and '.join(paths)}")
   return 0
 
 
 def _write_error(error: np.ndarray, path: str) -> None:
   """A row a step, a column a dimension of the state."""
-  with open(path, "w", newline="") as file:
+  with files.using(path), open(path, "w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["steps", *(f"dimension_{i}" for i in range(error.shape[1]))])
     writer.writerows([h, *row] for h, row in enumerate(error, 1))

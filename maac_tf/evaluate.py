@@ -19,17 +19,18 @@ from absl import app, flags, logging
 
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, experiment, film, runtimes
+from maac_tf.runs import command_line, config, film, runtimes, trust
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.episodes import Act, run_episodes, the_only_one
 from maac_tf.tasks.registry import make_task
 from maac_tf.tasks.task import Task
 
 _POLICY = command_line.define_path("policy", None, "A SavedModel, or a file .tflite or .onnx.")
-_ENV = flags.DEFINE_string(
-  "env", None, "With --policy: another environment, or task, than that it was trained for."
-)
 _RUN_DIR = command_line.define_path("run_dir", None, "The folder of a run, in place of --policy.")
+_VOUCHED = command_line.define_vouched(
+  "With --policy: another environment, or task, than that it was trained for. With --run_dir: "
+)
+_ENV = _VOUCHED.env
 _PLANNER = flags.DEFINE_enum(
   "planner", None, ["cem"], "With --run_dir: evaluate the cross-entropy method, too."
 )
@@ -58,19 +59,19 @@ def main(argv: list[str]) -> int:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
   try:
-    if _RUN_DIR.value and not (_POLICY.value or _ENV.value or _SAMPLE.value):
+    if _RUN_DIR.value and not (_POLICY.value or _SAMPLE.value):
       _evaluate_run(_RUN_DIR.value)
-    elif _POLICY.value and not (_RUN_DIR.value or _PLANNER.value):
+    elif _POLICY.value and not (_RUN_DIR.value or _PLANNER.value or _VOUCHED.gin_file.value):
       _evaluate_policy(_POLICY.value)
     else:
       raise ValueError(
         "Give --policy (and --env, --sample, --gin_param), or --run_dir (and --planner, "
-        "--gin_param)."
+        "--gin_param, --env, --gin_file)."
       )
   except (
     ConfigError, ValueError, OSError, FloatingPointError, tf.errors.OpError
   ) as error:  # fmt: skip
-    print(f"Error: {error}", file=sys.stderr)
+    print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
     return 1
   return 0
 
@@ -84,6 +85,8 @@ def _evaluate_policy(path: str) -> None:
   policy = runtimes.load(path, "sample" if _SAMPLE.value else "serving_default")
   if "task" in policy.metadata:  # one of another program does not say it
     trained_for = policy.metadata["task"]
+    if not (task or _VOUCHED.trust.value):
+      trust.check_environment(path, trained_for)
     task = task or make_task(trained_for)
     if task.name != trained_for:
       print(f"Warning: {path!r} was trained for {trained_for}, not {task.name}.", file=sys.stderr)
@@ -98,7 +101,7 @@ def _evaluate_policy(path: str) -> None:
 def _evaluate_run(run_dir: str) -> None:
   if _GIN_PARAM.value and not _PLANNER.value:
     raise ValueError("--gin_param is of the planner: give --planner=cem, too.")
-  trainer = experiment.restore(run_dir, _GIN_PARAM.value)
+  trainer = _VOUCHED.restore(run_dir, _GIN_PARAM.value)
   learner = trainer.learner
   if not trainer.best.exists:
     print("Warning: the run has no evaluation yet: its current policy.", file=sys.stderr)

@@ -8,14 +8,15 @@ or a SavedModel that plans: `python -m maac_tf.export --run_dir=R --planner=cem`
 import os
 import sys
 
-import tensorflow as tf
 from absl import app, flags, logging
 
+from maac_tf import files
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, experiment, exports, saved_model, version
+from maac_tf.runs import command_line, config, exports, saved_model, version
 
 _RUN_DIR = command_line.define_path("run_dir", None, "The folder of the run.", required=True)
+_VOUCHED = command_line.define_vouched()
 _FORMAT = flags.DEFINE_enum("format", "saved_model", list(exports.EXTENSIONS), "What to write.")
 _QUANTIZE = flags.DEFINE_enum(
   "quantize", None, exports.QUANTIZATIONS, "With --format=litert: the weights. Prints the loss."
@@ -49,10 +50,10 @@ def main(argv: list[str]) -> int:
       )
     if _GIN_PARAM.value and not _PLANNER.value:
       raise ConfigError("--gin_param is of the planner: give --planner=cem, too.")
-    trainer = experiment.restore(_RUN_DIR.value, _GIN_PARAM.value)
+    trainer = _VOUCHED.restore(_RUN_DIR.value, _GIN_PARAM.value)
     code = version.of_run(_RUN_DIR.value)
     if _PLANNER.value:
-      with config.user_errors(), trainer.best.in_use():
+      with config.user_errors(), trainer.best.in_use(), files.creating(path):
         planner, about = Planner(trainer.learner), exports.metadata(trainer, False, code)
         saved_model.save_planner(trainer.learner, planner, path, about)
       said = "policy, models and critics"
@@ -64,10 +65,6 @@ def main(argv: list[str]) -> int:
       )
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
-    return 1
-  except (OSError, tf.errors.OpError) as error:
-    reason = getattr(error, "strerror", None) or getattr(error, "message", error)
-    print(f"Error: {path!r} cannot be written: {reason}", file=sys.stderr)
     return 1
   when = "of the best evaluation" if trainer.best.exists else "as they are, not evaluated yet"
   print(f"Wrote {path}: {said} {when}.")

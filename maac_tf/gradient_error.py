@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from absl import app, flags, logging
 
+from maac_tf import files
 from maac_tf.analysis import gradient_study
+from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, plotting
 
 _OUT = command_line.define_path("out", "gradient_error", "Folder for gradient_error.csv and .png.")
@@ -26,26 +28,32 @@ def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.WARNING)
   table, figure = (os.path.join(_OUT.value, f"gradient_error.{kind}") for kind in ("csv", "png"))
   try:
-    os.makedirs(_OUT.value, exist_ok=True)
-    for path in (table, figure):
-      open(path, "a").close()  # now, not when all is done
-  except OSError as error:
-    print(f"Error: --out: {error}", file=sys.stderr)
+    with files.using(_OUT.value):
+      os.makedirs(_OUT.value, exist_ok=True)
+      for path in (table, figure):
+        open(path, "a").close()  # now, not when all is done
+    _study(table, figure)
+  except ConfigError as error:
+    print(f"Error: {error}", file=sys.stderr)
     return 1
+  return 0
+
+
+def _study(table: str, figure: str) -> None:
   studies = []
   for seed in range(_SEEDS.value):
     studies.append(gradient_study.study(seed, _HORIZON.value, _TRANSITIONS.value))
     print(f"seed {seed}: best H with learned dynamics {studies[-1].learned.argmin()}")
-  with open(table, "w", newline="") as file:
+  _print(studies)  # first: what cannot be written is seen
+  with files.using(table), open(table, "w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["seed", "H", *gradient_study.Study._fields])
     for seed, study in enumerate(studies):
       for h, row in enumerate(zip(*study, strict=True)):
         writer.writerow([seed, h, *row])
-  plotting.plot_gradient_error(studies, figure)
-  _print(studies)
+  with files.using(figure):
+    plotting.plot_gradient_error(studies, figure)
   print(f"Wrote {table} and {figure}")
-  return 0
 
 
 def _print(studies: Sequence[gradient_study.Study]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
+from maac_tf import files
+from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, curves, plotting
 
 _OUT = command_line.define_path(
@@ -30,7 +32,11 @@ def _read(arguments: Sequence[str]) -> plotting.Groups | None:
     method, equals, path = argument.partition("=")
     if not equals or os.path.exists(argument):  # a folder may have a = in its name
       method, path = "", argument
-    path = os.path.expanduser(path)  # which a shell does not after METHOD=
+    try:
+      path = files.local(path)  # a shell does not expand ~ after METHOD=
+    except ConfigError as error:
+      print(f"Error: {error}", file=sys.stderr)
+      return None
     folders = curves.find_runs([path])
     without += [path] if not folders else []
     for folder in folders:
@@ -48,7 +54,7 @@ def _read(arguments: Sequence[str]) -> plotting.Groups | None:
   for folder, method in methods.items():
     try:
       run = curves.read_run(folder)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
       print(f"Left out: {folder}: its metrics.csv is not that of a run: {error}.")
       continue
     if run.left_out:

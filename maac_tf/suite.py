@@ -27,6 +27,7 @@ from maac_tf.runs import (
   suite_tasks,
   tables,
   trainings,
+  trust,
 )
 from maac_tf.runs.suite_tasks import Suite, SuiteTask
 
@@ -96,6 +97,7 @@ def main(argv: list[str]) -> int:
     if _MEASURE_RANDOM.value:
       _measure_random(_MEASURE_RANDOM.value)
       return 0
+    trust.check_folder(_RUN_DIR.value)
     if not _TRAIN.value:
       _report(_groups_of_folder())
       return 0
@@ -104,12 +106,12 @@ def main(argv: list[str]) -> int:
       for training in planned:
         print(shlex.join(["python", *training.command[1:]]))
       return 0
+    runner = trainings.Runner()
+    runner.run(planned, _JOBS.value, _last_return)
+    _report(_groups([training for training in planned if training not in runner.failed]))
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
-  runner = trainings.Runner()
-  runner.run(planned, _JOBS.value, _last_return)
-  _report(_groups([training for training in planned if training not in runner.failed]))
   if runner.interrupted:
     print("Interrupted: the same command goes on.")
     return 130

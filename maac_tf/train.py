@@ -8,11 +8,11 @@ import gin
 import tensorflow as tf
 from absl import app, flags, logging
 
-from maac_tf import _streams
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, experiment
+from maac_tf.runs import command_line, config, experiment, trust
 
 _SETTING, _THREADS = command_line.define_setting(), command_line.define_threads()
+_TRUST = command_line.define_trust()
 _RUN_DIR = command_line.define_path(
   "run_dir", None, "Where the run goes; one that holds a run resumes. Default: runs/TASK/SEED-TIME."
 )
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(0)  # asked for by the exported policy's own random operation
   try:
-    overridden = command_line.load(_SETTING, _RUN_DIR.value)
+    overridden = command_line.load(_SETTING, _RUN_DIR.value, _TRUST.value)
     task, run_dir = gin.get_bindings("train").get("task"), _RUN_DIR.value
     if task is None:
       where = f"There is no run in {run_dir!r} and no task" if run_dir else "No task"
@@ -48,7 +48,9 @@ def main(argv: list[str]) -> int:
       stopped_by = experiment.train(run_dir, overridden)
   except (ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends
-    notes = getattr(error, "__notes__", []) if isinstance(error, FloatingPointError) else []
+    notes = getattr(error, "__notes__", [])  # on what is saved of a run that had begun
+    if notes and isinstance(error, ConfigError):
+      notes = [*notes, f"Resume with: {_resume_command(run_dir)}"]
     print(" ".join(["Error:", message, *notes]), file=sys.stderr)
     return 1
   except KeyboardInterrupt:
@@ -57,14 +59,13 @@ def main(argv: list[str]) -> int:
   except Exception as error:
     error.add_note(f"Resume with: {_resume_command(run_dir)}")
     raise
-  with _streams.reader_may_be_gone():
-    if stopped_by:
-      print(f"Saved. Resume with: {_resume_command(run_dir)}")
-      return 128 + stopped_by
-    print(
-      f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, "
-      f"the curve in {run_dir}/curve.png."
-    )
+  if stopped_by:
+    print(f"Saved. Resume with: {_resume_command(run_dir)}")
+    return 128 + stopped_by
+  print(
+    f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, "
+    f"the curve in {run_dir}/curve.png."
+  )
   return 0
 
 
@@ -74,9 +75,9 @@ def _resume_command(run_dir: str) -> str:
   threads = f" --threads={_THREADS.value}" if _THREADS.value else ""
   device = f" --device={_DEVICE.value}" if _DEVICE.value else ""
   deterministic = " --deterministic" if _DETERMINISTIC.value else ""
-  return (
-    f"{python} -m maac_tf.train --run_dir={shlex.quote(run_dir)}{threads}{device}{deterministic}"
-  )
+  trusted = " --trust" if trust.names_code(config.text()) else ""
+  options = f"{threads}{device}{deterministic}{trusted}"
+  return f"{python} -m maac_tf.train --run_dir={shlex.quote(run_dir)}{options}"
 
 
 if __name__ == "__main__":

@@ -28,11 +28,15 @@ def start(module, *arguments, cwd, environment=()):
   )
 
 
-def run(module, *arguments, cwd):
-  """(exit code, stdout, stderr) of the same, where the start of Python itself is not the point."""
+def run(module, *arguments, cwd, prepare=None):
+  """(exit code, stdout, stderr) of the same, where the start of Python itself is not the point.
+
+  Args:
+    prepare: a function of a module, which the process calls first.
+  """
   with tempfile.TemporaryDirectory() as folder:
     paths = [os.path.join(folder, name) for name in ("out", "err")]
-    target = f"maac_tf.{module}", [*map(str, arguments)], str(cwd), paths
+    target = f"maac_tf.{module}", [*map(str, arguments)], str(cwd), paths, prepare
     process = _forked.Process(target=_main, args=target)
     process.start()
     process.join(TIMEOUT)
@@ -42,10 +46,12 @@ def run(module, *arguments, cwd):
     return process.exitcode, *(pathlib.Path(path).read_text() for path in paths)
 
 
-def _main(module, arguments, cwd, paths):
+def _main(module, arguments, cwd, paths, prepare):
   os.chdir(cwd)
   sys.path.insert(0, cwd)  # as `python -m` does
   for descriptor, path in enumerate(paths, 1):
     os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), descriptor)
+  if prepare:
+    prepare()
   sys.argv = [module, *arguments]
   runpy.run_module(module, run_name="__main__", alter_sys=True)

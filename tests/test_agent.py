@@ -140,10 +140,10 @@ def test_its_run_is_that_of_the_command_and_either_goes_on(no_exports, original,
   config.load([], bindings)
   assert experiment.train(str(tmp_path / "command")) is None
   assert_same(original, tmp_path / "command")
-  run_directory.load_config(str(run), ["train.iterations = 3"])
+  run_directory.load_config(str(run), ["train.iterations = 3"], trusted=True)
   assert experiment.train(str(run)) is None
   gin.clear_config()
-  agent = MAAC.load(tmp_path / "command")
+  agent = MAAC.load(tmp_path / "command", trust=True)
   assert agent.env_steps == 140
   assert learn(agent, 180) is agent and agent.env_steps == 180
   assert_same(run, tmp_path / "command")
@@ -151,21 +151,21 @@ def test_its_run_is_that_of_the_command_and_either_goes_on(no_exports, original,
 
 
 def test_callbacks_get_the_metrics_and_may_end_it(no_exports, run):
-  agent, seen = MAAC.load(run), []
+  agent, seen = MAAC.load(run, simulators.line), []
   learn(agent, 10_000, [seen.append, lambda row: row["env_steps"] < 220])
   assert [row["env_steps"] for row in seen] == [180, 220]
   metrics = agent.metrics
   np.testing.assert_array_equal(metrics["env_steps"], [100, 140, 180, 220])
   np.testing.assert_array_equal(metrics["eval/return"][2:], [r["eval/return"] for r in seen])
   assert seen[0]["collect/return"] is None or np.isfinite(metrics["collect/return"][2])
-  assert MAAC.load(run).env_steps == 220
+  assert MAAC.load(run, simulators.line).env_steps == 220
 
 
 def test_what_interrupts_it_loses_no_iteration_that_was_saved(no_exports, run, tmp_path):
   """Ctrl-C, which is asked for twice; an error in mid-iteration: it then learns the same."""
   other = shutil.copytree(run, tmp_path / "other")
-  learn(MAAC.load(run), 220)
-  agent = MAAC.load(other)
+  learn(MAAC.load(run, simulators.line), 220)
+  agent = MAAC.load(other, "tests.simulators:line")
   with pytest.raises(KeyboardInterrupt, match="learn.. goes on"):
     learn(agent, 220, lambda row: signal.raise_signal(signal.SIGINT))
   assert agent.env_steps == 180 and len(rows(other)) == 3
@@ -186,7 +186,7 @@ def test_what_interrupts_it_loses_no_iteration_that_was_saved(no_exports, run, t
 
 
 def test_it_learns_in_a_thread_where_no_signal_can_be_handled(no_exports, run):
-  agent = MAAC.load(run)
+  agent = MAAC.load(run, simulators.line)
   thread = threading.Thread(target=learn, args=(agent, 180))
   thread.start()
   thread.join()
@@ -194,7 +194,10 @@ def test_it_learns_in_a_thread_where_no_signal_can_be_handled(no_exports, run):
 
 
 def test_its_policies_are_those_of_its_run(run):
-  agent, observations = MAAC.load(run), np.random.default_rng(0).normal(size=(5, 1))
+  agent, observations = (
+    MAAC.load(run, simulators.line),
+    np.random.default_rng(0).normal(size=(5, 1)),
+  )
   for policy, folder in ((agent, "policy"), (agent.best, "policy"), (agent.last, "policy_last")):
     saved = load_policy(run / folder)
     for x in (observations[0], observations):
@@ -287,7 +290,7 @@ def test_a_run_of_an_object_without_a_name_asks_for_it_again(no_exports, tmp_pat
 
 
 def test_a_planner_has_settings_of_its_own(no_exports, run, tmp_path, monkeypatch):
-  agent, planners = MAAC.load(run, settings={"Planner.horizon": 3}), []
+  agent, planners = MAAC.load(run, trust=True, settings={"Planner.horizon": 3}), []
   monkeypatch.setattr(
     saved_model, "save_planner", lambda _, planner, *others: planners.append(planner)
   )
@@ -335,6 +338,7 @@ MISTAKES = {
   "Maac.horizon must be an integer": lambda run: MAAC("pendulum", settings={"Maac.horizon": "3"}),
   "train.seed must be an integer": lambda run: MAAC("pendulum", seed=-1),
   "There is no gin file": lambda run: MAAC("pendulum", gin_files="gin/hoper.gin"),
+  "would run code: if it is yours": lambda run: MAAC.load(run),
   "There is no run in": lambda run: MAAC.load(run / "checkpoints"),
   "There is no curve": lambda run: make(None).plot(),
   "more than Trainer.random_steps": lambda run: make(None).learn(60),

@@ -238,10 +238,11 @@ def test_a_task_of_the_users_own_module(tmp_path):
   assert code == 0 and err == "", err
   (run,) = (tmp_path / "runs" / "robots.swing").iterdir()
   assert run.name.startswith("0-")  # seed and time
-  longer = ["train", f"--run_dir={run}", "--gin_param=train.iterations=2"]
+  longer = ["train", f"--run_dir={run}", "--gin_param=train.iterations=2", "--env=robots:swing"]
   code, out, err = commands.run(*longer, cwd=tmp_path)
   assert code == 0 and "Resuming" in out and err == "", err
-  code, out, err = commands.run("evaluate", f"--policy={run}/policy", "--episodes=1", cwd=tmp_path)
+  evaluate = "evaluate", f"--policy={run}/policy", "--episodes=1", "--env=robots:swing"
+  code, out, err = commands.run(*evaluate, cwd=tmp_path)
   assert code == 0 and out.startswith("robots:swing: return ") and err == "", err
   code, _, err = commands.run(*longer, cwd=ROOT)
   assert code == 1 and "There is no module 'robots' in the current folder" in err

@@ -21,7 +21,9 @@ from maac_tf.tasks.registry import find_task
 from tests.commands import ROOT
 from tests.learners import eagerly
 
-PAGES = [ROOT / f"{name}.md" for name in ("README", "BUILD", "CONTRIBUTING", "CHANGELOG")]
+PAGES = [
+  ROOT / f"{name}.md" for name in ("README", "BUILD", "CONTRIBUTING", "CHANGELOG", "SECURITY")
+]
 PAGES += [ROOT / "results" / "README.md"]
 PAGES += sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)
 SOURCES = [*sorted((ROOT / "maac_tf").glob("*.py")), *sorted((ROOT / "examples").glob("*.py"))]

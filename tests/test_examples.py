@@ -108,5 +108,7 @@ def test_its_gin_file_trains_it_and_its_run_resumes(tmp_path):
   assert train(str(tmp_path / "run"), iterations=1) is None
   assert "LambdaTargets.decay = 0.9" in (tmp_path / "run" / "operative_config.gin").read_text()
   longer = f"--run_dir={tmp_path / 'run'}", "--gin_param=train.iterations=2"
-  code, out, err = commands.run("train", *longer, cwd=str(ROOT))
+  code, _, err = commands.run("train", *longer, cwd=str(ROOT))
+  assert code == 1 and "'import examples.own_critic_target' would run code: " in err
+  code, out, err = commands.run("train", *longer, "--trust", cwd=str(ROOT))
   assert code == 0 and "Resuming" in out, err

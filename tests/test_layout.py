@@ -17,6 +17,7 @@ FLOORS = (
   ("networks",),
   ("tasks",),
   ("data",),
+  ("files",),
   ("checks",),
   ("__init__",),
   ("_quiet_import", "_streams"),

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from maac_tf import files
 from maac_tf.data.types import Transition
 
 SYNC_EVERY = 10.0  # seconds from a step to the disk, at the most
@@ -129,12 +130,14 @@ class StepLog:
       first: whether it does not go on from the last one.
 
     Raises:
-      OSError: when it cannot be written.
+      ConfigError: when it cannot be written.
     """
     for field, value in zip(self._fields, (*step, first), strict=True):
       field[:] = value
-    self.checksum = self._stored_checksum[0] = zlib.crc32(self._payload, self.checksum)
-    self._write(self._bytes)
+    self._stored_checksum[0] = zlib.crc32(self._payload, self.checksum)
+    with files.using(self.path):
+      self._write(self._bytes)
+    self.checksum = int(self._stored_checksum[0])
     self.rows, self._unsynced = self.rows + 1, True
 
   def sync(self) -> None:
@@ -146,7 +149,8 @@ class StepLog:
     if self._file >= 0:
       self._over.set()
       self._thread.join()
-      self.sync()
+      with contextlib.suppress(OSError):  # a checkpoint has synced what it needs
+        self.sync()
       os.close(self._file)
       self._file = -1
 

@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
+from maac_tf import files
 from maac_tf.algorithm.planner import Planner
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
@@ -72,6 +73,7 @@ class MAAC:
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
     gin_files: Path | Sequence[Path] = (),
+    trust: bool = False,
   ):
     """Makes the networks, and restores what `run_dir` holds; writes nothing.
 
@@ -84,18 +86,23 @@ class MAAC:
       settings: values by option, such as {"Maac.horizon": 3}; they win over the gin files. A text
         that begins with @ is gin's, such as "@SteveTargets()".
       gin_files: one or several, as of `--gin_file`.
+      trust: whether the settings of the run in `run_dir` may name code, which is run. Of
+        `environment`, `settings` and `gin_files` they may.
 
     Raises:
       ConfigError: a ValueError, of what cannot be trained, or goes on with no run of `run_dir`.
     """
-    self.run_dir = None if run_dir is None else os.path.expanduser(run_dir)
+    self.run_dir = None if run_dir is None else files.local(run_dir)
     named = dict(settings or {}) | ({} if seed is None else {"train.seed": seed})
-    files = [gin_files] if isinstance(gin_files, (str, os.PathLike)) else gin_files
+    given_files = [gin_files] if isinstance(gin_files, (str, os.PathLike)) else gin_files
+    paths = [files.local(file) for file in given_files]
     self._bindings = config.Bindings()
     with self._bindings:
       texts = [config.binding(name, value) for name, value in named.items()]
-      overridden = run_directory.load([os.fspath(f) for f in files], texts, self.run_dir)
-      self._task = _bound_task(environment)
+      given = _given(environment)
+      own = [config.binding("train.task", given.name)] if given else []
+      overridden = run_directory.load(paths, texts, self.run_dir, own, trust)
+      self._task = _bound_task(given)
       config.bind("train.task", self._task.name)
     self._trainer: Trainer | None = None  # to be made
     self._policies: dict[str, tuple[int, Policy]] = {}  # each with its iteration
@@ -108,6 +115,7 @@ class MAAC:
     run_dir: Path,
     environment: str | Task | Callable[[], gym.Env] | None = None,
     settings: Mapping[str, Any] | None = None,
+    trust: bool = False,
   ) -> "MAAC":
     """The agent of a run, as its newest checkpoint has it; `learn` goes on.
 
@@ -115,14 +123,16 @@ class MAAC:
       run_dir: its folder; another process may be training in it.
       environment: where the run's has no name that its config can hold, such as a lambda.
       settings: what may change in a run, such as {"Trainer.eval_every": 500}.
+      trust: whether the run's settings may name code, such as an environment of a module, which is
+        run; `environment` itself may always.
 
     Raises:
       ConfigError: if there is no run, or this code and settings cannot go on with it.
     """
-    run_dir = os.path.expanduser(run_dir)
+    run_dir = files.local(run_dir)
     if not run_directory.saved_config(run_dir):
       raise ConfigError(f"There is no run in {run_dir!r}.")
-    return cls(environment, run_dir=run_dir, settings=settings)
+    return cls(environment, run_dir=run_dir, settings=settings, trust=trust)
 
   @property
   def trainer(self) -> Trainer:
@@ -240,9 +250,9 @@ class MAAC:
     if not self.metrics:
       raise ConfigError("There is no curve before learn().")
     assert self.run_dir, "metrics have a folder"
-    return plotting.plot_run(
-      os.path.join(self.run_dir, "metrics.csv"), None if path is None else os.fspath(path)
-    )
+    path = None if path is None else files.local(path)
+    with files.using(path or self.run_dir):
+      return plotting.plot_run(os.path.join(self.run_dir, "metrics.csv"), path)
 
   @_quiet()
   def export(
@@ -259,7 +269,7 @@ class MAAC:
     Raises:
       ConfigError: for a path that exists, a wrong setting, or what cannot be converted.
     """
-    path, learner = os.fspath(path), self.trainer.learner
+    path, learner = files.local(path), self.trainer.learner
     format = exports.format_of(path)
     if planner not in (None, "cem"):
       raise ConfigError(f"planner must be 'cem' or None, not {planner!r}.")
@@ -275,7 +285,7 @@ class MAAC:
     texts = [config.binding(name, value) for name, value in (settings or {}).items()]
     with self.trainer.best.in_use(), config.Bindings():
       config.load([], [own, *texts])
-      with config.user_errors():
+      with config.user_errors(), files.creating(path):
         about = exports.metadata(self.trainer, is_best=False)
         saved_model.save_planner(learner, Planner(learner), path, about)
 
@@ -299,15 +309,20 @@ class MAAC:
     return self._policies[name][1]
 
 
-def _bound_task(environment: str | Task | Callable[[], gym.Env] | None) -> Task:
+def _given(environment: str | Task | Callable[[], gym.Env] | None) -> Task | None:
+  with config.user_errors():
+    return None if environment is None else task_of(environment)
+
+
+def _bound_task(given: Task | None) -> Task:
   """What a caller gave, or the config that was loaded says."""
   bound = config.value("train.task")
+  if not (given or isinstance(bound, str)):
+    raise ConfigError(
+      'No environment: give one, such as MAAC("Hopper-v5"), or gin_files with a task file.'
+    )
   with config.user_errors():
-    if environment is None and not isinstance(bound, str):
-      raise ConfigError(
-        'No environment: give one, such as MAAC("Hopper-v5"), or gin_files with a task file.'
-      )
-    task = task_of(bound if environment is None else environment)
+    task = given or task_of(bound)
   if task.name.startswith("<") and isinstance(bound, str) and bound.startswith("<"):
     return dataclasses.replace(task, name=bound)  # a run of an object without a name goes on
   return task

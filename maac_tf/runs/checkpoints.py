@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
+import zipfile
 import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -22,10 +23,15 @@ from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
 from maac_tf.data.step_log import DamagedError, StepLog
 from maac_tf.data.types import Transition
+from maac_tf.runs import metrics
 
 KEPT = 2
+CONFIGS = "config.gin", "operative_config.gin"
 _VARIABLES, _D_MODEL, _STATE, _SUMS = "variables", "d_model.npz", "state.json", "checksums.json"
 _CHUNK = 2**24  # bytes
+_OF_OTHER_NETWORKS = (
+  AssertionError, LookupError, TypeError, ValueError, zipfile.BadZipFile, tf.errors.OpError
+)  # fmt: skip
 
 
 class Checkpoint(NamedTuple):
@@ -97,21 +103,21 @@ def restore(trainer: Trainer, checkpoint: Checkpoint, log: StepLog) -> None:
   Raises:
     ConfigError: when it is of other networks.
   """
+  buffer = trainer.learner.model_buffer
   try:
     status = tf.train.Checkpoint(trainer=trainer).read(os.path.join(checkpoint.path, _VARIABLES))
     status.assert_existing_objects_matched().expect_partial()
     trainer.under_way = UnderWay(**checkpoint.under_way)
-  except (AssertionError, LookupError, TypeError, ValueError, tf.errors.OpError) as error:
+    if buffer:  # of numbers alone: NumPy refuses a pickle
+      with np.load(os.path.join(checkpoint.path, _D_MODEL)) as columns:
+        in_use = Transition(**{name: tf.constant(columns[name]) for name in Transition._fields})
+      buffer.put(in_use, buffer.added)
+  except _OF_OTHER_NETWORKS as error:
     raise ConfigError(
       f"The checkpoint {checkpoint.path!r} is of other networks than this config and this version "
       "of the code make."
     ) from error
   put(trainer, log, 0, checkpoint.env_steps)
-  buffer = trainer.learner.model_buffer
-  if buffer:
-    with np.load(os.path.join(checkpoint.path, _D_MODEL)) as columns:
-      in_use = Transition(**{name: tf.constant(columns[name]) for name in Transition._fields})
-    buffer.put(in_use, buffer.added)
 
 
 def put(trainer: Trainer, log: StepLog, first: int, end: int) -> None:
@@ -172,6 +178,8 @@ def _read(path: str, log: StepLog) -> Checkpoint:
   found = _read_state(path)
   try:
     for name, wanted in _read_json(os.path.join(path, _SUMS)).items():
+      if name != os.path.basename(name) or name in ("", ".", ".."):
+        raise DamagedError(f"{_SUMS} names {name!r}, which is not in this folder")
       if _checksum(os.path.join(path, name)) != wanted:
         raise DamagedError(f"{name} is not as it was written")
   except OSError as error:
@@ -188,7 +196,13 @@ def _read_state(path: str) -> Checkpoint:
     if _checksum(os.path.join(path, _STATE)) != wanted:
       raise DamagedError(f"{_STATE} is not as it was written")
     state: dict[str, Any] = _read_json(os.path.join(path, _STATE))
-    return Checkpoint(path, *(state[name] for name in Checkpoint._fields[1:]))
+    found = Checkpoint(path, *(state[name] for name in Checkpoint._fields[1:]))
+    numbers, texts = (found.env_steps, found.checksum), found.texts
+    if not {type(x) for x in numbers} == {int} or min(numbers) < 0:
+      raise ValueError(f"{_STATE} does not count steps in whole numbers")
+    if not all(isinstance(texts[name], str) for name in (*CONFIGS, metrics.FILE)):
+      raise ValueError(f"{_STATE} lacks a text")
+    return found
   except (OSError, ValueError, LookupError, TypeError) as error:
     raise DamagedError(f"{type(error).__name__}: {error}") from error
 

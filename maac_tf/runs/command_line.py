@@ -3,22 +3,29 @@
 import os
 import runpy
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
-from maac_tf.runs import run_directory
+from maac_tf import files
+from maac_tf.algorithm.trainer import Trainer
+from maac_tf.checks import ConfigError
+from maac_tf.runs import experiment, gin_files, run_directory
 
 flags.disclaim_key_flags()  # they are of the command that asks for them
 
 
 class _PathParser(flags.ArgumentParser[str]):
-  """A path, with ~ for the home folder: a shell expands it at the start of a word alone."""
+  """A path, as of `files.local`: a shell expands ~ at the start of a word alone."""
 
   syntactic_help = "a path"
 
   def parse(self, argument: str) -> str:
-    return os.path.expanduser(argument)
+    try:
+      return files.local(argument)
+    except ConfigError as error:
+      raise SystemExit(f"Error: {error}") from None  # one line, which absl would put more around
 
   def flag_type(self) -> str:
     return "path"
@@ -76,6 +83,39 @@ def define_setting() -> Setting:
   )
 
 
+def define_trust() -> flags.FlagHolder[Any]:
+  """Defines --trust for the caller."""
+  return flags.DEFINE_bool(
+    "trust", False, "The run may name code, which is run: modules, gin files, environments."
+  )
+
+
+class Vouched(NamedTuple):
+  """What of a run that is read may run code: the flags' holders."""
+
+  trust: flags.FlagHolder[Any]
+  env: flags.FlagHolder[Any]
+  gin_file: flags.FlagHolder[Any]
+
+  def restore(self, run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
+    """As `experiment.restore`."""
+    given = [text for path in self.gin_file.value for text in gin_files.read_with_included(path)]
+    return experiment.restore(run_dir, gin_params, self.env.value, given, self.trust.value)
+
+
+def define_vouched(env: str = "") -> Vouched:
+  """Defines --trust, --env and --gin_file for the caller, which reads a run.
+
+  Args:
+    env: what else --env means there.
+  """
+  return Vouched(
+    define_trust(),
+    flags.DEFINE_string("env", None, f"{env}The run's own: it is of a module that you trust."),
+    define_paths("gin_file", "One that the run was trained with: it is yours; repeatable."),
+  )
+
+
 def define_threads() -> flags.FlagHolder[Any]:
   """Defines --threads for the caller."""
   return flags.DEFINE_integer(
@@ -83,14 +123,17 @@ def define_threads() -> flags.FlagHolder[Any]:
   )
 
 
-def load(setting: Setting, run_dir: str | None = None) -> set[str]:
+def load(setting: Setting, run_dir: str | None = None, trusted: bool = False) -> set[str]:
   """Loads what the flags say, and without a file the config of the run in `run_dir`, if any.
+
+  Args:
+    trusted: whether that config may run any code.
 
   Returns:
     The names of the parameters that the user overrode, as of `config.load`.
 
   Raises:
-    ConfigError: for a wrong file or binding.
+    ConfigError: for a wrong file or binding, or as `run_directory.load_config`.
   """
   params = list(setting.gin_param.value)
   named = {
@@ -99,7 +142,7 @@ def load(setting: Setting, run_dir: str | None = None) -> set[str]:
     "train.seed": setting.seed.value,
   }
   params += [f"{name} = {value!r}" for name, value in named.items() if value is not None]
-  return run_directory.load(setting.gin_file.value, params, run_dir)
+  return run_directory.load(setting.gin_file.value, params, run_dir, trusted=trusted)
 
 
 def console_script() -> None:

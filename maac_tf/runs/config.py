@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from maac_tf import checks
 from maac_tf.checks import ConfigError
-from maac_tf.runs.gin_files import find_gin_file, read_gin_file
+from maac_tf.runs.gin_files import INCLUDE, find_gin_file, read_gin_file
 
 # A finished run may be made longer, and looked at more often, and the last option is of resuming
 # itself: these may change on resuming. Not the number of episodes: the best evaluation is the best
@@ -173,7 +173,7 @@ def _parse_file(path: str) -> dict[str, str]:
   """By itself, gin looks for what a file includes in the working folder, whoever asks for it."""
   text = read_gin_file(path)
   texts, lines = {path: text}, 0
-  for i, part in enumerate(re.split(r"(?m)^include +['\"](.*)['\"].*$", text)):
+  for i, part in enumerate(re.split(INCLUDE, text)):
     if i % 2:
       texts |= _parse_file(find_gin_file(part, os.path.dirname(path)))
     else:

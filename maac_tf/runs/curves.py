@@ -46,11 +46,18 @@ def find_runs(paths: Sequence[str]) -> list[str]:
 
 def read_metrics(path: str) -> dict[str, np.ndarray]:
   """The columns of a metrics.csv, [N] float64 each, NaN for an empty cell."""
+  names, rows = _read(path)
+  return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+
+
+def _read(path: str) -> tuple[list[str], list[dict[str, str]]]:
+  """The names of the columns, and the rows; raises ValueError for what is no CSV."""
   with open(path, newline="") as file:
     reader = csv.DictReader(file)
-    rows = list(reader)
-  names = reader.fieldnames or []
-  return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    try:
+      return list(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
+      raise ValueError(str(error)) from error
 
 
 def read_run(path: str) -> Run:
@@ -71,12 +78,11 @@ def read_run(path: str) -> Run:
   method = groups["a"] or groups["b"] or groups["c"] or "maac"
   seed = groups["x"] or groups["y"] or ""
   columns = ("env_steps", "seconds/total", "eval/return")
-  with open(os.path.join(path, "metrics.csv"), newline="") as file:
-    reader = csv.DictReader(file)
-    missing = [c for c in columns if c not in (reader.fieldnames or columns)]
-    if missing:
-      raise ValueError(f"it has no column {', '.join(missing)}")
-    rows = [row for row in reader if row["eval/return"]]
+  names, rows = _read(os.path.join(path, "metrics.csv"))
+  missing = [c for c in columns if c not in (names or columns)]
+  if missing:
+    raise ValueError(f"it has no column {', '.join(missing)}")
+  rows = [row for row in rows if row["eval/return"]]
   whole = [row for row in rows if None not in row.values()]  # a kill in mid-write cuts the last
   values = np.array([[float(row[c]) for c in columns] for row in whole]).reshape(-1, 3)
   values = values[np.isfinite(values).all(1)]

@@ -262,23 +262,35 @@ def make_trainer() -> Trainer:
     return build_trainer(name)
 
 
-def restore(run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
+def restore(
+  run_dir: str,
+  gin_params: Sequence[str] = (),
+  env: str | None = None,
+  given: Sequence[str] = (),
+  trusted: bool = False,
+) -> Trainer:
   """The trainer of a run as its newest checkpoint has it, for a look; the run stays as it is.
 
   Args:
     run_dir: its folder.
     gin_params: bindings of `Planner`, which is no part of training.
+    env: the environment that it was trained in, which may be of a module then.
+    given: gin texts that the caller vouches for, see `trust.check_config`.
+    trusted: whether the run's config may run any code.
 
   Raises:
-    ConfigError: when there is no run or no checkpoint, none that fits this code, or for a binding
-      of anything else.
+    ConfigError: when there is no run or no checkpoint, none that fits this code, for a binding of
+      anything else, or a config that names code for which nobody vouches.
   """
   for name in sorted(config.parameters(gin_params)):
     if not name.startswith("Planner."):
       raise ConfigError(f"{name} is not of the planner: all else is as the run was trained.")
   if not run_directory.saved_config(run_dir):
     raise ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
-  run_directory.load_config(run_dir, gin_params)
+  own = [] if env is None else [config.binding("train.task", env)]
+  run_directory.load_config(run_dir, gin_params, [*given, *own], trusted)
+  if env not in (None, task := config.value("train.task")):
+    raise ConfigError(f"{run_dir!r} is a run of {task!r}, not of {env!r}.")
   trainer = make_trainer()
   run_directory.restore(trainer, run_dir)
   return trainer

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
+from maac_tf import files
 from maac_tf._quiet_import import run_quietly
 from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
@@ -93,7 +94,7 @@ def export_policy(
   if quantize and format != "litert":
     raise ConfigError(f"Only a file of LiteRT is quantised, not one of {format}.")
   learner = trainer.learner
-  with trainer.best.in_use():
+  with trainer.best.in_use(), files.creating(path):
     about = metadata(trainer, trainer.best.exists, code)
     if format == "saved_model":
       save_policy(learner, path, about)

@@ -4,6 +4,8 @@ import ctypes
 import io
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 
 import mujoco
@@ -12,6 +14,7 @@ import tensorflow as tf
 from gymnasium.envs.mujoco import MujocoEnv
 from PIL import Image
 
+from maac_tf import files
 from maac_tf.checks import ConfigError
 from maac_tf.runs import runtimes
 from maac_tf.tasks.adapter import Environment
@@ -110,15 +113,19 @@ def write_video(path: str, found: Sequence[np.ndarray], rate: int) -> None:
   """Writes a video; raises ConfigError when it cannot."""
   ffmpeg = runtimes.require("imageio_ffmpeg")
   height, width = found[0].shape[:2]
-  try:
-    writer = ffmpeg.write_frames(path, (width, height), fps=rate, macro_block_size=2)
-    writer.send(None)
-    for frame in found:
-      writer.send(np.ascontiguousarray(frame))
-    writer.close()
-  except OSError as error:
-    reason = next((line for line in str(error).splitlines()[::-1] if line.strip()), repr(error))
-    raise ConfigError(f"The video {path!r} cannot be written: {reason.strip()}") from error
+  with tempfile.TemporaryDirectory() as folder:
+    made = os.path.join(folder, os.path.basename(path))  # which says the kind of video
+    try:
+      writer = ffmpeg.write_frames(made, (width, height), fps=rate, macro_block_size=2)
+      writer.send(None)
+      for frame in found:
+        writer.send(np.ascontiguousarray(frame))
+      writer.close()
+    except OSError as error:
+      reason = next((line for line in str(error).splitlines()[::-1] if line.strip()), repr(error))
+      raise ConfigError(f"The video {path!r} cannot be made: {reason.strip()}") from error
+    with files.using(path):  # not by ffmpeg, which says nothing where it cannot
+      shutil.copyfile(made, path)
 
 
 def write_sheet(path: str, found: Sequence[np.ndarray]) -> None:
@@ -129,8 +136,9 @@ def write_sheet(path: str, found: Sequence[np.ndarray]) -> None:
   for i, image in enumerate(images):
     sheet.paste(image, (i % SHEET_COLUMNS * width, i // SHEET_COLUMNS * height))
   try:
-    sheet.save(path)
-  except (OSError, ValueError) as error:
+    with files.using(path):
+      sheet.save(path)
+  except ValueError as error:  # of the name's end
     raise ConfigError(f"The picture {path!r} cannot be written: {error}") from error
 
 
@@ -143,8 +151,9 @@ def write_to_tensorboard(run_dir: str, found: Sequence[np.ndarray], rate: int, s
   size = [str(x).encode() for x in first.size]
   metadata = tf.compat.v1.SummaryMetadata()
   metadata.plugin_data.plugin_name = "images"
-  with tf.summary.create_file_writer(run_dir, filename_suffix=".film").as_default(step=step):
-    tf.summary.write("policy", tf.constant([*size, data.getvalue()]), metadata=metadata)
+  with files.using(run_dir):
+    with tf.summary.create_file_writer(run_dir, filename_suffix=".film").as_default(step=step):
+      tf.summary.write("policy", tf.constant([*size, data.getvalue()]), metadata=metadata)
 
 
 def _small(found: Sequence[np.ndarray], count: int) -> list[Image.Image]:

@@ -7,9 +7,12 @@ that name. A checkout has these files in its folder gin/, an installed package i
 import difflib
 import glob
 import os
+import re
 
 import maac_tf
 from maac_tf.checks import ConfigError
+
+INCLUDE = r"(?m)^include +['\"](.*)['\"].*$"  # a line of a gin file
 
 
 def gin_root() -> str:
@@ -53,3 +56,15 @@ def read_gin_file(path: str) -> str:
   if "\0" in text:  # UTF-16 without a mark is UTF-8, with zeros
     raise ConfigError(f"{path!r} is not UTF-8 text: save it as UTF-8 in your editor.")
   return text
+
+
+def read_with_included(path: str, folder: str = "") -> list[str]:
+  """The texts of the file that `path` means, seen from `folder`, and of all that it includes.
+
+  Raises:
+    ConfigError: as `find_gin_file` and `read_gin_file`.
+  """
+  path = find_gin_file(path, folder)
+  text = read_gin_file(path)
+  included = [read_with_included(p, os.path.dirname(path)) for p in re.findall(INCLUDE, text)]
+  return [text, *(t for texts in included for t in texts)]

@@ -1,5 +1,6 @@
 """The rows of a run: metrics.csv and TensorBoard's events."""
 
+import contextlib
 import csv
 import glob
 import io
@@ -9,6 +10,10 @@ import time
 from collections.abc import Mapping
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from maac_tf import files
+from maac_tf.checks import ConfigError
 
 FILE = "metrics.csv"
 
@@ -31,8 +36,12 @@ class Metrics:
     self._path, self.text = os.path.join(run_dir, FILE), text
     rows = list(csv.DictReader(io.StringIO(text)))
     self._header = list(rows[0]) if rows else []
-    self._seconds_before = float(rows[-1]["seconds/total"]) if rows else 0.0
-    _drop_later_events(run_dir, int(rows[-1]["env_steps"]) if rows else first_steps)
+    try:
+      self._seconds_before = float(rows[-1]["seconds/total"]) if rows else 0.0
+      last_steps = int(rows[-1]["env_steps"]) if rows else first_steps
+    except (LookupError, TypeError, ValueError) as error:
+      raise ConfigError(f"The rows that a checkpoint has of {self._path!r} are none.") from error
+    _drop_later_events(run_dir, last_steps)
     self._start = time.perf_counter()
     self._events = tf.summary.create_file_writer(run_dir)
 
@@ -47,7 +56,7 @@ class Metrics:
       writer.writerow(self._header)
     writer.writerow(["" if row[name] is None else row[name] for name in self._header])
     self.text += lines.getvalue()
-    with open(self._path, "a", newline="") as file:
+    with files.using(self._path), open(self._path, "a", newline="") as file:
       file.write(lines.getvalue())
       file.flush()
       os.fsync(file.fileno())
@@ -55,11 +64,12 @@ class Metrics:
 
   def log_events(self, row: Mapping[str, float | None]) -> None:
     """Appends to the events alone."""
-    with self._events.as_default(step=row["env_steps"]):
+    folder = os.path.dirname(self._path)
+    with files.using(folder), self._events.as_default(step=row["env_steps"]):
       for name, value in row.items():
         if value is not None and name != "env_steps":
           tf.summary.scalar(name, value)
-    self._events.flush()
+      self._events.flush()
 
   def log_text(self, name: str, text: str) -> None:
     """Into the events, as of step 0."""
@@ -68,7 +78,8 @@ class Metrics:
     self._events.flush()
 
   def close(self) -> None:
-    self._events.close()
+    with contextlib.suppress(tf.errors.OpError):  # of a full disk
+      self._events.close()
 
 
 def _drop_later_events(path: str, env_steps: int) -> None:
@@ -79,7 +90,7 @@ def _drop_later_events(path: str, env_steps: int) -> None:
       for record in tf.data.TFRecordDataset(name).as_numpy_iterator():
         if tf.compat.v1.Event.FromString(record).step <= env_steps:
           kept.append(record)
-    except tf.errors.DataLossError:
+    except (tf.errors.DataLossError, DecodeError):
       pass  # cut off in mid-write by a kill
     new = os.path.join(path, ".events")
     with tf.io.TFRecordWriter(new) as writer:

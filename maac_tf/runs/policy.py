@@ -8,8 +8,10 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
+from maac_tf import files
 from maac_tf.algorithm.learner import Maac
 from maac_tf.checks import ConfigError
+from maac_tf.runs import runtimes
 from maac_tf.tasks.adapter import flatten
 
 # (observations [N, S] float32, deterministic) -> actions [N, A] in the environment's units.
@@ -96,19 +98,40 @@ def policy_of(learner: Maac, env: gym.Env, generator: np.random.Generator) -> Po
 
 
 def load_policy(path: str | os.PathLike[str], environment: gym.Env | None = None) -> Policy:
-  """The policy that a SavedModel holds, such as RUN_DIR/policy.
+  """The policy in a SavedModel, such as RUN_DIR/policy, or in a file of LiteRT or ONNX.
+
+  A SavedModel is a program: load one that you trust, or else a file of LiteRT. That of LiteRT or
+  ONNX holds the deterministic policy alone.
 
   Args:
-    path: the folder.
+    path: the folder, or a file .tflite or .onnx.
     environment: where observations or actions are no vectors: one with their spaces. It is not
       stepped. Without it, observations are [S] or [N, S], and actions float32 [A] or [N, A].
 
   Raises:
     ConfigError: for no such policy, or one for another environment.
   """
+  path = files.local(path)
+  is_file = os.path.splitext(path)[1] in (".tflite", ".onnx")
+  act, sizes = (_in_file if is_file else _in_saved_model)(path)
+  spaces: list[Any] = [gym.spaces.Box(-np.inf, np.inf, (n,), np.float32) for n in sizes]
+  if environment is not None:
+    given = environment.observation_space, environment.action_space
+    for space, size, what in zip(given, sizes, ("observations", "actions"), strict=True):
+      if gym.spaces.flatdim(space) != size:
+        raise ConfigError(
+          f"The policy in {path!r} is for {what} of {size} numbers, and the environment "
+          f"has {gym.spaces.flatdim(space)}."
+        )
+    spaces = list(given)
+  return Policy(act, *spaces)
+
+
+def _in_saved_model(path: str) -> tuple[Act, tuple[int, int]]:
+  """The policy, and the sizes of observation and action."""
   if not os.path.isfile(os.path.join(path, "saved_model.pb")):
-    raise ConfigError(f"There is no SavedModel in {os.fspath(path)!r}.")
-  signatures = tf.saved_model.load(path).signatures
+    raise ConfigError(f"There is no SavedModel in {path!r}.")
+  signatures = runtimes.saved_model(path).signatures
   try:
     functions = {True: signatures["serving_default"]}
     functions[False] = signatures.get("sample", functions[True])  # a planner has none
@@ -116,20 +139,20 @@ def load_policy(path: str | os.PathLike[str], environment: gym.Env | None = None
     sizes = observation.shape[-1], functions[True].structured_outputs["action"].shape[-1]
   except KeyError as error:
     raise ConfigError(
-      f"The SavedModel in {os.fspath(path)!r} has no {error}: it is none of maac_tf's policies."
+      f"The SavedModel in {path!r} has no {error}: it is none of maac_tf's policies."
     ) from error
-  spaces: list[Any] = [gym.spaces.Box(-np.inf, np.inf, (n,), np.float32) for n in sizes]
-  if environment is not None:
-    given = environment.observation_space, environment.action_space
-    for space, size, what in zip(given, sizes, ("observations", "actions"), strict=True):
-      if gym.spaces.flatdim(space) != size:
-        raise ConfigError(
-          f"The policy in {os.fspath(path)!r} is for {what} of {size} numbers, and the environment "
-          f"has {gym.spaces.flatdim(space)}."
-        )
-    spaces = list(given)
 
   def act(observations: np.ndarray, deterministic: bool) -> np.ndarray:
     return functions[deterministic](observation=tf.constant(observations))["action"].numpy()
 
-  return Policy(act, *spaces)
+  return act, sizes
+
+
+def _in_file(path: str) -> tuple[Act, tuple[int, int]]:
+  """The same of LiteRT or ONNX."""
+  loaded = runtimes.load(path)
+  if list(loaded.inputs) != ["observation"] or "action" not in loaded.outputs:
+    raise ConfigError(f"The policy in {path!r} is none of maac_tf's.")
+  size = int(loaded.inputs["observation"][-1] or 0)
+  action_size = loaded.act(np.zeros([1, size], np.float32)).shape[-1]
+  return lambda observations, deterministic: loaded.act(observations), (size, action_size)

@@ -6,8 +6,6 @@ import time
 
 import tqdm
 
-from maac_tf._streams import reader_may_be_gone
-
 LINE_EVERY, BAR_EVERY = 25.0, 1.0  # seconds
 # The first fit and the first updates compile what later ones only run: no time is told from theirs.
 COMPILING_CALLS = 2
@@ -51,8 +49,7 @@ class Progress:
     self._over.set()
     if self._show:
       self._thread.join()
-    with reader_may_be_gone():
-      self._bar.close()
+    self._bar.close()
 
   def __call__(self, phase: str, share: float, work: float = 0.0) -> None:
     """Notes what was done since the last call: `share` of the phase and `work` of the total."""
@@ -60,8 +57,7 @@ class Progress:
       self._phase, self._share, self._phase_from = phase, 0.0, (time.monotonic(), 0.0)
     self._share += share
     self._done += work / self._total
-    with reader_may_be_gone():
-      self._bar.update(work)
+    self._bar.update(work)
     self._calls += work > 0.0
     if work and self._calls <= COMPILING_CALLS:
       now = time.monotonic()
@@ -71,9 +67,8 @@ class Progress:
     """Prints a line, above the bar."""
     if not self._show:
       return
-    with reader_may_be_gone():
-      tqdm.tqdm.write(line)
-      sys.stdout.flush()
+    tqdm.tqdm.write(line)
+    sys.stdout.flush()
 
   def line(self) -> str:
     """The phase, and the run, as they are now."""
@@ -85,8 +80,7 @@ class Progress:
       if self._bar.disable:
         self.write(self.line())
       else:
-        with reader_may_be_gone():
-          self._bar.set_description_str(f"{self._phase} {self._share:.0%}")
+        self._bar.set_description_str(f"{self._phase} {self._share:.0%}")
 
 
 def _done_and_left(share: float, start: float, share_then: float) -> str:

@@ -287,7 +287,12 @@ def _draw_panel(
 def _read(root: str) -> tuple[str, dict[str, Any]]:
   results = os.path.join(root, "results")
   with open(os.path.join(results, "report.toml"), "rb") as file:
-    return results, tomllib.load(file)
+    report = tomllib.load(file)
+  for entry in (*report.get("table", []), *report.get("figure", [])):
+    name = entry.get("file", "")
+    if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
+      raise ValueError(f"report.toml names {name!r}, which is outside of its checkout")
+  return results, report
 
 
 def _range(values: Sequence[float]) -> str:

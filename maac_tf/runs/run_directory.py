@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import filelock
 import gin
 
+from maac_tf import files
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
 from maac_tf.data.step_log import DamagedError, StepLog
@@ -20,6 +21,7 @@ from maac_tf.runs import (
   plotting,
   saved_model,
   sealed,
+  trust,
   version,
 )
 from maac_tf.runs.gin_files import read_gin_file
@@ -27,21 +29,22 @@ from maac_tf.runs.metrics import Metrics
 
 STEPS, UNUSED_STEPS, _CHECKPOINTS = "steps.bin", "unused_steps.bin", "checkpoints"
 _PATTERN_CHARACTERS = "*?[\\"
-_CONFIG, _OPERATIVE_CONFIG = "config.gin", "operative_config.gin"
+_CONFIG, _OPERATIVE_CONFIG = checkpoints.CONFIGS
 
 
 def saved_config(path: str) -> str | None:
   """The gin file of the run in `path`, to resume it without naming its files; None for no run.
 
   Raises:
-    ConfigError: when it is damaged, and no checkpoint has a copy.
+    ConfigError: when it is damaged, and no checkpoint has a copy; or for a link in the folder.
   """
-  files = [os.path.join(path, name) for name in (_CONFIG, _OPERATIVE_CONFIG)]
-  if not any(map(os.path.isfile, files)):
+  trust.check_folder(path)
+  both = [os.path.join(path, name) for name in (_CONFIG, _OPERATIVE_CONFIG)]
+  if not any(map(os.path.isfile, both)):
     return None
-  for file in files:
+  for file in both:
     _mend(path, file)
-  return files[0] if all(map(os.path.isfile, files)) else None
+  return both[0] if all(map(os.path.isfile, both)) else None
 
 
 def _mend(run_dir: str, file: str) -> None:
@@ -50,6 +53,8 @@ def _mend(run_dir: str, file: str) -> None:
     damaged = not sealed.is_whole(read_gin_file(file))
   except FileNotFoundError:
     damaged = os.path.isdir(os.path.join(run_dir, _CHECKPOINTS))  # else a start was cut short
+  except PermissionError as error:
+    raise ConfigError(f"{file!r} cannot be read: {files.reason(error)}.") from error
   except (ConfigError, OSError):
     damaged = True
   if not damaged:
@@ -61,13 +66,14 @@ def _mend(run_dir: str, file: str) -> None:
       f"{file!r} is not as the run wrote it, and no checkpoint has a copy: bring it back, or give "
       "another --run_dir."
     )
-  kept = f"; it is now {checkpoints.set_aside(file)!r}" if os.path.exists(file) else ""
+  with files.using(file):
+    kept = f"; it is now {checkpoints.set_aside(file)!r}" if os.path.exists(file) else ""
+    checkpoints.write_whole(file, checkpoint.texts[os.path.basename(file)])
   print(
     f"Warning: {file!r} was not as the run wrote it{kept}. The newest checkpoint's copy is in its "
     "place. To change an option, give --gin_param.",
     file=sys.stderr,
   )
-  checkpoints.write_whole(file, checkpoint.texts[os.path.basename(file)])
 
 
 def _refuse_old(run_dir: str) -> None:
@@ -78,15 +84,27 @@ def _refuse_old(run_dir: str) -> None:
     )
 
 
-def load_config(path: str, gin_params: Sequence[str] = ()) -> set[str]:
+def load_config(
+  path: str, gin_params: Sequence[str] = (), given: Sequence[str] = (), trusted: bool = False
+) -> set[str]:
   """Loads the config of the run in `path`, then single bindings; returns as `config.load`.
 
+  Args:
+    path: the folder.
+    gin_params: the bindings.
+    given: gin texts that the caller vouches for, see `trust.check_config`; the bindings are, too.
+    trusted: whether the config may run any code.
+
   Raises:
-    ConfigError: for no run, or one with options that this version of the code does not know.
+    ConfigError: for no run, one with options that this version of the code does not know, or one
+      that names code for which nobody vouches.
   """
   saved = saved_config(path)
   if not saved:
     raise ConfigError(f"There is no run in {path!r}.")
+  if not trusted:
+    with config.user_errors():
+      trust.check_config(saved, read_gin_file(saved), [*gin_params, *given])
   try:
     return config.load([saved], gin_params)
   except ConfigError as error:
@@ -105,11 +123,12 @@ def restore(trainer: Trainer, path: str) -> None:
   Raises:
     ConfigError: when there is none that is whole and fits.
   """
-  log = _open_log(path, trainer)
-  found = _find(path, log)[0]
-  if not found:
-    raise ConfigError(f"There is no run with a checkpoint in {path!r}.")
-  checkpoints.restore(trainer, found, log)
+  with files.using(path, "read"):
+    log = _open_log(path, trainer)
+    found = _find(path, log)[0]
+    if not found:
+      raise ConfigError(f"There is no run with a checkpoint in {path!r}.")
+    checkpoints.restore(trainer, found, log)
 
 
 def has_checkpoint(path: str) -> bool:
@@ -117,13 +136,19 @@ def has_checkpoint(path: str) -> bool:
   return checkpoints.newest_state(os.path.join(path, _CHECKPOINTS)) is not None
 
 
-def load(gin_files: Sequence[str], gin_params: Sequence[str], path: str | None) -> set[str]:
+def load(
+  gin_files: Sequence[str],
+  gin_params: Sequence[str],
+  path: str | None,
+  given: Sequence[str] = (),
+  trusted: bool = False,
+) -> set[str]:
   """Loads files and bindings; without a file, the config of the run in `path`, if there is one.
 
-  Returns and raises as `config.load`.
+  Takes, returns and raises as `load_config`.
   """
-  if not gin_files and path and saved_config(path):
-    return load_config(path, gin_params)
+  if path and saved_config(path) and not gin_files:
+    return load_config(path, gin_params, given, trusted)
   return config.load(gin_files, gin_params)
 
 
@@ -187,6 +212,7 @@ class RunDirectory:
       )
     self.path, self._trainer = path, trainer
     self._lock = filelock.FileLock(self._file(".lock"))
+    trust.check_folder(path)
     try:
       os.makedirs(path, exist_ok=True)
       others = {name for name in os.listdir(path) if name[0] != "."} - {_OPERATIVE_CONFIG}
@@ -201,11 +227,10 @@ class RunDirectory:
         "or make this one writable."
       ) from error
     try:
-      self._restore()
-    except BaseException as error:
+      with files.using(path, "read or written"):
+        self._restore()
+    except BaseException:
       self._lock.release()
-      if isinstance(error, OSError):
-        raise ConfigError(f"{path!r} cannot be read or written: {error}.") from error
       raise
 
   def _restore(self) -> None:
@@ -255,7 +280,14 @@ class RunDirectory:
     """Writes the policy and the curve as they are now, then a checkpoint of everything.
 
     `policy_last` is of now, `policy` of the best evaluation so far.
+
+    Raises:
+      ConfigError: when they cannot be written.
     """
+    with files.using(self.path):
+      self._save()
+
+  def _save(self) -> None:
     last = self._file("policy_last")
     # Graphs of this session: another version of the code, or of TensorFlow, has other ones.
     graphs = last if self._exported and os.path.isdir(last) else None
@@ -268,9 +300,10 @@ class RunDirectory:
     self.save_checkpoint()  # last: a kill before its end writes the others once more
 
   def save_checkpoint(self) -> None:
-    """Of everything, from which a resumed run goes on."""
+    """Of everything, from which a resumed run goes on; raises as `save`."""
     texts = self._texts | {metrics.FILE: self.metrics.text}
-    checkpoints.save(self._file(_CHECKPOINTS), self._trainer, self._log, texts)
+    with files.using(self.path):
+      checkpoints.save(self._file(_CHECKPOINTS), self._trainer, self._log, texts)
 
   def what_is_saved(self) -> str:
     """A sentence or two."""

@@ -1,16 +1,18 @@
 """Exported policies, each in the runtime that its file is for."""
 
+import contextlib
 import importlib
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from maac_tf import files
 from maac_tf._quiet_import import run_quietly
 from maac_tf.checks import ConfigError
 
@@ -47,32 +49,49 @@ def load(path: str, signature: str = "serving_default") -> Loaded:
     signature: of the SavedModel; the others have one alone.
 
   Raises:
-    ConfigError: when there is none, or its runtime is not installed.
+    ConfigError: when there is none, it is damaged, or its runtime is not installed.
   """
+  path = files.local(path)
   extension = os.path.splitext(path)[1]
   if extension not in (".tflite", ".onnx"):
     if not os.path.isfile(os.path.join(path, "saved_model.pb")):
       raise ConfigError(f"There is no SavedModel in {path!r}.")
-    return _saved_model(path, signature)
+    return _of(saved_model(path), path, signature)
   if not os.path.isfile(path):
     raise ConfigError(f"There is no file {path!r}.")
   if signature != "serving_default":
     raise ConfigError(f"{path!r} has the deterministic policy alone: only a SavedModel samples.")
-  try:
+  with _loading(path):
     return _litert(path) if extension == ".tflite" else _onnx(path)
-  except (RuntimeError, ValueError) as error:
-    raise ConfigError(f"{path!r} cannot be loaded: {' '.join(str(error).split())}") from error
 
 
-def _saved_model(path: str, signature: str) -> Loaded:
-  loaded = tf.saved_model.load(path)
+def saved_model(path: str) -> Any:
+  """What TensorFlow makes of the SavedModel; raises ConfigError, as of one that is damaged."""
+  with _loading(path):
+    return tf.saved_model.load(path)
+
+
+@contextlib.contextmanager
+def _loading(path: str) -> Iterator[None]:
+  try:
+    yield
+  except ConfigError:
+    raise
+  except Exception as error:  # whatever a runtime raises of half a file
+    words = " ".join(f"{type(error).__name__}: {files.reason(error)}".split())
+    raise ConfigError(f"{path!r} cannot be loaded ({words}).") from error
+
+
+def _of(loaded: Any, path: str, signature: str) -> Loaded:
+  """The policy in a SavedModel."""
   if signature not in loaded.signatures:
     hint = ": leave out --sample" if signature == "sample" else ": is it of another program?"
     raise ConfigError(f"The SavedModel in {path!r} has no signature {signature!r}{hint}.")
   policy = loaded.signatures[signature]
-  metadata = {}
+  metadata: Mapping[str, Any] = {}
   if "metadata" in loaded.signatures:
-    metadata = json.loads(loaded.signatures["metadata"]()["metadata"].numpy())
+    with _loading(path):
+      metadata = _facts(loaded.signatures["metadata"]()["metadata"].numpy())
   elif "task" in loaded.signatures:  # of an earlier version
     metadata = {"task": loaded.signatures["task"]()["task"].numpy().decode()}
 
@@ -82,6 +101,14 @@ def _saved_model(path: str, signature: str) -> Loaded:
 
   inputs = {k: spec.shape for k, spec in policy.structured_input_signature[1].items()}
   return Loaded(act, inputs, list(policy.structured_outputs), metadata)
+
+
+def _facts(text: str | bytes) -> Mapping[str, Any]:
+  """What a file says of its policy."""
+  facts = json.loads(text)
+  if not isinstance(facts, dict) or not isinstance(facts.get("task", ""), str):
+    raise ValueError("its metadata are none of maac_tf's")
+  return facts
 
 
 def _litert(path: str) -> Loaded:
@@ -101,10 +128,10 @@ def _litert(path: str) -> Loaded:
     interpreter.invoke()
     return interpreter.get_tensor(returned["index"])
 
-  metadata = {}
+  metadata: Mapping[str, Any] = {}
   if zipfile.is_zipfile(path):
     with zipfile.ZipFile(path) as archive:
-      metadata = json.loads(archive.read(METADATA_FILE))
+      metadata = _facts(archive.read(METADATA_FILE))
   inputs = {name: given["shape_signature"] for name in signature["inputs"]}
   return Loaded(act, inputs, signature["outputs"], metadata)
 
@@ -115,7 +142,7 @@ def _onnx(path: str) -> Loaded:
   options.intra_op_num_threads = 1
   session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
   properties = session.get_modelmeta().custom_metadata_map
-  metadata = json.loads(properties.get("metadata", "{}"))
+  metadata = _facts(properties.get("metadata", "{}"))
   inputs = {x.name: x.shape for x in session.get_inputs()}
   outputs = [x.name for x in session.get_outputs()]
   names = list(inputs)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maac_tf import files
 from maac_tf.runs.aggregates import (
   interquartile_mean,
   interval,
@@ -183,7 +184,7 @@ def _places(found: Sequence[Number], measure: str) -> list[str]:
 
 
 def write_csv(path: str, found: Sequence[Number]) -> None:
-  with open(path, "w", newline="") as file:
+  with files.using(path), open(path, "w", newline="") as file:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(Number._fields)
     for row in found:

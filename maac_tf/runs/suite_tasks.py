@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from maac_tf import files
 from maac_tf.checks import ConfigError
 from maac_tf.tasks.episodes import run_episodes
 from maac_tf.tasks.task import Task
@@ -114,7 +115,7 @@ def write_random(path: str, rows: dict[str, dict[str, float]]) -> str:
   path = os.path.join(os.path.dirname(path), RANDOM_RETURNS)
   texts = {name: {k: f"{v:.6g}" for k, v in row.items()} for name, row in rows.items()}
   kept = {row["task"]: row for row in _random_rows(path)}
-  with open(path, "w", newline="") as file:
+  with files.using(path), open(path, "w", newline="") as file:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows((kept | {name: {"task": name} | row for name, row in texts.items()}).values())

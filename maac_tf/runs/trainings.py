@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import gin
 
+from maac_tf import files
 from maac_tf.checks import ConfigError
 from maac_tf.runs import config, experiment
 from maac_tf.runs.suite_tasks import SuiteTask
@@ -208,8 +209,10 @@ class Runner:
     if self.interrupted:
       return
     path = training.run_dir
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.log", "a") as log:
+    with files.using(path):
+      os.makedirs(os.path.dirname(path), exist_ok=True)
+      log_file = open(f"{path}.log", "a")
+    with log_file as log:
       # A session of its own: Ctrl-C reaches it through `_stop`, once.
       process = subprocess.Popen(
         training.command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import subprocess
 
 import maac_tf
@@ -44,7 +45,8 @@ def record(run_dir: str, resumed: bool) -> dict[str, object]:
     if not resumed:
       return now
     record = dict.fromkeys(now)  # it is not known
-  others = [v for v in record.get("resumed_by", []) if v != now]
+  found = record.get("resumed_by", [])
+  others = [v for v in found if v != now] if isinstance(found, list) else []
   if {name: record.get(name) for name in now} != now:
     others.append(now)
   return record | ({"resumed_by": others} if others else {})
@@ -55,9 +57,14 @@ def of_run(run_dir: str) -> dict[str, str | None]:
   try:
     with open(os.path.join(run_dir, FILE)) as file:
       found = json.load(file)
-    return {name: found[name] for name in ("maac_tf", "commit")}
+    return {name: _plain(found[name]) for name in ("maac_tf", "commit")}
   except (OSError, ValueError, KeyError, TypeError):
     return {"maac_tf": None, "commit": None}
+
+
+def _plain(text: object) -> str | None:
+  """None for what is no version or commit: it is printed."""
+  return text if isinstance(text, str) and re.fullmatch(r"[\w.+-]{1,80}", text) else None
 
 
 def describe(run_dir: str) -> str:

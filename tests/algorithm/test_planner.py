@@ -288,7 +288,7 @@ def test_commands_evaluate_and_export_a_run(tmp_path):
     ([*planner, "--gin_param=Maac.discount=0.5"], "Maac.discount is not of the planner"),
     (["--run_dir=run", "--gin_param=Planner.horizon=2"], "give --planner=cem"),
     ([*planner, "--gin_param=Planner.horizon=0"], "horizon must be an integer of 1 or more"),
-    (["--run_dir=run", "--env=pendulum"], "Give --policy (and --env"),
+    (["--run_dir=run", "--env=hopper"], "'run' is a run of 'pendulum', not of 'hopper'."),
   ):
     code, out = command("evaluate", *refused)
     assert code == 1 and message in out
