@@ -113,7 +113,7 @@ class Planner(tf.Module):
     learner, act = self._learner, self._learner.actor_critic.ema_policy.act
     starts = tf.repeat(observation[tf.newaxis], self._share, 1)
     starts = tf.repeat(starts, self._ensemble_size, 0)  # [E, B N, S]
-    actions = tf.reshape(candidates, [*starts.shape[:1], -1, *candidates.shape[3:]])
+    actions = tf.reshape(candidates, [self._ensemble_size, -1, *candidates.shape[3:]])
     action_size, draw_model_noise = learner.noise_arguments
     noise = RolloutNoise(
       action=tf.transpose(actions, [2, 0, 1, 3]),

@@ -271,13 +271,19 @@ def test_commands_evaluate_and_export_a_run(tmp_path):
     return code, out + err
 
   planner = "--run_dir=run", "--planner=cem"
-  code, out = command("evaluate", *planner, "--episodes=1", "--gin_param=Planner.horizon=2")
+  evaluated = *planner, "--episodes=2", "--seed=3", "--out=p.csv", "--gin_param=Planner.horizon=2"
+  code, out = command("evaluate", *evaluated)
   assert code == 0, out
   for text in ("policy: return -", "policy and cem: return -", "times a second"):
     assert text in out
+  rows = np.genfromtxt(tmp_path / "p.csv", delimiter=",", names=True)
+  assert rows["seed"].tolist() == [3, 4]
+  gain = (rows["cem"] - rows["policy"]).mean()
+  assert f"Planning gains {gain:.3g} [" in out and f"cem: return {rows['cem'].mean():.5g} " in out
   for refused, message in (
     ([*planner, "--gin_param=Maac.discount=0.5"], "Maac.discount is not of the planner"),
     (["--run_dir=run", "--gin_param=Planner.horizon=2"], "give --planner=cem"),
+    (["--run_dir=run", "--out=p.csv"], "--out is of the planner: give --planner=cem"),
     ([*planner, "--gin_param=Planner.horizon=0"], "horizon must be an integer of 1 or more"),
     (["--run_dir=run", "--env=pendulum"], "Give --policy (and --env"),
   ):
