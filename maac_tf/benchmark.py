@@ -43,7 +43,10 @@ _PEERS = flags.DEFINE_bool(
   "peers", False, "Instead: SAC's update beside Stable-Baselines3's and SBX's (launch/peers.sh)."
 )
 _RUNTIMES = flags.DEFINE_bool(
-  "runtimes", False, "Instead: a call of the policy in TensorFlow, LiteRT and ONNX Runtime."
+  "runtimes",
+  False,
+  "Instead: a call of the policy in TensorFlow, LiteRT and ONNX Runtime (--part=act), and of the "
+  "exported planner (--part=plan).",
 )
 _OUT = command_line.define_path("out", None, "A CSV file for the table.")
 _JSON = flags.DEFINE_bool("json", False, "Print rows for the benchmark that started this process.")
@@ -132,7 +135,7 @@ def _rows() -> Iterator[Row]:
     yield from peers()
   elif _RUNTIMES.value:
     files = _GIN_FILE.value or STANDARD[0]
-    yield from deployment.measure(_name(files), files, _GIN_PARAM.value, _ROUNDS.value)
+    yield from deployment.measure(_name(files), files, _GIN_PARAM.value, _ROUNDS.value, _PART.value)
   elif _SCALING.value:
     yield from timing.scaling(_GIN_FILE.value or STANDARD[0], _GIN_PARAM.value, _ROUNDS.value)
   else:

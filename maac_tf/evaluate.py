@@ -9,6 +9,7 @@ python -m maac_tf.evaluate --run_dir=runs/R --planner=cem
 --video=FILE.mp4 films it.
 """
 
+import csv
 import statistics
 import sys
 import time
@@ -20,6 +21,7 @@ from absl import app, flags, logging
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, config, film, runtimes, trust
+from maac_tf.runs.aggregates import interval
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.episodes import Act, run_episodes, the_only_one
 from maac_tf.tasks.registry import make_task
@@ -42,6 +44,9 @@ _GIN_PARAM = flags.DEFINE_multi_string(
 )
 _EPISODES = flags.DEFINE_integer("episodes", 20, "How many episodes.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Start seed of the first episode.", lower_bound=0)
+_OUT = command_line.define_path(
+  "out", None, "With --planner: a CSV file of the return from each start seed, without and with it."
+)
 _SAMPLE = flags.DEFINE_bool("sample", False, "Draw actions instead of the deterministic policy.")
 _RENDER = flags.DEFINE_bool("render", False, "Show the episodes in a window.")
 _VIDEO = command_line.define_path(
@@ -61,7 +66,9 @@ def main(argv: list[str]) -> int:
   try:
     if _RUN_DIR.value and not (_POLICY.value or _SAMPLE.value):
       _evaluate_run(_RUN_DIR.value)
-    elif _POLICY.value and not (_RUN_DIR.value or _PLANNER.value or _VOUCHED.gin_file.value):
+    elif _POLICY.value and not (
+      _RUN_DIR.value or _PLANNER.value or _VOUCHED.gin_file.value or _OUT.value
+    ):
       _evaluate_policy(_POLICY.value)
     else:
       raise ValueError(
@@ -99,8 +106,11 @@ def _evaluate_policy(path: str) -> None:
 
 
 def _evaluate_run(run_dir: str) -> None:
-  if _GIN_PARAM.value and not _PLANNER.value:
-    raise ValueError("--gin_param is of the planner: give --planner=cem, too.")
+  for flag in (_GIN_PARAM, _OUT):
+    if flag.value and not _PLANNER.value:
+      raise ValueError(f"--{flag.name} is of the planner: give --planner=cem, too.")
+  if _OUT.value:
+    open(_OUT.value, "a").close()  # now, not when all is measured
   trainer = _VOUCHED.restore(run_dir, _GIN_PARAM.value)
   learner = trainer.learner
   if not trainer.best.exists:
@@ -123,9 +133,16 @@ def _evaluate_run(run_dir: str) -> None:
     found = trainer.best.metrics()["best/env_steps"] or trainer.env_steps
     _film(learner.task, plan if planner else act, run_dir, int(found))
     environment = _window(learner.task) or trainer.evaluator.environment
-    _run(learner.task, "policy", act, environment)
+    returns = _run(learner.task, "policy", act, environment)
     if planner:
-      _run(learner.task, f"policy and {_PLANNER.value}", plan, environment)
+      planned = _run(learner.task, f"policy and {_PLANNER.value}", plan, environment)
+      gain = interval(planned - returns)
+      print(f"Planning gains {gain.mean:.3g} [{gain.low:.3g}, {gain.high:.3g}] an episode.")
+      if _OUT.value:
+        with open(_OUT.value, "w", newline="") as file:
+          writer = csv.writer(file)
+          writer.writerow(["seed", "policy", _PLANNER.value])
+          writer.writerows(zip(_seeds(), returns, planned, strict=True))
       print(f"It plans {_rate(plan, learner.observation_size):.0f} times a second.")
 
 
@@ -161,19 +178,19 @@ def _rate(plan: Act, observation_size: int) -> float:
   return 1.0 / statistics.median(seconds)
 
 
-def _run(
-  task: Task,
-  name: str,
-  act: Act,
-  environment: Environment | None,
-) -> None:
-  seeds = range(_SEED.value, _SEED.value + _EPISODES.value)
-  returns, lengths = run_episodes(task, act, seeds, environment=environment)
+def _seeds() -> range:
+  return range(_SEED.value, _SEED.value + _EPISODES.value)
+
+
+def _run(task: Task, name: str, act: Act, environment: Environment | None) -> np.ndarray:
+  """The returns."""
+  returns, lengths = run_episodes(task, act, _seeds(), environment=environment)
   print(
     f"{name}: return {returns.mean():.5g} ± {returns.std():.5g} "
     f"(min {returns.min():.5g}, max {returns.max():.5g}), "
     f"length {lengths.mean():.0f}, over {len(returns)} episodes"
   )
+  return returns
 
 
 def _action(policy: runtimes.Loaded, path: str, name: str, environment: Environment) -> Act:

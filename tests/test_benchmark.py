@@ -1,12 +1,13 @@
 """The benchmark: its arithmetic is counted right and its table is complete. No test has a clock."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 
 from maac_tf import benchmark
-from maac_tf.analysis import matrix_products, timing
+from maac_tf.analysis import deployment, matrix_products, timing
 from maac_tf.analysis.timing import Row
 from maac_tf.runs import config
 from maac_tf.runs.experiment import make_trainer
@@ -115,3 +116,19 @@ def test_its_own_settings_are_those_of_files_that_exist(files, capsys):
   config.load(files, TINY)
   make_trainer()
   assert capsys.readouterr().err == ""
+
+
+def test_percentiles_are_of_the_calls_after_the_first(monkeypatch):
+  """The clock of the wall goes on as the calls do, that of the processor by half."""
+  wall = [0.0]
+  took = iter([9.0, *(0.001 * (i + 1) for i in range(101))])
+
+  def call():
+    wall[0] += next(took)
+
+  clocks = SimpleNamespace(perf_counter=lambda: wall[0], process_time=lambda: wall[0] / 2)
+  monkeypatch.setattr(deployment, "time", clocks)
+  found = deployment.percentiles(call, 101)
+  of_wall = {"p50": 51.0, "p99": 100.0}
+  of_processor = {f"{name} of processor time": value / 2 for name, value in of_wall.items()}
+  assert found == pytest.approx(of_wall | of_processor)

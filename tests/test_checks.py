@@ -122,7 +122,7 @@ def test_a_misspelt_binding_is_refused(binding):
     "Critic.hidden_units = (3,)",
     "Dynamics.dtype = 'float64'",
     "DynamicsFit.learning_rate = 0.1",
-    "Planner.num_samples = 4",
+    "Planner.num_iterations = 4",
     "train.run_dir = 'x'",
   ],
 )

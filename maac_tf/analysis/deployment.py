@@ -1,30 +1,78 @@
-"""A policy's call for one robot, in each runtime: the rows of `maac_tf.benchmark --runtimes`."""
+"""A call for one robot, of the policy in each runtime and of the planner: the rows of
+`maac_tf.benchmark --runtimes`.
+"""
 
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 import timeit
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from maac_tf.algorithm.planner import Planner
+from maac_tf.algorithm.trainer import Trainer
 from maac_tf.analysis.timing import Row
-from maac_tf.runs import config, experiment, exports, runtimes
+from maac_tf.runs import config, experiment, exports, runtimes, saved_model
 from maac_tf.runs.gin_files import gin_root
 
 SIGNATURE, OPERATION = "SavedModel, signature", "SavedModel, operation"
 CALLS = 10  # that are timed at once
+PLANS = 25  # in a round
 
 
-def measure(name: str, files: Sequence[str], bindings: Sequence[str], rounds: int) -> Iterator[Row]:
-  """Rows of the untrained policy of a setting: microseconds from NumPy array to NumPy array.
+def measure(
+  name: str, files: Sequence[str], bindings: Sequence[str], rounds: int, parts: Collection[str]
+) -> Iterator[Row]:
+  """Rows of the untrained networks of a setting; of `timing.PARTS`, "act" and "plan" count."""
+  config.load(files, bindings)
+  trainer = experiment.make_trainer()
+  if "act" in parts:
+    yield from _policy(name, trainer, rounds)
+  if "plan" in parts and trainer.learner.dynamics:
+    yield from _planner(name, trainer, rounds)
+
+
+def percentiles(call: Callable[[], object], count: int) -> dict[str, float]:
+  """Of this many calls one by one, after one that is not timed: milliseconds, by name.
+
+  The time of the processor, all threads together, leaves out what else a machine runs.
+  """
+  call()
+  clocks, times = (time.perf_counter, time.process_time), []
+  for _ in range(count):
+    before = [clock() for clock in clocks]
+    call()
+    times.append([clock() - start for clock, start in zip(clocks, before, strict=True)])
+  wall, processor = 1e3 * np.array(times).T
+  return {
+    f"p{q}{of}": float(np.percentile(values, q))
+    for of, values in (("", wall), (" of processor time", processor))
+    for q in (50, 99)
+  }
+
+
+def _planner(name: str, trainer: Trainer, rounds: int) -> Iterator[Row]:
+  """Rows of the SavedModel that plans."""
+  learner = trainer.learner
+  observation = np.zeros([1, learner.observation_size], np.float32)
+  with tempfile.TemporaryDirectory() as folder:
+    about = exports.metadata(trainer, False)
+    with config.user_errors():
+      saved_model.save_planner(learner, Planner(learner), folder, about)
+    act = runtimes.load(folder).act
+    for part, value in percentiles(lambda: act(observation), PLANS * rounds).items():
+      yield Row(name, f"planner, {part}", value, "ms")
+
+
+def _policy(name: str, trainer: Trainer, rounds: int) -> Iterator[Row]:
+  """Microseconds from NumPy array to NumPy array.
 
   The least of many, taken in turn: what else runs can only add. The ratio is to the signature's.
   """
-  config.load(files, bindings)
-  trainer = experiment.make_trainer()
   trainer.collect(exports.NUM_OBSERVATIONS, random=True)
   policy = trainer.learner.actor_critic.ema_policy.in_numpy()
   observation = np.zeros([1, trainer.learner.observation_size], np.float32)

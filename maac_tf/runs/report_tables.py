@@ -143,6 +143,19 @@ def speed_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> 
   return markdown([["", *(f"{part} [{units[part]}]" for part in table["parts"])], *lines])
 
 
+def planning_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
+  """CSVs of `maac_tf.evaluate --planner`: the gain is of episodes from the same start seeds."""
+  lines = [["policy", "without planning", "with planning", "gain", "least gain", "episodes"]]
+  for row in table["rows"]:
+    with open(os.path.join(results, row["file"]), newline="") as file:
+      pairs = [(float(r["policy"]), float(r["cem"])) for r in csv.DictReader(file)]
+    without, planned = np.array(pairs).T
+    gain = planned - without
+    cells = [number(without.mean()), number(planned.mean()), _cell(gain, "+,.1f")]
+    lines.append([row["label"], *cells, f"{gain.min():+,.1f}", str(gain.size)])
+  return markdown(lines)
+
+
 def gradient_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
   """Columns of the gradient study's CSV against H, over its seeds."""
   lines = [["", *(f"H = {h}" for h in table["horizons"]), "seeds"]]
@@ -177,6 +190,7 @@ KINDS: dict[str, Callable[[str, dict[str, Any], dict[str, Any]], str]] = {
   "pairs": pairs_table,
   "reached": reached_table,
   "speed": speed_table,
+  "planning": planning_table,
   "gradient": gradient_table,
   "suite": suite_table,
   "csv": csv_table,

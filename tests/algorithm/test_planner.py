@@ -13,7 +13,6 @@ import tensorflow as tf
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.noise import normals
 from maac_tf.algorithm.planner import Planner
-from maac_tf.models.members import random_member
 from maac_tf.runs import experiment
 from maac_tf.runs.saved_model import save_planner
 from maac_tf.tasks.registry import make_task
@@ -49,7 +48,7 @@ def _linear_quadratic_learner(
         -tf.reduce_sum(observation * tf.linalg.matvec(tf.constant(Q, tf.float32), observation), -1)
       ),
     ),
-    model_env=SimpleNamespace(random_member=step),
+    model_env=SimpleNamespace(own_member=step),
     noise_arguments=(1, normals(2)),
     action_size=1,
     discount=DISCOUNT,
@@ -78,7 +77,6 @@ def test_finds_the_optimum_of_a_linear_quadratic_problem():
     horizon=5,
     num_candidates=400,
     num_iterations=8,
-    num_samples=1,
   )
   want = -observation @ _riccati(5).T
   assert np.abs(want).max() < 0.9  # inside the limits
@@ -89,76 +87,81 @@ def test_returns_are_those_of_a_loop_and_stop_where_the_plan_ends():
   def decide(after, reward):
     return after, reward, after[..., 0] > 0.65
 
-  planner = Planner(
-    _linear_quadratic_learner(_broad, decide), horizon=3, num_candidates=4, num_samples=2
-  )
+  planner = Planner(_linear_quadratic_learner(_broad, decide), horizon=3, num_candidates=4)
   rng = np.random.default_rng(0)
   observation = rng.normal(size=(3, 2)).astype(np.float32)
-  candidates = rng.uniform(-1, 1, (3, 4, 3, 1)).astype(np.float32)
-  got = planner.returns(tf.constant(observation), tf.constant(candidates), tf.constant([0, 0]))
+  noises = rng.normal(size=(1, 3, 4, 3, 1)).astype(np.float32)
+  got = planner.returns(tf.constant(observation), tf.constant(noises), tf.constant([0, 0]))
   ended = 0
   for b in range(3):
     for n in range(4):
       s, total, going_on = observation[b], 0.0, 1.0
       for t in range(3):
-        a = candidates[b, n, t]
+        a = np.clip(0.7 * noises[0, b, n, t], -1.0, 1.0)
         total -= going_on * DISCOUNT**t * (s @ Q @ s + a @ R @ a)
         s = A @ s + B @ a
         going_on *= s[0] <= 0.65
       total -= going_on * DISCOUNT**3 * s @ Q @ s
       ended += going_on == 0
-      assert got[b, n].numpy() == pytest.approx(total, rel=1e-4)
+      assert got[0, b, n].numpy() == pytest.approx(total, rel=1e-4)
   assert 0 < ended < 12
 
 
-def test_all_candidates_meet_the_same_members_and_noises():
-  """s' = s + a + m + noise by member m, reward and value s'_0: their actions alone rank them."""
-
-  def predict(observation, action, noise):
-    member = tf.range(4, dtype=tf.float32)[:, tf.newaxis, tf.newaxis]
-    return observation + action + member + noise
+def _learner_of_four():
+  """s' = s + a + m + noise by member m, reward and value s'_0, and a policy that is its noise."""
 
   def step(observation, action, noise):
-    after = random_member(predict, 4, observation, action, *noise)
+    member = tf.range(4, dtype=tf.float32)[:, tf.newaxis, tf.newaxis]
+    after = observation + action + member + noise
     return after, after[..., 0], after[..., 0] > 1e9
 
-  learner = _linear_quadratic_learner(_broad)
-  learner.dynamics.ensemble_size, learner.model_env.random_member = 4, step
+  def act(observation, noise):
+    action = noise + 0.0 * observation[..., :1]
+    return action, tf.zeros(tf.shape(action)[:-1])
+
+  learner = _linear_quadratic_learner(act)
+  learner.dynamics.ensemble_size, learner.model_env.own_member = 4, step
   learner.actor_critic.value = lambda observation, action: observation[..., 0]
-  planner = Planner(learner, horizon=2, num_candidates=8, num_samples=4)
+  return learner
+
+
+def test_all_candidates_of_a_member_meet_the_same_noises():
+  """Their actions alone rank them."""
+  planner = Planner(_learner_of_four(), horizon=2, num_candidates=8)
   observation = tf.constant([[1.0, 0.0], [5.0, 0.0], [-3.0, 0.0]])
-  actions = np.random.default_rng(0).uniform(-1, 1, (3, 8, 2, 1)).astype(np.float32)
-  first, second = actions[:, :, 0, 0], actions[:, :, 1, 0]
+  actions = np.random.default_rng(0).uniform(-1, 1, (4, 3, 2, 2, 1)).astype(np.float32)
+  first, second = actions[..., 0, 0], actions[..., 1, 0]
   of_actions = first + (DISCOUNT + DISCOUNT**2) * (first + second)
   all_returns, compiled = [], tf.function(planner.returns)
-  for i in range(500):
+  for i in range(300):
     returns = compiled(observation, tf.constant(actions), tf.constant([0, i])).numpy()
     rest = returns - of_actions
-    np.testing.assert_allclose(rest, np.broadcast_to(rest[:, :1], rest.shape), atol=1e-4)
-    all_returns.append(rest[:, 0])
-  # The members' mean is 1.5 a step, that of the noise 0; every observation has draws of its own.
-  of_steps = observation[:, 0] + 1.5 + (DISCOUNT + DISCOUNT**2) * (observation[:, 0] + 3.0)
-  error = np.std(all_returns, 0) / np.sqrt(500)
-  assert np.all(np.abs(np.mean(all_returns, 0) - of_steps) < 5 * error) and np.all(error > 0.01)
-  assert np.abs(np.corrcoef(np.transpose(all_returns)))[0, 1] < 0.6
+    np.testing.assert_allclose(rest, np.broadcast_to(rest[..., :1], rest.shape), atol=1e-4)
+    all_returns.append(rest[..., 0])
+  of_steps = observation[:, 0] + (DISCOUNT + DISCOUNT**2) * observation[:, 0]
+  of_members = np.arange(4)[:, np.newaxis] * (1 + 2 * (DISCOUNT + DISCOUNT**2))
+  error = np.std(all_returns, 0) / np.sqrt(300)
+  assert np.all(np.abs(np.mean(all_returns, 0) - of_steps - of_members) < 5 * error)
+  assert np.all(error > 0.01)
+  between_members = np.corrcoef(np.transpose(all_returns, [1, 2, 0])[:, 0])
+  assert np.abs(between_members - np.eye(4)).max() < 0.3
 
 
-def test_what_runs_away_does_not_hide_the_deviation_of_the_policy():
-  """The second action of a trajectory whose first is above 0 is not a number."""
+def test_the_elites_are_the_best_of_each_member(monkeypatch):
+  """Of candidates that each member is given, although all of the last member return more."""
+  planner = Planner(_learner_of_four(), horizon=1, num_candidates=64, num_iterations=1)
+  seen = []
+  returns = Planner.returns
 
-  def decide(after, reward):
-    return tf.where(after[..., 1:] > 0.0, np.nan, after), reward, tf.zeros_like(reward) > 1
+  def watched(self, observation, candidates, seed):
+    seen.append(candidates)
+    return returns(self, observation, candidates, seed)
 
-  def act(observation, noise):
-    action, log_prob = _broad(observation, noise)
-    return action + 0.0 * tf.reduce_sum(observation, -1, keepdims=True), log_prob
-
-  learner = _linear_quadratic_learner(act, decide)
-  planner = Planner(learner, horizon=2, num_candidates=10_000)
-  mean, std = planner._policy_sequences(tf.zeros([1, 2]), tf.constant([1, 2]))
-  deviation = np.clip(0.7 * np.random.default_rng(0).normal(size=100_000), -1, 1).std()
-  np.testing.assert_allclose(mean[0, :, 0], [0.0, 0.0], atol=0.05)
-  np.testing.assert_allclose(std[0, :, 0], [deviation] * 2, atol=0.03)
+  monkeypatch.setattr(Planner, "returns", watched)
+  with eagerly():
+    action = planner.plan(tf.zeros([1, 2]), tf.constant([1, 2])).numpy()
+  best = np.sort(seen[0].numpy()[:, 0, :, 0, 0])[:, -2:]  # an eighth of 16
+  np.testing.assert_allclose(action, [[best.mean()]], rtol=1e-5)
 
 
 def test_what_is_not_finite_is_ranked_last():
@@ -205,23 +208,11 @@ def test_without_iterations_it_is_the_policy(tiny):
   )
 
 
-def test_the_search_starts_with_the_deviation_of_the_policy(tiny):
-  learner = _learner()
-  observation = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
-  planner = Planner(learner, num_candidates=4_000, horizon=2)
-  mean, std = planner._policy_sequences(tf.constant(observation), tf.constant([1, 2]))
-  distribution = learner.actor_critic.ema_policy(observation).distribution
-  actions = np.tanh(distribution.sample(20_000, seed=[3, 4]).numpy())
-  np.testing.assert_allclose(std[:, 0], actions.std(0), atol=0.02)
-  assert mean.shape == std.shape == (2, 2, 1)
-
-
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
     ({"horizon": 0}, "horizon must be an integer of 1 or more"),
     ({"num_candidates": 30}, r"num_candidates \(30\) must be a multiple of Dynamics.ensemble_size"),
-    ({"num_samples": 3}, r"num_samples \(3\) must be a multiple of Dynamics.ensemble_size"),
   ],
 )
 def test_what_makes_no_sense_is_refused(tiny, settings, message):
@@ -243,7 +234,7 @@ def test_exported_planner_plans_in_a_fresh_process(tiny, tmp_path):
   gin.parse_config(["Dynamics.ensemble_size = 1", "Maac.horizon = 1"])
   learner = _learner()  # torques in [-2, 2]
   learner.dynamics.log_var.assign(tf.fill(learner.dynamics.log_var.shape, -20.0))
-  planner = Planner(learner, horizon=2, num_candidates=256, num_iterations=2, num_samples=1)
+  planner = Planner(learner, horizon=2, num_candidates=256, num_iterations=2)
   save_planner(learner, planner, str(tmp_path / "planner"), {})
   observation = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
   np.save(tmp_path / "observation.npy", observation)
@@ -280,13 +271,19 @@ def test_commands_evaluate_and_export_a_run(tmp_path):
     return code, out + err
 
   planner = "--run_dir=run", "--planner=cem"
-  code, out = command("evaluate", *planner, "--episodes=1", "--gin_param=Planner.horizon=2")
+  evaluated = *planner, "--episodes=2", "--seed=3", "--out=p.csv", "--gin_param=Planner.horizon=2"
+  code, out = command("evaluate", *evaluated)
   assert code == 0, out
   for text in ("policy: return -", "policy and cem: return -", "times a second"):
     assert text in out
+  rows = np.genfromtxt(tmp_path / "p.csv", delimiter=",", names=True)
+  assert rows["seed"].tolist() == [3, 4]
+  gain = (rows["cem"] - rows["policy"]).mean()
+  assert f"Planning gains {gain:.3g} [" in out and f"cem: return {rows['cem'].mean():.5g} " in out
   for refused, message in (
     ([*planner, "--gin_param=Maac.discount=0.5"], "Maac.discount is not of the planner"),
     (["--run_dir=run", "--gin_param=Planner.horizon=2"], "give --planner=cem"),
+    (["--run_dir=run", "--out=p.csv"], "--out is of the planner: give --planner=cem"),
     ([*planner, "--gin_param=Planner.horizon=0"], "horizon must be an integer of 1 or more"),
     (["--run_dir=run", "--env=hopper"], "'run' is a run of 'pendulum', not of 'hopper'."),
   ):

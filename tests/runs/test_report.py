@@ -96,6 +96,14 @@ def test_when_a_return_is_reached_and_what_comes_after(root):
   assert first[2:] == ["20", "1,000 to 2,000", "2 to 3", "2 of 2", "2", "1", "15"]
 
 
+def test_gain_of_planning_is_of_the_same_start_seeds(root):
+  file = root / "results" / "planning.csv"
+  file.write_text("seed,policy,cem\n0,10,13\n1,3000,3003\n2,500,503\n")
+  table = {"rows": [{"file": file.name, "label": "ours"}]}
+  row = report_tables.planning_table(str(file.parent), table, {}).splitlines()[-1]
+  assert row == "| ours | 1,170 | 1,173 | +3.0 [+3.0, +3.0] | +3.0 | 3 |"
+
+
 def test_the_suite_over_tasks(root):
   results = root / "results"
   (results / "suite.toml").write_text(
