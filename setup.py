@@ -45,6 +45,8 @@ setup(
     "litert": ["ai-edge-litert>=2.1"],  # export --format=litert
     "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"],  # export --format=onnx
     "video": ["imageio-ffmpeg>=0.5"],  # evaluate --video
+    "minari": ["minari[hdf5]>=0.5"],  # train --dataset=minari:NAME, export --format=minari
+    "ray": ["ray>=2.40"],  # launch/sweep.py; without Ray's tune, which nothing here needs
     "tensorboard": ["tensorboard>=2.19"],
     "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.15"],
     "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8"],

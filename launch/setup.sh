@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=${MAAC_VENV:-.venv}
-extras=${MAAC_EXTRAS:-dev,docs,tensorboard,litert,onnx,video}
+extras=${MAAC_EXTRAS:-dev,docs,tensorboard,litert,onnx,video,minari}
 python=${PYTHON:-python3}
 
 # Made anew when what it was made from has changed.

@@ -2,7 +2,9 @@
 
 python -m maac_tf.export --run_dir=R --format=litert
 
-or a SavedModel that plans: `python -m maac_tf.export --run_dir=R --planner=cem`.
+or a SavedModel that plans: `python -m maac_tf.export --run_dir=R --planner=cem`; or the real steps:
+
+python -m maac_tf.export --run_dir=R --format=minari --out=hopper/mine-v0
 """
 
 import os
@@ -13,11 +15,24 @@ from absl import app, flags, logging
 from maac_tf import files
 from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, exports, saved_model, version
+from maac_tf.runs import (
+  command_line,
+  config,
+  datasets,
+  experiment,
+  exports,
+  saved_model,
+  version,
+)
 
 _RUN_DIR = command_line.define_path("run_dir", None, "The folder of the run.", required=True)
 _VOUCHED = command_line.define_vouched()
-_FORMAT = flags.DEFINE_enum("format", "saved_model", list(exports.EXTENSIONS), "What to write.")
+_FORMAT = flags.DEFINE_enum(
+  "format",
+  "saved_model",
+  [*exports.EXTENSIONS, *datasets.FORMATS],
+  "What to write: npz and minari are of the real steps, the others of the policy.",
+)
 _QUANTIZE = flags.DEFINE_enum(
   "quantize", None, exports.QUANTIZATIONS, "With --format=litert: the weights. Prints the loss."
 )
@@ -28,7 +43,10 @@ _PLANNER = flags.DEFINE_enum(
   "planner", None, ["cem"], "With --format=saved_model: the cross-entropy method."
 )
 _OUT = command_line.define_path(
-  "out", None, "What to write; default: in RUN_DIR, policy with the other flags in its name."
+  "out",
+  None,
+  "What to write; default: in RUN_DIR, policy with the other flags in its name, or steps.npz. Of "
+  "minari, which has folders of its own, the name of the dataset, such as hopper/mine-v0.",
 )
 _GIN_PARAM = flags.DEFINE_multi_string(
   "gin_param", [], "With --planner: such as 'Planner.horizon=5'; repeatable."
@@ -41,8 +59,11 @@ def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.WARNING)
   path = _OUT.value or _default_path()
   try:
-    if os.path.exists(path):
+    if os.path.exists(path) and _FORMAT.value != "minari":
       raise ConfigError(f"{path!r} exists: give another --out.")
+    if _FORMAT.value in datasets.FORMATS:
+      _export_steps(path)
+      return 0
     if _PLANNER.value and _FORMAT.value != "saved_model":
       raise ConfigError(
         f"A planner draws random numbers, which files of {_FORMAT.value} do not: leave out "
@@ -79,7 +100,21 @@ def main(argv: list[str]) -> int:
   return 0
 
 
+def _export_steps(path: str) -> None:
+  if _PLANNER.value or _QUANTIZE.value:
+    raise ConfigError("--planner and --quantize are of a policy: leave them out, or --format.")
+  if _FORMAT.value == "minari" and not _OUT.value:
+    raise ConfigError("Give the dataset's name, such as --out=hopper/mine-v0.")
+  _VOUCHED.load(_RUN_DIR.value)
+  environment = experiment.bound_task().make_environment()
+  steps = datasets.read(_RUN_DIR.value, environment)
+  datasets.write(steps, environment, _FORMAT.value, path)
+  print(f"Wrote {path}: {len(steps.first):,} real steps.")
+
+
 def _default_path() -> str:
+  if _FORMAT.value in datasets.FORMATS:
+    return os.path.join(_RUN_DIR.value, "steps.npz")
   parts = ["policy", _PLANNER.value, _QUANTIZE.value]
   if _FORMAT.value == "saved_model" and not _PLANNER.value:
     parts.append("saved_model")  # `policy` is the training's

@@ -19,6 +19,15 @@ _RUN_DIR = command_line.define_path(
 _DEVICE = flags.DEFINE_string(
   "device", None, "Such as GPU:1 or TPU:0; default: the first GPU if there is one, else the CPU."
 )
+_DATASET = command_line.define_path(
+  "dataset",
+  None,
+  "Steps that D_env has before the first: an NPZ file, the folder of another run, or minari:NAME. "
+  "A run that resumes does not read it again.",
+)
+_OFFLINE = flags.DEFINE_bool(
+  "offline", False, "Learn from the steps that there are: iterations take no environment steps."
+)
 _DETERMINISTIC = flags.DEFINE_bool(
   "deterministic",
   False,
@@ -45,7 +54,7 @@ def main(argv: list[str]) -> int:
       )
     run_dir = run_dir or experiment.default_run_dir()
     with experiment.device(_DEVICE.value):
-      stopped_by = experiment.train(run_dir, overridden)
+      stopped_by = experiment.train(run_dir, overridden, _DATASET.value, _OFFLINE.value)
   except (ConfigError, FloatingPointError) as error:
     message = str(error).split("\n  In call to configurable")[0]  # which gin appends
     notes = getattr(error, "__notes__", [])  # on what is saved of a run that had begun
@@ -74,10 +83,9 @@ def _resume_command(run_dir: str) -> str:
   python = "python" if shutil.which("python") == sys.executable else shlex.quote(sys.executable)
   threads = f" --threads={_THREADS.value}" if _THREADS.value else ""
   device = f" --device={_DEVICE.value}" if _DEVICE.value else ""
-  deterministic = " --deterministic" if _DETERMINISTIC.value else ""
-  trusted = " --trust" if trust.names_code(config.text()) else ""
-  options = f"{threads}{device}{deterministic}{trusted}"
-  return f"{python} -m maac_tf.train --run_dir={shlex.quote(run_dir)}{options}"
+  options = " --offline" * _OFFLINE.value + " --deterministic" * _DETERMINISTIC.value
+  options += " --trust" * trust.names_code(config.text())
+  return f"{python} -m maac_tf.train --run_dir={shlex.quote(run_dir)}{threads}{device}{options}"
 
 
 if __name__ == "__main__":

@@ -329,6 +329,19 @@ def test_nothing_is_printed_that_was_not_asked_for(tmp_path, capfd):
   assert "Warning: SteveTargets.horizon has no effect" in capfd.readouterr().err
 
 
+def test_it_learns_from_logged_steps_offline_then_online(original, no_exports, tmp_path):
+  """And the same script goes on where it is, which is at its end."""
+  for _ in range(2):
+    agent = make(tmp_path / "run", dataset=original)
+    agent.learn(offline_updates=3, progress=False)  # of an update an iteration
+    learn(agent, 50)
+    assert agent.env_steps == 80 and agent.trainer.learner.env_buffer.added == 140 + 80
+    assert agent.metrics["env_steps"].tolist() == [0, 0, 0, 40, 80]
+  agent.learn(offline_updates=4, progress=False)
+  assert agent.metrics["env_steps"].tolist() == [0, 0, 0, 40, 80, 80]
+  assert learn(agent, 90).env_steps == 120
+
+
 MISTAKES = {
   "Did you mean 'Pendulum-v1'": lambda run: MAAC("Pendulm-v1"),
   "No environment: give one": lambda run: MAAC(),
@@ -342,6 +355,10 @@ MISTAKES = {
   "There is no run in": lambda run: MAAC.load(run / "checkpoints"),
   "There is no curve": lambda run: make(None).plot(),
   "more than Trainer.random_steps": lambda run: make(None).learn(60),
+  "There is no 'no.npz'": lambda run: make(None, dataset="no.npz"),
+  "did not begin with 'no.npz'": lambda run: make(run, seed=3, dataset="no.npz"),
+  "of which 60 are missing": lambda run: make(None).learn(offline_updates=1),
+  "updates must be an integer of 1 or more": lambda run: make(None).learn(offline_updates=0),
   "exists: give another path": lambda run: make(None).export(run),
   "planner must be 'cem'": lambda run: make(None).export(run / "new", planner="mppi"),
   "There is no SavedModel": lambda run: load_policy(run),

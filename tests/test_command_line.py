@@ -180,7 +180,7 @@ def test_standard_streams_that_are_closed(tmp_path):
 def test_a_path_may_begin_with_the_home_folder(tmp_path):
   code, _, err = commands.run("evaluate", "--policy=~/no such policy", cwd=tmp_path)
   assert code == 1 and err == f"Error: There is no SavedModel in '{Path.home()}/no such policy'.\n"
-  paths = r'DEFINE_(?:multi_)?string\(\s*"(gin_file|out|policy|root|run_dir|variant)"'
+  paths = r'DEFINE_(?:multi_)?string\(\s*"(dataset|gin_file|out|policy|root|run_dir|variant)"'
   for source in (ROOT / "maac_tf").rglob("*.py"):
     assert re.findall(paths, source.read_text()) == [], source
 
@@ -207,6 +207,8 @@ MISTAKES = {
   "no run": (["--run_dir=runs/frist"], "There is no run in 'runs/frist'"),
   "no such device": ([PENDULUM, "--device=GPU:7"], "TensorFlow sees CPU:0"),
   "no TPU": ([PENDULUM, "--device=TPU:0"], "TensorFlow cannot connect to a TPU"),
+  "no dataset": ([PENDULUM, "--dataset=no.npz"], "There is no 'no.npz'"),
+  "nothing to learn from": ([PENDULUM, "--offline"], "give a --dataset that has them"),
   "misspelt flag": (["--gin_fil=gin/hopper.gin"], "gin_fil"),
 }
 

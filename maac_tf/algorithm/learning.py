@@ -35,6 +35,7 @@ class UnderWay:
   Attributes:
     begun: whether the policy was evaluated before the first update.
     initial_passes: of lines 4-12, before the policy acts.
+    offline: iterations, with that under way, that take no environment steps.
     row: metrics of the iteration so far.
     fitted: metrics of the fit, in the pass of lines 4-12 under way; None before it is over.
     calls: of updates, in this pass.
@@ -44,6 +45,7 @@ class UnderWay:
 
   begun: bool = False
   initial_passes: int = 0
+  offline: int = 0
   row: Metrics = dataclasses.field(default_factory=dict)
   fitted: dict[str, float] | None = None
   calls: int = 0

@@ -11,7 +11,7 @@ from maac_tf.algorithm.best_policy import BestPolicy
 from maac_tf.algorithm.evaluator import COLUMNS, Evaluator
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.learning import Learning, UnderWay
-from maac_tf.checks import Option, configurable, require
+from maac_tf.checks import ConfigError, Option, configurable, require
 from maac_tf.data.collector import Collector
 from maac_tf.tasks import environment_check
 from maac_tf.tasks.adapter import Environment
@@ -47,6 +47,7 @@ class Trainer(tf.Module):
     learning: lines 4-12.
     best: the networks of the best evaluation.
     evaluator: runs evaluations.
+    offline: whether iterations take no environment steps; see `go_offline`.
     pause: called where all that the rest of the run needs is in variables, in `under_way` and in
       the real steps taken so far; what it raises ends the run.
   """
@@ -58,7 +59,12 @@ class Trainer(tf.Module):
     seed: int = 0,
     *,
     random_steps: Annotated[
-      int, Option("environment steps of uniformly random actions, before the first fit", low=1)
+      int,
+      Option(
+        "environment steps of uniformly random actions, before the first fit; less by the steps of "
+        "a dataset",
+        low=1,
+      ),
     ] = 5_000,
     initial_updates: Annotated[
       int,
@@ -137,9 +143,15 @@ class Trainer(tf.Module):
     self.evaluator = Evaluator(
       learner, environment, evaluation_environment, eval_episodes, self.collector.cut_off
     )
-    self.under_way, self.pause = UnderWay(), _nothing
+    self.under_way, self.pause, self.offline = UnderWay(), _nothing, False
     self.random_steps, self.initial_updates = random_steps, initial_updates
     self.steps_per_iteration, self.eval_every = steps_per_iteration, eval_every
+
+  @property
+  def first_steps(self) -> int:
+    """Environment steps before the first fit: the random steps, less those that were logged."""
+    logged = int(self.learner.env_buffer.added - self.env_steps)
+    return max(0, self.random_steps - logged)
 
   @property
   def initial_iterations(self) -> int:
@@ -147,6 +159,20 @@ class Trainer(tf.Module):
     return math.ceil(
       self.initial_updates / (self.learning.rollout_frequency * self.learning.rounds)
     )
+
+  def go_offline(self) -> None:
+    """From now on, iterations learn from the steps that D_env has, and take none.
+
+    Raises:
+      ConfigError: when they are fewer than the random steps.
+    """
+    left = self.first_steps - int(self.env_steps)
+    if left > 0:
+      raise ConfigError(
+        f"To learn offline, D_env needs Trainer.random_steps ({self.random_steps}) steps, of which "
+        f"{left} are missing: give a --dataset that has them, or lower that option."
+      )
+    self.offline = True
 
   def begin(self, progress: Progress = _untold) -> dict[str, float | None]:
     """The random steps, or what is left of them, and an evaluation before the first update.
@@ -160,8 +186,8 @@ class Trainer(tf.Module):
     task, environment = self.learner.task, self.environment
     if not self.env_steps:
       environment_check.warn(task, environment_check.of_resets(task, environment))
-    while self.env_steps < self.random_steps:
-      left = self.random_steps - int(self.env_steps)
+    while self.env_steps < self.first_steps:
+      left = self.first_steps - int(self.env_steps)
       with self.under_way.clock("collect"):
         self.collect(min(left, MAX_RANDOM_STEPS), random=True, progress=progress)
       self.pause()
@@ -194,6 +220,7 @@ class Trainer(tf.Module):
     phase = f"iteration {int(self.iteration) + 1}"
     progress(phase, 0.0)
     if "collect/return" not in now.row:
+      now.offline += self.offline
       with now.clock("collect"):  # line 3
         now.row["collect/return"] = self._collect_what_is_due()
       self.pause()
@@ -219,7 +246,8 @@ class Trainer(tf.Module):
 
   def _collect_what_is_due(self) -> float | None:
     """Less than an iteration's steps where a robot took some of them before a restart, or all."""
-    due = self.random_steps + (int(self.iteration) + 1) * self.steps_per_iteration
+    iterations = int(self.iteration) + 1 - self.under_way.offline
+    due = self.first_steps + iterations * self.steps_per_iteration
     left = due - int(self.env_steps)
     return self.collect(left) if left > 0 else None
 
@@ -232,7 +260,7 @@ class Trainer(tf.Module):
     shape = [steps, self.learner.action_size]
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
-      rows = _telling(progress, "random steps", noise, self.random_steps)
+      rows = _telling(progress, "random steps", noise, self.first_steps)
       result = self.collector.collect(lambda _, action: action, rows)
     else:
       noise = tf.random.stateless_normal(shape, self._next_seed()).numpy()

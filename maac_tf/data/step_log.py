@@ -75,15 +75,24 @@ class StepLog:
 
   def read(self, first: int, end: int) -> Iterator[Transition]:
     """Rows `first` to `end`, some at a time: [N, ...] each."""
-    for rows in self._read(first, end):
+    for rows in self.read_rows(first, end):
       yield Transition(*(rows[name] for name in Transition._fields))
+
+  def read_rows(self, first: int, end: int) -> Iterator[np.ndarray]:
+    """The same as rows of `row_type`."""
+    if first >= end:
+      return
+    with open(self.path, "rb") as file:
+      file.seek(len(self._header) + first * self._type.itemsize)
+      for start in range(first, end, ROWS_AT_ONCE):
+        yield np.fromfile(file, self._type, min(ROWS_AT_ONCE, end - start))
 
   def checksum_of(self, rows: int) -> int | None:
     """Of the first so many rows; None if there are fewer."""
     if rows > self.rows:
       return None
     checksum = 0
-    for part in self._read(0, rows):
+    for part in self.read_rows(0, rows):
       checksum = zlib.crc32(_payload(part).data, checksum)
     return checksum
 
@@ -93,7 +102,7 @@ class StepLog:
     Returns:
       How many they are in all, and their checksum.
     """
-    for part in self._read(rows, self.rows):
+    for part in self.read_rows(rows, self.rows):
       for payload, stored in zip(_payload(part), part["checksum"].tolist(), strict=True):
         if zlib.crc32(payload, checksum) != stored:
           return rows, checksum
@@ -107,7 +116,7 @@ class StepLog:
       OSError: when the file cannot be written.
     """
     if self.rows > rows:
-      moved = np.concatenate(list(self._read(rows, self.rows)))
+      moved = np.concatenate(list(self.read_rows(rows, self.rows)))
       moved["first"][0] = 1.0
       with open(aside, "ab") as file:
         file.write(moved.tobytes() if file.tell() else self._header + moved.tobytes())
@@ -163,14 +172,6 @@ class StepLog:
       if self._unsynced:
         with contextlib.suppress(OSError):  # which a checkpoint's will raise
           self.sync()
-
-  def _read(self, first: int, end: int) -> Iterator[np.ndarray]:
-    if first >= end:
-      return
-    with open(self.path, "rb") as file:
-      file.seek(len(self._header) + first * self._type.itemsize)
-      for start in range(first, end, ROWS_AT_ONCE):
-        yield np.fromfile(file, self._type, min(ROWS_AT_ONCE, end - start))
 
 
 def _payload(rows: np.ndarray) -> np.ndarray:

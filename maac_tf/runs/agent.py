@@ -20,6 +20,7 @@ from maac_tf.checks import ConfigError
 from maac_tf.runs import (
   config,
   curves,
+  datasets,
   experiment,
   exports,
   plotting,
@@ -74,6 +75,7 @@ class MAAC:
     settings: Mapping[str, Any] | None = None,
     gin_files: Path | Sequence[Path] = (),
     trust: bool = False,
+    dataset: Path | None = None,
   ):
     """Makes the networks, and restores what `run_dir` holds; writes nothing.
 
@@ -88,6 +90,7 @@ class MAAC:
       gin_files: one or several, as of `--gin_file`.
       trust: whether the settings of the run in `run_dir` may name code, which is run. Of
         `environment`, `settings` and `gin_files` they may.
+      dataset: logged steps that a new run has at first, as of `--dataset`; a path or "minari:NAME".
 
     Raises:
       ConfigError: a ValueError, of what cannot be trained, or goes on with no run of `run_dir`.
@@ -104,6 +107,8 @@ class MAAC:
       overridden = run_directory.load(paths, texts, self.run_dir, own, trust)
       self._task = _bound_task(given)
       config.bind("train.task", self._task.name)
+    self._dataset = None if dataset is None else os.path.expanduser(dataset)
+    self._logged: datasets.Dataset | None = None  # what was read of it
     self._trainer: Trainer | None = None  # to be made
     self._policies: dict[str, tuple[int, Policy]] = {}  # each with its iteration
     self._noise = np.random.default_rng(seed or 0)  # of actions that are drawn
@@ -151,6 +156,7 @@ class MAAC:
     env_steps: int | None = None,
     callbacks: Callback | Sequence[Callback] = (),
     progress: bool = True,
+    offline_updates: int | None = None,
   ) -> "MAAC":
     """Trains until the run has `env_steps` environment steps, and saves each iteration.
 
@@ -168,27 +174,32 @@ class MAAC:
       callbacks: one or several, called after each iteration with its row of metrics, as in
         metrics.csv; None in it is an empty cell. One that returns False ends the training.
       progress: whether it is printed.
+      offline_updates: in place of `env_steps`, gradient updates from the steps that there are, such
+        as `dataset`, without new ones; in all, after `Trainer.initial_updates`.
 
     Returns:
       Itself.
 
     Raises:
-      ConfigError: for a wrong number of steps, or a run directory that cannot be used.
+      ConfigError: for a wrong or too small number of steps, or a run directory that cannot be used.
       FloatingPointError: when a loss is no longer a finite number.
     """
     callbacks = [callbacks] if callable(callbacks) else callbacks
     trainer = self.trainer
+    trainer.offline = False
     with _quiet():
       with self._bindings:
-        if env_steps is None:
+        if offline_updates is not None:
+          iterations = experiment.iterations_offline(trainer, offline_updates)
+        elif env_steps is None:
           iterations = int(config.value("train.iterations"))
         else:
           iterations = experiment.iterations_until(trainer, env_steps)
         iterations = max(iterations, int(trainer.iteration))
         config.bind("train.iterations", iterations)
         run_dir = self.run_dir or _unused(experiment.default_run_dir())
-        run = RunDirectory(run_dir, trainer)
-        self.run_dir = run_dir
+        run = RunDirectory(run_dir, trainer, self._logged)
+        self.run_dir, self._logged = run_dir, None
       try:
         with contextlib.closing(run):
           stopped_by = experiment.iterate(trainer, run, iterations, callbacks, progress)
@@ -269,25 +280,17 @@ class MAAC:
     Raises:
       ConfigError: for a path that exists, a wrong setting, or what cannot be converted.
     """
-    path, learner = files.local(path), self.trainer.learner
-    format = exports.format_of(path)
+    path, format = files.local(path), exports.format_of(files.local(path))
     if planner not in (None, "cem"):
       raise ConfigError(f"planner must be 'cem' or None, not {planner!r}.")
     if not planner:
       exports.export_policy(self.trainer, path, format)
       return
-    if os.path.exists(path):
-      raise ConfigError(f"{path!r} exists: give another path.")
     if format != "saved_model":
       raise ConfigError(f"Only a SavedModel plans: {path!r} would be a file of {format}.")
     with self._bindings:
       own = config.text()
-    texts = [config.binding(name, value) for name, value in (settings or {}).items()]
-    with self.trainer.best.in_use(), config.Bindings():
-      config.load([], [own, *texts])
-      with config.user_errors(), files.creating(path):
-        about = exports.metadata(self.trainer, is_best=False)
-        saved_model.save_planner(learner, Planner(learner), path, about)
+    _export_planner(self.trainer, path, own, settings or {})
 
   @_quiet()
   def _make_trainer(self) -> Trainer:
@@ -297,6 +300,7 @@ class MAAC:
       if self.run_dir and run_directory.has_checkpoint(self.run_dir):
         run_directory.check_config(self.run_dir, config.operative())
         run_directory.restore(trainer, self.run_dir)
+      self._logged = experiment.take(trainer, self._dataset, self.run_dir)
     return trainer
 
   def _policy(self, name: str) -> Policy:
@@ -307,6 +311,17 @@ class MAAC:
         policy = policy_of(trainer.learner, trainer.environment.env, self._noise)
       self._policies[name] = iteration, policy
     return self._policies[name][1]
+
+
+def _export_planner(trainer: Trainer, path: str, own: str, settings: Mapping[str, Any]) -> None:
+  """With an agent's own config, and settings over it."""
+  if os.path.exists(path):
+    raise ConfigError(f"{path!r} exists: give another path.")
+  with trainer.best.in_use(), config.Bindings():
+    config.load([], [own, *itertools.starmap(config.binding, settings.items())])
+    with config.user_errors(), files.creating(path):
+      about, planner = exports.metadata(trainer, is_best=False), Planner(trainer.learner)
+      saved_model.save_planner(trainer.learner, planner, path, about)
 
 
 def _given(environment: str | Task | Callable[[], gym.Env] | None) -> Task | None:

@@ -39,7 +39,7 @@ class Checkpoint(NamedTuple):
 
   Attributes:
     path: its folder.
-    env_steps: how many rows of the log it goes with.
+    env_steps: how many rows of the log it goes with, those of a dataset included.
     checksum: of these.
     under_way: of the trainer, in JSON.
     texts: the small files, by name.
@@ -65,7 +65,7 @@ def save(folder: str, trainer: Trainer, log: StepLog, texts: Mapping[str, str]) 
     in_use = buffer.newest(tf.minimum(buffer.size, buffer.window))
     np.savez(os.path.join(new, _D_MODEL), **{k: x.numpy() for k, x in in_use._asdict().items()})
   state = {
-    "env_steps": int(trainer.env_steps),
+    "env_steps": int(trainer.learner.env_buffer.added),
     "checksum": log.checksum,
     "under_way": dataclasses.asdict(trainer.under_way),
     "texts": dict(texts),

@@ -99,8 +99,15 @@ class Vouched(NamedTuple):
 
   def restore(self, run_dir: str, gin_params: Sequence[str] = ()) -> Trainer:
     """As `experiment.restore`."""
+    return experiment.restore(run_dir, gin_params, *self._arguments())
+
+  def load(self, run_dir: str) -> None:
+    """As `experiment.load_run`."""
+    experiment.load_run(run_dir, (), *self._arguments())
+
+  def _arguments(self) -> tuple[str | None, list[str], bool]:
     given = [text for path in self.gin_file.value for text in gin_files.read_with_included(path)]
-    return experiment.restore(run_dir, gin_params, self.env.value, given, self.trust.value)
+    return self.env.value, given, self.trust.value
 
 
 def define_vouched(env: str = "") -> Vouched:

@@ -17,7 +17,7 @@ from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError, Option, configurable
-from maac_tf.runs import config, run_directory
+from maac_tf.runs import config, datasets, run_directory, version
 from maac_tf.runs.pauses import Pauses, Stopped
 from maac_tf.runs.progress import Progress
 from maac_tf.runs.run_directory import RunDirectory
@@ -33,6 +33,8 @@ Callback = Callable[[dict[str, float | None]], object]
 def train(
   run_dir: str,
   overridden: Collection[str] = (),
+  dataset: str | None = None,
+  offline: bool = False,
   *,
   task: Annotated[
     str,
@@ -52,6 +54,8 @@ def train(
   Args:
     run_dir: the folder of the run, see `RunDirectory`.
     overridden: names of parameters that the user set; what has no effect is reported.
+    dataset: logged steps that D_env has at first, see `datasets.read`; a run that goes on has them.
+    offline: whether iterations, from now on, take no environment steps.
 
   Returns:
     The number of the signal that stopped the run, or None when it is finished.
@@ -63,8 +67,33 @@ def train(
   with config.user_errors():
     trainer = build_trainer(task, seed)
   warn_of_unused(trainer, overridden)
-  with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
+  logged = take(trainer, dataset, run_dir)
+  if offline and not run_directory.has_checkpoint(run_dir):
+    trainer.go_offline()
+  with contextlib.closing(RunDirectory(run_dir, trainer, logged)) as run:
+    if offline:
+      trainer.go_offline()
     return iterate(trainer, run, iterations)
+
+
+def take(trainer: Trainer, dataset: str | None, run_dir: str | None) -> datasets.Dataset | None:
+  """Reads logged steps, if there are some, into D_env; not where the run in `run_dir` has begun.
+
+  Raises:
+    ConfigError: for what cannot be read or does not fit, or a run that began with others.
+  """
+  if run_dir and run_directory.has_checkpoint(run_dir):
+    if dataset not in (None, version.dataset_of(run_dir)):
+      raise ConfigError(
+        f"The run in {run_dir!r} did not begin with {dataset!r}: leave that out, or give a new "
+        "run_dir."
+      )
+    return None
+  if dataset is None:
+    return None
+  logged = datasets.read(dataset, trainer.environment)
+  datasets.put(trainer, logged)
+  return logged
 
 
 def default_run_dir() -> str:
@@ -116,10 +145,26 @@ def iterations_until(trainer: Trainer, env_steps: int, name: str = "env_steps") 
   Raises:
     ConfigError: for fewer than an iteration needs.
   """
-  first = trainer.random_steps
+  first = trainer.first_steps
   if type(env_steps) is not int or env_steps <= first:
     raise ConfigError(f"{name} must be more than Trainer.random_steps ({first}), not {env_steps}.")
-  return math.ceil((env_steps - first) / trainer.steps_per_iteration)
+  online = math.ceil((env_steps - first) / trainer.steps_per_iteration)
+  return online + trainer.under_way.offline
+
+
+def iterations_offline(trainer: Trainer, updates: int) -> int:
+  """Iterations, in all, of a run that goes offline until so many gradient updates were so.
+
+  Raises:
+    ConfigError: for less than one, or too few steps to learn from.
+  """
+  if type(updates) is not int or updates < 1:
+    raise ConfigError(f"offline_updates must be an integer of 1 or more, not {updates}.")
+  trainer.go_offline()
+  now, learning = trainer.under_way, trainer.learning
+  begun = int(trainer.iteration) + ("collect/return" in now.row)
+  offline = math.ceil(updates / (learning.rounds * learning.rollout_frequency))
+  return begun - now.offline + max(offline, now.offline)
 
 
 def iterate(
@@ -262,6 +307,22 @@ def make_trainer() -> Trainer:
     return build_trainer(name)
 
 
+def load_run(
+  run_dir: str,
+  gin_params: Sequence[str] = (),
+  env: str | None = None,
+  given: Sequence[str] = (),
+  trusted: bool = False,
+) -> None:
+  """Loads a run's config; takes and raises as `restore`, and needs no checkpoint."""
+  if not run_directory.saved_config(run_dir):
+    raise ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
+  own = [] if env is None else [config.binding("train.task", env)]
+  run_directory.load_config(run_dir, gin_params, [*given, *own], trusted)
+  if env not in (None, task := config.value("train.task")):
+    raise ConfigError(f"{run_dir!r} is a run of {task!r}, not of {env!r}.")
+
+
 def restore(
   run_dir: str,
   gin_params: Sequence[str] = (),
@@ -285,12 +346,7 @@ def restore(
   for name in sorted(config.parameters(gin_params)):
     if not name.startswith("Planner."):
       raise ConfigError(f"{name} is not of the planner: all else is as the run was trained.")
-  if not run_directory.saved_config(run_dir):
-    raise ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
-  own = [] if env is None else [config.binding("train.task", env)]
-  run_directory.load_config(run_dir, gin_params, [*given, *own], trusted)
-  if env not in (None, task := config.value("train.task")):
-    raise ConfigError(f"{run_dir!r} is a run of {task!r}, not of {env!r}.")
+  load_run(run_dir, gin_params, env, given, trusted)
   trainer = make_trainer()
   run_directory.restore(trainer, run_dir)
   return trainer

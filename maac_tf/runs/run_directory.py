@@ -24,12 +24,14 @@ from maac_tf.runs import (
   trust,
   version,
 )
+from maac_tf.runs.datasets import STEPS, Dataset
 from maac_tf.runs.gin_files import read_gin_file
 from maac_tf.runs.metrics import Metrics
 
-STEPS, UNUSED_STEPS, _CHECKPOINTS = "steps.bin", "unused_steps.bin", "checkpoints"
+UNUSED_STEPS, _CHECKPOINTS = "unused_steps.bin", "checkpoints"
 _PATTERN_CHARACTERS = "*?[\\"
 _CONFIG, _OPERATIVE_CONFIG = checkpoints.CONFIGS
+_BEFORE_CONFIG = {version.FILE, _OPERATIVE_CONFIG}  # a start that was cut short may leave these
 
 
 def saved_config(path: str) -> str | None:
@@ -193,12 +195,17 @@ def _find(run_dir: str, log: StepLog) -> tuple[checkpoints.Checkpoint | None, Se
 class RunDirectory:
   """A folder that holds one run, and resumes it where its newest checkpoint stands."""
 
-  def __init__(self, path: str, trainer: Trainer):
+  def __init__(self, path: str, trainer: Trainer, dataset: Dataset | None = None):
     """Creates the folder, or restores `trainer` from it.
 
     What was written after the checkpoint that is restored is dropped, so that the run goes on as
     if it had never stopped. Real steps are not: where a restored episode is not played again, they
     enter D_env; else they are kept in a file of their own.
+
+    Args:
+      path: of the folder.
+      trainer: as it begins.
+      dataset: what D_env has before the first step, if the run has not begun.
 
     Raises:
       ConfigError: when the folder holds a run of another config, or one that is damaged beyond its
@@ -215,7 +222,7 @@ class RunDirectory:
     trust.check_folder(path)
     try:
       os.makedirs(path, exist_ok=True)
-      others = {name for name in os.listdir(path) if name[0] != "."} - {_OPERATIVE_CONFIG}
+      others = {name for name in os.listdir(path) if name[0] != "."} - _BEFORE_CONFIG
       if others and not saved_config(path):
         raise ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
       self._lock.acquire(blocking=False)
@@ -228,16 +235,20 @@ class RunDirectory:
       ) from error
     try:
       with files.using(path, "read or written"):
-        self._restore()
+        self._restore(dataset)
     except BaseException:
       self._lock.release()
       raise
 
-  def _restore(self) -> None:
+  def _restore(self, dataset: Dataset | None) -> None:
     trainer, log = self._trainer, _open_log(self.path, self._trainer)
     found, damaged = _find(self.path, log)
     rows, checksum = (found.env_steps, found.checksum) if found else (0, 0)
-    if not trainer.collector.replay:
+    began, source = version.dataset_of(self.path), dataset and dataset.source
+    if not found and (began or log.rows) and began != source:
+      what = f"the dataset {began!r}" if began else "none"
+      raise ConfigError(f"{self.path!r} began with {what}: give that, or another --run_dir.")
+    if not trainer.collector.replay and (found or not began):
       rows, checksum = log.whole(rows, checksum)
     self.resumed = rows > 0
     operative = config.operative()
@@ -248,10 +259,11 @@ class RunDirectory:
     for path in damaged:
       checkpoints.set_aside(path)
     text = self._metrics_of(found)
-    if rows > trainer.env_steps:
-      checkpoints.put(trainer, log, int(trainer.env_steps), rows)
-      trainer.learner.env_buffer.added.assign(rows)
-      trainer.env_steps.assign(rows)
+    stored = trainer.learner.env_buffer.added
+    if rows > stored:
+      checkpoints.put(trainer, log, int(stored), rows)
+      trainer.env_steps.assign_add(rows - stored)
+      stored.assign(rows)
     if trainer.best.exists:  # a kill may have left a later one, or none
       with trainer.best.in_use():
         self._replace("policy", lambda path: self._save_policy(path, is_best=True))
@@ -259,16 +271,23 @@ class RunDirectory:
       _CONFIG: sealed.seal(gin.config_str()),
       _OPERATIVE_CONFIG: sealed.seal(operative),
     }
+    about = version.record(self.path, self.resumed)
+    if dataset and not found:
+      about["dataset"] = {"source": dataset.source, "steps": len(dataset.first)}
+    self._write(version.FILE, json.dumps(about) + "\n")
     for name in (_OPERATIVE_CONFIG, _CONFIG):
       self._write(name, self._texts[name])
-    self._write(version.FILE, json.dumps(version.record(self.path, self.resumed)) + "\n")
-    first_steps = trainer.random_steps if trainer.under_way.begun else self.resumed - 1
+    first_steps = trainer.first_steps if trainer.under_way.begun else self.resumed - 1
     self.metrics = Metrics(self.path, text, first_steps)
     if not self.resumed:
       self.metrics.log_text("operative_config", operative)
     log.begin(rows, checksum, self._file(UNUSED_STEPS))
     self._log = trainer.collector.log = log
     self._exported = False
+    if dataset and not found:
+      for *step, first in zip(*dataset.steps, dataset.first, strict=True):
+        log.append(step, first)
+      self.save_checkpoint()  # from here on the run has them
 
   def close(self) -> None:
     """Lets another run go on in this folder."""

@@ -22,6 +22,7 @@ EXTRAS = {  # module: what installs it
   "onnxruntime": "onnx",
   "tf2onnx": "onnx",
   "imageio_ffmpeg": "video",
+  "minari": "minari",
 }
 METADATA_FILE = "metadata.json"  # in a LiteRT file, which may be a zip archive, too
 

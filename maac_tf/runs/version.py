@@ -67,6 +67,15 @@ def _plain(text: object) -> str | None:
   return text if isinstance(text, str) and re.fullmatch(r"[\w.+-]{1,80}", text) else None
 
 
+def dataset_of(run_dir: str) -> str | None:
+  """What a run took its first steps from, see `datasets.read`; None for its environment."""
+  try:
+    with open(os.path.join(run_dir, FILE)) as file:
+      return str(json.load(file)["dataset"]["source"])
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
+
+
 def describe(run_dir: str) -> str:
   """The version that a run was begun by, for a message."""
   version, commit = of_run(run_dir).values()

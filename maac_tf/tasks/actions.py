@@ -35,6 +35,10 @@ class ActionBox:
     """A."""
     return len(self.scale)
 
+  def equals(self, other: "ActionBox") -> bool:
+    """Whether actions in [-1, 1] mean the same in both."""
+    return np.array_equal(self.scale, other.scale) and np.array_equal(self.shift, other.shift)
+
   def units(self, action: tf.Tensor) -> tf.Tensor:
     """In the environment's units, of actions [..., A] in [-1, 1]."""
     return tf.clip_by_value(action * self.scale + self.shift, self.low, self.high)

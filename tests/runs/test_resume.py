@@ -17,6 +17,7 @@ from maac_tf.algorithm.learner import Maac
 from maac_tf.data.step_log import StepLog
 from maac_tf.models import fit
 from maac_tf.runs import checkpoints, pauses, plotting, saved_model
+from maac_tf.runs.datasets import COLUMNS
 from maac_tf.runs.experiment import restore, train
 from tests.conftest import BARE
 from tests.equal_runs import differences, newest_checkpoint, run_values
@@ -70,6 +71,22 @@ def _kill_or_stop(monkeypatch, every):
   return count
 
 
+def _train_again_and_again(run, **arguments):
+  """Until it is finished; what each session ended with."""
+  ends = []
+  while not ends or ends[-1] is not None:
+    try:
+      ends.append(train(str(run), **arguments))
+    except _KilledError:
+      ends.append("killed")
+  return ends
+
+
+def _assert_equal(run, other):
+  want, got = run_values(run), run_values(other)
+  assert len(want) > 50 and not differences(want, got)
+
+
 def test_a_run_that_ends_at_pauses_is_the_one_that_does_not(tmp_path, monkeypatch):
   """Within random steps, fits, and updates before and after the policy acts."""
   monkeypatch.setattr(trainer, "MAX_RANDOM_STEPS", 170)
@@ -82,15 +99,43 @@ def test_a_run_that_ends_at_pauses_is_the_one_that_does_not(tmp_path, monkeypatc
   monkeypatch.setattr(pauses, "SAVE_EVERY", math.inf)
   assert train(str(tmp_path / "whole"), iterations=2) is None
   monkeypatch.setattr(pauses, "SAVE_EVERY", -1.0)
-  count, ends = _kill_or_stop(monkeypatch, every=5), []
-  while not ends or ends[-1] is not None:
-    try:
-      ends.append(train(str(tmp_path / "ended"), iterations=2))
-    except _KilledError:
-      ends.append("killed")
+  count = _kill_or_stop(monkeypatch, every=5)
+  ends = _train_again_and_again(tmp_path / "ended", iterations=2)
   assert len(count) > 20 and ends[:2] == ["killed", signal.SIGUSR1]
-  want, got = run_values(tmp_path / "whole"), run_values(tmp_path / "ended")
-  assert len(want) > 50 and not differences(want, got)
+  _assert_equal(tmp_path / "whole", tmp_path / "ended")
+
+
+def test_a_run_that_began_with_a_dataset_goes_on_without_it(tmp_path, monkeypatch):
+  """Learns offline, then online."""
+  rng, shapes = np.random.default_rng(0), ((350, 3), (350, 1), (350,), (350, 3), (350,), (350,))
+  columns = dict(zip(COLUMNS, (rng.normal(size=s).clip(-2, 2) for s in shapes), strict=True))
+  for name in ("terminations", "truncations"):
+    columns[name] = columns[name] > 1.9
+  dataset = str(tmp_path / "steps.npz")
+  np.savez(dataset, **columns)
+  monkeypatch.setattr(learning, "MAX_UPDATES_PER_CALL", 1)
+  gin.parse_config([*BARE, "Trainer.updates_per_step = 0.1", "Trainer.rollout_frequency = 2"])
+  monkeypatch.setattr(pauses, "SAVE_EVERY", math.inf)
+  assert train(str(tmp_path / "whole"), dataset=dataset, offline=True, iterations=2) is None
+  assert train(str(tmp_path / "whole"), iterations=4) is None
+  monkeypatch.setattr(pauses, "SAVE_EVERY", -1.0)
+  _kill_or_stop(monkeypatch, every=3)
+  with pytest.raises(_KilledError):
+    train(str(tmp_path / "ended"), dataset=dataset, offline=True, iterations=2)
+  os.remove(dataset)
+  assert len(_train_again_and_again(tmp_path / "ended", offline=True, iterations=2)) > 1
+  assert len(_train_again_and_again(tmp_path / "ended", iterations=4)) > 1
+  _assert_equal(tmp_path / "whole", tmp_path / "ended")
+  with open(tmp_path / "ended" / "metrics.csv", newline="") as file:
+    assert [row["env_steps"] for row in csv.DictReader(file)] == ["0", "0", "40", "80"]
+  gin.clear_config()
+  stored = restore(str(tmp_path / "ended")).learner.env_buffer
+  assert stored.added == 430
+  rows = [np.asarray(column[:350]) for column in stored.gather(tf.range(350))]
+  names = "observations", "actions", "rewards", "next_observations", "terminations"
+  for name, row in zip(names, rows, strict=True):
+    want = columns[name].astype(np.float32) / (2.0 if name == "actions" else 1.0)
+    np.testing.assert_array_equal(row, want, err_msg=name)
 
 
 def test_no_step_of_a_robot_is_lost_and_none_is_repeated(tmp_path, monkeypatch):
