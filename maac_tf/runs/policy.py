@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from maac_tf.algorithm.learner import Maac
 from maac_tf.checks import ConfigError
+from maac_tf.runs import runtimes
 from maac_tf.tasks.adapter import flatten
 
 # (observations [N, S] float32, deterministic) -> actions [N, A] in the environment's units.
@@ -99,16 +100,14 @@ def load_policy(path: str | os.PathLike[str], environment: gym.Env | None = None
   """The policy that a SavedModel holds, such as RUN_DIR/policy.
 
   Args:
-    path: the folder.
+    path: the folder, or the name of a policy that comes along, such as "hopper_v5".
     environment: where observations or actions are no vectors: one with their spaces. It is not
       stepped. Without it, observations are [S] or [N, S], and actions float32 [A] or [N, A].
 
   Raises:
     ConfigError: for no such policy, or one for another environment.
   """
-  if not os.path.isfile(os.path.join(path, "saved_model.pb")):
-    raise ConfigError(f"There is no SavedModel in {os.fspath(path)!r}.")
-  signatures = tf.saved_model.load(path).signatures
+  signatures = tf.saved_model.load(runtimes.find_saved_model(os.fspath(path))).signatures
   try:
     functions = {True: signatures["serving_default"]}
     functions[False] = signatures.get("sample", functions[True])  # a planner has none

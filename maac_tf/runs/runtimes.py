@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+import maac_tf
 from maac_tf._quiet_import import run_quietly
 from maac_tf.checks import ConfigError
 
@@ -22,6 +23,8 @@ EXTRAS = {  # module: what installs it
   "imageio_ffmpeg": "video",
 }
 METADATA_FILE = "metadata.json"  # in a LiteRT file, which may be a zip archive, too
+# The policies that come along: a SavedModel each, in a folder of its name.
+POLICIES = os.path.join(os.path.dirname(os.path.abspath(maac_tf.__file__)), "policies")
 
 
 class Loaded(NamedTuple):
@@ -44,6 +47,7 @@ def load(path: str, signature: str = "serving_default") -> Loaded:
   """The policy in a SavedModel's folder, or in a file of LiteRT (.tflite) or ONNX (.onnx).
 
   Args:
+    path: of the folder, see `find_saved_model`, or the file.
     signature: of the SavedModel; the others have one alone.
 
   Raises:
@@ -51,9 +55,7 @@ def load(path: str, signature: str = "serving_default") -> Loaded:
   """
   extension = os.path.splitext(path)[1]
   if extension not in (".tflite", ".onnx"):
-    if not os.path.isfile(os.path.join(path, "saved_model.pb")):
-      raise ConfigError(f"There is no SavedModel in {path!r}.")
-    return _saved_model(path, signature)
+    return _saved_model(find_saved_model(path), signature)
   if not os.path.isfile(path):
     raise ConfigError(f"There is no file {path!r}.")
   if signature != "serving_default":
@@ -62,6 +64,25 @@ def load(path: str, signature: str = "serving_default") -> Loaded:
     return _litert(path) if extension == ".tflite" else _onnx(path)
   except (RuntimeError, ValueError) as error:
     raise ConfigError(f"{path!r} cannot be loaded: {' '.join(str(error).split())}") from error
+
+
+def policies() -> list[str]:
+  """The names of those that come along."""
+  return sorted(os.listdir(POLICIES))
+
+
+def find_saved_model(path: str) -> str:
+  """The folder that `path` means: that one, or else the policy of this name that comes along.
+
+  Raises:
+    ConfigError: where there is no SavedModel.
+  """
+  for folder in (path, os.path.join(POLICIES, path)):
+    if os.path.isfile(os.path.join(folder, "saved_model.pb")):
+      return folder
+  raise ConfigError(
+    f"There is no SavedModel in {path!r}. The policies that come along are {', '.join(policies())}."
+  )
 
 
 def _saved_model(path: str, signature: str) -> Loaded:
