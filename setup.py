@@ -17,7 +17,10 @@ setup(
   # The folder gin/ becomes maac_tf/gin: site-packages/gin is gin-config's.
   packages=[*find_packages(include=["maac_tf", "maac_tf.*"]), "maac_tf.gin"],
   package_dir={"maac_tf.gin": "gin"},
-  package_data={"maac_tf.gin": ["*.gin", "*/*.gin"]},
+  package_data={
+    "maac_tf": ["policies/*/*.pb", "policies/*/variables/*"],
+    "maac_tf.gin": ["*.gin", "*/*.gin"],
+  },
   entry_points={
     "console_scripts": [  # maac-train is python -m maac_tf.train
       f"maac-{name.replace('_', '-')} = maac_tf.runs.command_line:console_script"
@@ -48,7 +51,8 @@ setup(
     "minari": ["minari[hdf5]>=0.5"],  # train --dataset=minari:NAME, export --format=minari
     "ray": ["ray>=2.40"],  # launch/sweep.py; without Ray's tune, which nothing here needs
     "tensorboard": ["tensorboard>=2.19"],
-    "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.15"],
+    "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9", "mypy>=1.15"]
+    + ["nbclient>=0.10", "ipykernel>=6.29"],  # a test runs examples/tutorial.ipynb
     "docs": ["sphinx>=8", "myst-parser>=4", "furo>=2024.8"],
   },
 )

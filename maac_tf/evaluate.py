@@ -1,5 +1,6 @@
-"""Runs a policy: an exported one,
+"""Runs a policy: one that comes along, or an exported one,
 
+python -m maac_tf.evaluate --policy=hopper_v5
 python -m maac_tf.evaluate --policy=runs/R/policy
 
 or the best one of a run, also with planning at test time (section 5.4):
@@ -27,7 +28,11 @@ from maac_tf.tasks.episodes import Act, run_episodes, the_only_one
 from maac_tf.tasks.registry import make_task
 from maac_tf.tasks.task import Task
 
-_POLICY = command_line.define_path("policy", None, "A SavedModel, or a file .tflite or .onnx.")
+_POLICY = command_line.define_path(
+  "policy",
+  None,
+  "A SavedModel, a file .tflite or .onnx, or the name of a policy that comes along: hopper_v5.",
+)
 _RUN_DIR = command_line.define_path("run_dir", None, "The folder of a run, in place of --policy.")
 _VOUCHED = command_line.define_vouched(
   "With --policy: another environment, or task, than that it was trained for. With --run_dir: "
@@ -103,6 +108,12 @@ def _evaluate_policy(path: str) -> None:
   act = _action(policy, path, task.name, environment)
   _film(task, act)
   _run(task, task.name, act, _window(task) or the_only_one(task, environment))
+  about = policy.metadata
+  if about.get("return") is not None:
+    print(
+      f"Its file states: return {about['return']:.5g} ± {about['return_std']:.5g} over "
+      f"{about['episodes']} episodes, after {about['env_steps']:,} steps of training."
+    )
 
 
 def _evaluate_run(run_dir: str) -> None:

@@ -104,7 +104,8 @@ def load_policy(path: str | os.PathLike[str], environment: gym.Env | None = None
   ONNX holds the deterministic policy alone.
 
   Args:
-    path: the folder, or a file .tflite or .onnx.
+    path: the folder, a file .tflite or .onnx, or the name of a policy that comes along, such as
+      "hopper_v5".
     environment: where observations or actions are no vectors: one with their spaces. It is not
       stepped. Without it, observations are [S] or [N, S], and actions float32 [A] or [N, A].
 
@@ -129,8 +130,6 @@ def load_policy(path: str | os.PathLike[str], environment: gym.Env | None = None
 
 def _in_saved_model(path: str) -> tuple[Act, tuple[int, int]]:
   """The policy, and the sizes of observation and action."""
-  if not os.path.isfile(os.path.join(path, "saved_model.pb")):
-    raise ConfigError(f"There is no SavedModel in {path!r}.")
   signatures = runtimes.saved_model(path).signatures
   try:
     functions = {True: signatures["serving_default"]}

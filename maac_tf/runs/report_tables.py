@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maac_tf.checks import ConfigError
-from maac_tf.runs import suite_report, suite_tasks
+from maac_tf.runs import runtimes, suite_report, suite_tasks
 from maac_tf.runs.aggregates import interval
 from maac_tf.runs.curves import Run, return_at, until
 from maac_tf.runs.plotting import pyplot
@@ -179,6 +179,17 @@ def suite_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> 
   return markdown([head, *([labels[setting], *cells] for setting, *cells in lines)])
 
 
+def policies_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
+  """What the policies that come along say of themselves."""
+  lines = [["policy", "return", "episodes", "environment steps of training", "code"]]
+  for name in runtimes.policies():
+    about = runtimes.load(os.path.join(runtimes.POLICIES, name)).metadata
+    mean_and_std = " ± ".join(number(about[key]) for key in ("return", "return_std"))
+    steps, commit = f"{about['env_steps']:,}", about["commit"][:7]
+    lines.append([f"`{name}`", mean_and_std, str(about["episodes"]), steps, commit])
+  return markdown(lines)
+
+
 def csv_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
   """A CSV as it is."""
   with open(os.path.join(results, table["csv"]), newline="") as file:
@@ -193,6 +204,7 @@ KINDS: dict[str, Callable[[str, dict[str, Any], dict[str, Any]], str]] = {
   "planning": planning_table,
   "gradient": gradient_table,
   "suite": suite_table,
+  "policies": policies_table,
   "csv": csv_table,
 }
 

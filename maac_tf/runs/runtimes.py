@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+import maac_tf
 from maac_tf import files
 from maac_tf._quiet_import import run_quietly
 from maac_tf.checks import ConfigError
@@ -25,6 +26,8 @@ EXTRAS = {  # module: what installs it
   "minari": "minari",
 }
 METADATA_FILE = "metadata.json"  # in a LiteRT file, which may be a zip archive, too
+# The policies that come along: a SavedModel each, in a folder of its name.
+POLICIES = os.path.join(os.path.dirname(os.path.abspath(maac_tf.__file__)), "policies")
 
 
 class Loaded(NamedTuple):
@@ -47,6 +50,7 @@ def load(path: str, signature: str = "serving_default") -> Loaded:
   """The policy in a SavedModel's folder, or in a file of LiteRT (.tflite) or ONNX (.onnx).
 
   Args:
+    path: of the file, or as of `saved_model`.
     signature: of the SavedModel; the others have one alone.
 
   Raises:
@@ -55,8 +59,6 @@ def load(path: str, signature: str = "serving_default") -> Loaded:
   path = files.local(path)
   extension = os.path.splitext(path)[1]
   if extension not in (".tflite", ".onnx"):
-    if not os.path.isfile(os.path.join(path, "saved_model.pb")):
-      raise ConfigError(f"There is no SavedModel in {path!r}.")
     return _of(saved_model(path), path, signature)
   if not os.path.isfile(path):
     raise ConfigError(f"There is no file {path!r}.")
@@ -66,10 +68,27 @@ def load(path: str, signature: str = "serving_default") -> Loaded:
     return _litert(path) if extension == ".tflite" else _onnx(path)
 
 
+def policies() -> list[str]:
+  """The names of those that come along."""
+  return sorted(os.listdir(POLICIES))
+
+
 def saved_model(path: str) -> Any:
-  """What TensorFlow makes of the SavedModel; raises ConfigError, as of one that is damaged."""
-  with _loading(path):
-    return tf.saved_model.load(path)
+  """What TensorFlow makes of a SavedModel.
+
+  Args:
+    path: its folder, or the name of a policy that comes along.
+
+  Raises:
+    ConfigError: where there is none, or one that is damaged.
+  """
+  for folder in (path, os.path.join(POLICIES, path)):
+    if os.path.isfile(os.path.join(folder, "saved_model.pb")):
+      with _loading(folder):
+        return tf.saved_model.load(folder)
+  raise ConfigError(
+    f"There is no SavedModel in {path!r}. The policies that come along are {', '.join(policies())}."
+  )
 
 
 @contextlib.contextmanager

@@ -40,6 +40,8 @@ def test_an_installed_package_has_the_gin_files_inside(installed, elsewhere, mon
   """All of them and nowhere else: site-packages/gin is another package."""
   assert os.listdir(installed) == ["maac_tf"]
   assert _files(installed / "maac_tf" / "gin") == _files(ROOT / "gin")
+  policies = {p.relative_to(ROOT) for p in ROOT.glob("maac_tf/policies/**/*") if p.is_file()}
+  assert policies and all((installed / policy).is_file() for policy in policies)
   monkeypatch.setattr(maac_tf, "__file__", str(installed / "maac_tf" / "__init__.py"))
   assert gin_root() == str(installed / "maac_tf")
   config.load(["gin/paper/hopper.gin", "gin/paper/sac.gin"])  # the first includes another
