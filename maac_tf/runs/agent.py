@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
+from maac_tf._streams import reader_may_be_gone
 from maac_tf.algorithm.planner import Planner
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
@@ -22,6 +23,7 @@ from maac_tf.runs import (
   experiment,
   exports,
   plotting,
+  room,
   run_directory,
   saved_model,
 )
@@ -163,8 +165,9 @@ class MAAC:
       Itself.
 
     Raises:
-      ConfigError: for a wrong number of steps, or a run directory that cannot be used.
-      FloatingPointError: when a loss is no longer a finite number.
+      ConfigError: for a wrong number of steps, what the machine has no room for, or a run directory
+        that cannot be used.
+      FloatingPointError: when numbers went wrong in too many updates.
     """
     callbacks = [callbacks] if callable(callbacks) else callbacks
     trainer = self.trainer
@@ -177,6 +180,10 @@ class MAAC:
         iterations = max(iterations, int(trainer.iteration))
         config.bind("train.iterations", iterations)
         run_dir = self.run_dir or _unused(experiment.default_run_dir())
+        needed = room.check(trainer, run_dir, iterations)
+        if progress:
+          with reader_may_be_gone():
+            print(needed, flush=True)
         run = RunDirectory(run_dir, trainer)
         self.run_dir = run_dir
       try:

@@ -12,12 +12,13 @@ from typing import Annotated
 import gin
 import tensorflow as tf
 
+from maac_tf._streams import reader_may_be_gone
 from maac_tf.algorithm.critic_targets import CriticTargets
 from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError, Option, configurable
-from maac_tf.runs import config, run_directory
+from maac_tf.runs import config, room, run_directory
 from maac_tf.runs.pauses import Pauses, Stopped
 from maac_tf.runs.progress import Progress
 from maac_tf.runs.run_directory import RunDirectory
@@ -57,11 +58,14 @@ def train(
     The number of the signal that stopped the run, or None when it is finished.
 
   Raises:
-    ConfigError: for a wrong value, before anything is created.
+    ConfigError: for a wrong value, or what the machine has no room for, before anything is created.
     Exception: whatever the environment raises, with a note on what is saved.
   """
   with config.user_errors():
     trainer = build_trainer(task, seed)
+  needed = room.check(trainer, run_dir, iterations)
+  with reader_may_be_gone():
+    print(needed, flush=True)
   warn_of_unused(trainer, overridden)
   with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
     return iterate(trainer, run, iterations)
