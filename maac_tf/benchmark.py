@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from absl import app, flags, logging
 
 from maac_tf import files
-from maac_tf.analysis import deployment, timing
+from maac_tf.analysis import deployment, growth, timing
 from maac_tf.analysis.timing import PARTS, Row
 from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, experiment
@@ -47,6 +47,12 @@ _RUNTIMES = flags.DEFINE_bool(
   False,
   "Instead: a call of the policy in TensorFlow, LiteRT and ONNX Runtime (--part=act), and of the "
   "exported planner (--part=plan).",
+)
+_REPLAY_ROWS = flags.DEFINE_list(
+  "replay_rows", [], "Instead: an iteration and a checkpoint from a D_env with so many rows, each."
+)
+_SAVES = flags.DEFINE_integer(
+  "saves", 0, "Instead: the memory of a run that is saved so many times.", lower_bound=0
 )
 _OUT = command_line.define_path("out", None, "A CSV file for the table.")
 _JSON = flags.DEFINE_bool("json", False, "Print rows for the benchmark that started this process.")
@@ -138,9 +144,20 @@ def _rows() -> Iterator[Row]:
     yield from deployment.measure(_name(files), files, _GIN_PARAM.value, _ROUNDS.value, _PART.value)
   elif _SCALING.value:
     yield from timing.scaling(_GIN_FILE.value or STANDARD[0], _GIN_PARAM.value, _ROUNDS.value)
+  elif _REPLAY_ROWS.value:
+    counts = [_count(text) for text in _REPLAY_ROWS.value]
+    yield from growth.with_rows(_GIN_FILE.value or STANDARD[0], _GIN_PARAM.value, counts)
+  elif _SAVES.value:
+    yield from growth.with_saves(_GIN_FILE.value or STANDARD[0], _GIN_PARAM.value, _SAVES.value)
   else:
     for files in [_GIN_FILE.value] if _GIN_FILE.value else STANDARD:
       yield from _in_a_process(files, _GIN_PARAM.value, _PART.value)
+
+
+def _count(text: str) -> int:
+  if not text.strip().isdecimal() or not int(text):
+    raise ConfigError(f"--replay_rows must be numbers such as 10000,100000, not {text!r}.")
+  return int(text)
 
 
 def _measure_here() -> list[Row]:

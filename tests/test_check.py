@@ -87,7 +87,7 @@ def test_a_task_of_the_package(folder, arguments):
 
 
 REFUSED = {
-  "carts:Nan": "reset() of Nan returned [ 0. nan].",
+  "carts:Nan": "reset() of Nan returned [ 0. nan]: numbers must be finite",
   "carts:Short": "reset() of Short: the observation must be numbers of shape (2,)",
   "carts:Broken": "'carts:Broken' failed: AssertionError: the motor is off (",
   "carts:Busy": "DependencyNotInstalled: pip install the-robot (",

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from maac_tf.algorithm.learner import Maac
 from maac_tf.checks import ConfigError
+from maac_tf.data.statistics import statistics_of
 from maac_tf.runs import exports, runtimes
 from maac_tf.runs.experiment import make_trainer
 from maac_tf.runs.saved_model import save_policy
@@ -67,7 +68,7 @@ def test_saved_model_acts_like_the_policy_in_a_fresh_process(tiny, tmp_path, mon
   learner = Maac(task, task.make_environment(), seed=4)
   save_policy(learner, str(tmp_path / "before"), {"return": 1.0})
   policy, average = learner.actor_critic.policy, learner.actor_critic.ema_policy
-  policy.normalizer.fit(tf.random.stateless_normal([50, 3], [1, 2], 5.0, 9.0))
+  policy.normalizer.fit(statistics_of(tf.random.stateless_normal([50, 3], [1, 2], 5.0, 9.0)))
   for variable, value in zip(average.variables, policy.variables, strict=True):
     variable.assign(value)  # the average is exported
   policy.trainable_variables[0].assign_add(tf.ones_like(policy.trainable_variables[0]))

@@ -23,7 +23,7 @@ class BestPolicy(tf.Module):
   def __init__(self, variables: Sequence[tf.Variable]):
     """Takes the `network_variables` of a learner."""
     super().__init__()
-    self._variables = variables
+    self._variables = lambda: variables  # no checkpoint finds them here a second time
     self._kept = [tf.Variable(v, trainable=False) for v in variables]
     self._evaluation = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
     self.statistics = tf.Variable([np.nan] * len(COLUMNS), dtype=tf.float64, trainable=False)
@@ -45,7 +45,7 @@ class BestPolicy(tf.Module):
     """
     self.is_now = evaluation is not None and evaluation > self._evaluation
     if self.is_now:
-      for kept, variable in zip(self._kept, self._variables, strict=True):
+      for kept, variable in zip(self._kept, self._variables(), strict=True):
         kept.assign(variable)
       returns = evaluate_again()
       self._evaluation.assign(evaluation)
@@ -62,11 +62,11 @@ class BestPolicy(tf.Module):
     if not self.exists:
       yield
       return
-    now = [v.numpy() for v in self._variables]
+    now = [v.numpy() for v in self._variables()]
     try:
-      for kept, variable in zip(self._kept, self._variables, strict=True):
+      for kept, variable in zip(self._kept, self._variables(), strict=True):
         variable.assign(kept)
       yield
     finally:
-      for value, variable in zip(now, self._variables, strict=True):
+      for value, variable in zip(now, self._variables(), strict=True):
         variable.assign(value)

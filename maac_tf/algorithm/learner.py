@@ -14,15 +14,22 @@ from maac_tf.algorithm import objectives
 from maac_tf.algorithm.critic_targets import CriticTargets, RolloutTargets
 from maac_tf.algorithm.noise import normals, permutations, policy_noise
 from maac_tf.algorithm.objectives import Path, PolicyNoise
+from maac_tf.algorithm.soundness import numbers_of
+from maac_tf.algorithm.updates import in_turn
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
+from maac_tf.data.statistics import RunningStatistics
 from maac_tf.data.types import Act, Noise, Transition
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.fit import DynamicsFit
 from maac_tf.models.model_env import ModelEnv
 from maac_tf.networks.actor_critic import CRITICS_PER_TARGET, ActorCritic
+from maac_tf.networks.guard import Guard
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.task import Task
+
+# The range of values begins with the quantiles of so many rewards, at the most.
+FIRST_REWARDS = 10_000
 
 
 class UpdateNoise(NamedTuple):
@@ -46,6 +53,7 @@ class Maac(tf.Module):
     actor_critic: policy and critics.
     dynamics, dynamics_fit, model_env: the ensemble, its fit, and what is imagined in it; or None.
     critic_targets: what the critics learn.
+    guard: undoes updates in which a number went wrong.
     env_buffer, model_buffer: D_env, and D_model or None (`imagined_data.ImaginedData`).
   """
 
@@ -112,6 +120,7 @@ class Maac(tf.Module):
     *seeds, model_seed, fit_seed = (int(s) for s in _seeds(seed))
     self.actor_critic = ActorCritic(*sizes, task.coordinates, discount, seeds)
     self.env_buffer = ReplayBuffer(env_capacity, *sizes)
+    self._statistics = RunningStatistics(self.env_buffer, self.actor_critic.columns)
     self.dynamics: Dynamics | None = None
     self.dynamics_fit: DynamicsFit | None = None
     self.model_env: ModelEnv | None = None
@@ -130,8 +139,11 @@ class Maac(tf.Module):
     self._policy_step = _Adam(self.actor_critic.policy.trainable_variables, learning_rate)
     self._critic_step = _Adam(self.actor_critic.critic.trainable_variables, learning_rate)
     self._temperature_step = _Adam([self._log_temperature], temperature_learning_rate)
+    steps = self._policy_step, self._critic_step, self._temperature_step
+    changed = [*self.actor_critic.all_variables, self._log_temperature]
+    self.guard = Guard([*changed, *(v for step in steps for v in step.slots)])
     self.compiled_updates = tf.function(
-      self.updates, autograph=False, jit_compile=jit_compile or None
+      lambda noise: in_turn(self.update, noise), autograph=False, jit_compile=jit_compile or None
     )
 
   def network_variables(self) -> list[tf.Variable]:
@@ -158,11 +170,11 @@ class Maac(tf.Module):
   def uses_model(self) -> bool:
     return self.imagines or self.horizon > 0 or self.critic_targets.uses_models()
 
-  @tf.function(autograph=False)
   def begin_iteration(self) -> None:
     """Normalisers take the statistics of D_env as it is now."""
-    everything = self.env_buffer.gather(tf.range(tf.cast(self.env_buffer.size, tf.int32)))
-    self.actor_critic.fit_normalizers(everything.observation, everything.reward)
+    self.guard.begin()
+    newest = self.env_buffer.newest(tf.minimum(self.env_buffer.size, FIRST_REWARDS))
+    self.actor_critic.fit_normalizers(self._statistics.now(), newest.reward)
 
   def draw(self, seed: tf.Tensor) -> UpdateNoise:
     """All the randomness of one update."""
@@ -184,8 +196,9 @@ class Maac(tf.Module):
     """One pass of Algorithm 1, lines 8-11: policy, critics, their averages; and the temperature.
 
     Returns:
-      Metrics, scalars.
+      Metrics, scalars; NaN of an update in which a number went wrong, which changes nothing.
     """
+    before = self.guard.before()
     batch = self.env_buffer.gather(noise.env_indices)  # line 8: D = D_env ∪ D_model
     if self.imagines:
       assert self.model_buffer, "`imagined_data.ImaginedData` gives it"
@@ -197,7 +210,8 @@ class Maac(tf.Module):
     metrics |= self._update_critics(batch, path, noise)
     self.actor_critic.update_averages(self._policy_step.count)
     self._update_temperature(log_prob)
-    return metrics
+    keep = self.guard.keep_or_undo(before, numbers_of(self, batch, path, metrics))
+    return {name: tf.where(keep, value, float("nan")) for name, value in metrics.items()}
 
   def _update_policy(
     self, batch: Transition, noise: PolicyNoise
@@ -248,26 +262,6 @@ class Maac(tf.Module):
       loss = objectives.temperature_loss(self._log_temperature, log_prob, self.target_entropy)
     self._temperature_step(tape, loss)
 
-  def updates(self, noise: UpdateNoise) -> dict[str, tf.Tensor]:
-    """One update after the other, each with its row of `noise`, whose tensors are [n, ...].
-
-    Returns:
-      The metrics of `update`, averaged.
-    """
-    # Traced once, before the loop, which has to know what an update returns.
-    row = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), noise)
-    update = tf.function(self.update, autograph=False).get_concrete_function(row)
-    # Not in parallel: only the variables that they change put the updates in order.
-    rows = tf.map_fn(
-      lambda row: update(*tf.nest.flatten(row)),
-      noise,
-      fn_output_signature=tf.nest.map_structure(
-        lambda x: tf.TensorSpec(x.shape, x.dtype), update.structured_outputs
-      ),
-      parallel_iterations=1,
-    )
-    return tf.nest.map_structure(lambda x: tf.reduce_mean(x, 0), rows)
-
   @tf.function(autograph=False)
   def train(self, num_updates: int, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """`num_updates` updates in one call, traced and compiled once for each number.
@@ -307,6 +301,11 @@ class _Adam(tf.Module):
     super().__init__()
     self._variables, self._optimizer = variables, keras.optimizers.Adam(learning_rate)
     self._optimizer.build(variables)
+
+  @property
+  def slots(self) -> list[tf.Variable]:
+    """All that a step changes, but for the variables."""
+    return [v.value for v in self._optimizer.variables]
 
   @property
   def count(self) -> tf.Tensor:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from maac_tf.algorithm.trainer import Trainer
-from maac_tf.runs import exports
+from maac_tf.runs import exports, room
 from maac_tf.runs.saved_model import save_policy
 from maac_tf.tasks.environment_check import Seen
 
@@ -68,7 +68,7 @@ def measure(
   acting = stepping + _seconds(lambda: act(observation, 0.0))[1]
   compiling = imagining = fitting = 0.0
   if learner.dynamics and fit:
-    learner.dynamics.set_normalizer(learner.env_buffer.newest(count))
+    learner.dynamics.set_normalizer(fit.statistics.now())
     step = tf.function(fit.train_step, autograph=False, jit_compile=learner.jit_compile or None)
     rows = tf.zeros([learner.dynamics.ensemble_size, fit.batch_size], tf.int32)
     batch = learner.env_buffer.gather(rows)
@@ -101,10 +101,7 @@ def measure(
   evaluations = 1 + iterations * each // trainer.eval_every
   total = start + learning + evaluations * evaluation
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-  checkpoint = sum(v.dtype.size * v.shape.num_elements() for v in trainer.variables) / 2**30
-  if learner.model_buffer:
-    rows = learner.model_buffer.newest(1)
-    checkpoint += learner.model_buffer.capacity * sum(x.numpy().nbytes for x in rows) / 2**30
+  checkpoint = room.of(trainer, iterations).checkpoint / 2**30
   return Cost(start, learning / iterations, evaluation, total, share, steps[-1], memory, checkpoint)
 
 
@@ -117,8 +114,10 @@ def _export(trainer: Trainer, before: str, path: str) -> None:
 def _batches(transitions: int, max_batches: int | None) -> int:
   """Of a fit, which are whole epochs."""
   epoch = max(1, int(TRAINING_SHARE * transitions) // 256)
-  epochs = GUESSED_EPOCHS if max_batches is None else math.ceil(max_batches / epoch)
-  return epochs * epoch
+  if max_batches is None:
+    return GUESSED_EPOCHS * epoch
+  epoch = min(epoch, max_batches)
+  return math.ceil(max_batches / epoch) * epoch
 
 
 def _seconds(function: Callable[[], object]) -> tuple[float, float]:

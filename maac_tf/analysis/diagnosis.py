@@ -15,6 +15,7 @@ from maac_tf.algorithm.critic_targets import path_targets
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.noise import policy_noise
 from maac_tf.algorithm.real_returns import Episode, Recorder, known_returns
+from maac_tf.data.statistics import statistics_of
 from maac_tf.data.types import TimeStep, Transition
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.model_env import ModelEnv
@@ -93,7 +94,7 @@ def open_loop_error(
     predicted.append(observation)
   error = tf.stack(predicted) - real.next_observation[:, tf.newaxis]
   unit = normalizer(learner.observation_size, error.dtype)
-  unit.fit(learner.env_buffer.newest(int(learner.env_buffer.size)).observation)
+  unit.fit(statistics_of(learner.env_buffer.newest(int(learner.env_buffer.size)).observation))
   error = (error / unit.scale).numpy()
   squares = np.where(lasts[:, np.newaxis, :, np.newaxis], error**2, 0.0)
   counts = lasts.sum(1)
@@ -122,7 +123,7 @@ def one_step_error(learner: Maac, episodes: Sequence[Episode]) -> np.ndarray:
     changes.append(rows.reward[..., tf.newaxis])
   errors = tf.concat(errors, -1).numpy()
   unit = normalizer(errors.shape[-1], "float32")
-  unit.fit(tf.concat(changes, -1)[0])
+  unit.fit(statistics_of(tf.concat(changes, -1)[0]))
   return np.sqrt(np.mean(errors**2, (0, 1))) / unit.scale.numpy() * unit.moves.numpy()
 
 

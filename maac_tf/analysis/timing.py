@@ -35,7 +35,7 @@ class Row(NamedTuple):
     floor: the time of the bare matrix products, ms; of updates and fitting steps only. A fit's
       validation is not in its floor.
     ratio: the time over that of the least that had to be done: the products, the simulator; for a
-      peer, its time over ours.
+      peer, its time over ours; of what may grow, the value over that of the first.
     gflop: of the products.
     rate: of these, GFLOP/s.
     of_large: that rate over the one of a large product in the same process.

@@ -1,9 +1,11 @@
 """A ring of transitions in variables, so that compiled functions sample and fill it."""
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
 
+from maac_tf.data.room import require_memory
 from maac_tf.data.types import Transition
 
 
@@ -23,10 +25,22 @@ class ReplayBuffer(tf.Module):
 
   Attributes:
     added: int64 variable; how many transitions there were so far.
+    row_bytes: of one.
     window: int64 variable; samples are of the newest so many only. At first, of all.
   """
 
-  def __init__(self, capacity: int, observation_size: int, action_size: int):
+  def __init__(
+    self,
+    capacity: int,
+    observation_size: int,
+    action_size: int,
+    option: str = "Maac.env_capacity",
+  ):
+    """Takes the memory; `option` is that of the capacity.
+
+    Raises:
+      ValueError: where it is not free.
+    """
     super().__init__()
     sizes = Transition(
       observation=(observation_size,),
@@ -36,6 +50,8 @@ class ReplayBuffer(tf.Module):
       terminal=(),
     )
     self.capacity = capacity
+    self.row_bytes = 4 * sum(math.prod(size) for size in sizes)
+    require_memory(capacity, self.row_bytes, option)
     self._columns = _Columns(sizes, capacity)
     self.added = tf.Variable(0, dtype=tf.int64, trainable=False)
     self.window = tf.Variable(capacity, dtype=tf.int64, trainable=False)
@@ -65,10 +81,6 @@ class ReplayBuffer(tf.Module):
     ages = tf.minimum(self.size, self.window)
     age = tf.random.stateless_uniform(shape, seed, 0, ages, tf.int64)
     return (self.added - 1 - age) % self.capacity
-
-  def ages(self) -> tf.Tensor:
-    """How many transitions are newer than the one at each index, [size] int64."""
-    return (self.added - 1 - tf.range(self.size)) % self.size
 
   def newest(self, count: int | tf.Tensor) -> Transition:
     """The last `count` transitions, oldest first."""

@@ -8,6 +8,8 @@ import tensorflow as tf
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.types import Transition
 
+# A member is validated on one of so many slots of the buffer that follow each other.
+GROUP = 10
 # Rows per member that the validation loss is measured on, at the most.
 MAX_VALIDATION_ROWS = 4096
 # About so many transitions are the newest ones, of which `recent_fraction` is drawn.
@@ -15,13 +17,13 @@ RECENT_TRANSITIONS = 1_000
 
 
 class Bootstrap:
-  """Draws them.
+  """Draws them, in a time that does not grow with the buffer.
 
-  Which slot of the buffer is for validation is drawn once for each member and never changes, so
-  that no member is ever validated on what it was trained on, in this fit or an earlier one.
+  Which slot of a group is for validation is drawn once for each member and never changes, so that
+  no member is ever validated on what it was trained on, in this fit or an earlier one.
 
   Attributes:
-    is_validation: [E, capacity] bool. No variable: it follows from the seed.
+    validation_places: [E, groups] int32 in 0..GROUP-1. No variable: it follows from the seed.
   """
 
   def __init__(
@@ -29,46 +31,55 @@ class Bootstrap:
     buffer: ReplayBuffer,
     ensemble_size: int,
     batch_size: int,
+    max_batches: int | None,
     recent_fraction: float,
-    validation_fraction: float,
     seed: int,
   ):
     """See `fit.DynamicsFit`; `seed` is of the roles."""
     self._buffer, self._batch_size, self._recent_fraction = buffer, batch_size, recent_fraction
-    self._train_fraction = 1.0 - validation_fraction
-    shape = (ensemble_size, buffer.capacity)
-    roles = tf.random.stateless_uniform(shape, [seed, 0]) < validation_fraction
-    # A row at the least, however little data there is.
-    self.is_validation: tf.Tensor = roles | (tf.eye(*shape) > 0)
+    self._max_batches, self._ensemble_size = max_batches, ensemble_size
+    shape = (ensemble_size, -(-buffer.capacity // GROUP))
+    self.validation_places = tf.random.stateless_uniform(shape, [seed, 0], 0, GROUP, tf.int32)
 
-  def draw(self, seed: tf.Tensor) -> tuple[tf.Tensor, Transition]:
-    """The same of one seed, as long as nothing is added to the buffer.
+  def draw(self, seed: tf.Tensor) -> tf.Tensor:
+    """Rows to train on, [E, N] of whole batches, drawn with replacement from each member's own.
 
-    Returns:
-      Rows to train on [E, N], whole batches, and validation data [E, N, ...].
+    The same of one seed, as long as nothing is added to the buffer.
     """
     size = tf.cast(self._buffer.size, tf.int32)
-    is_validation = self.is_validation[:, :size]
-    # Training rows first, each kind from the oldest to the newest.
-    last = tf.cast(is_validation, tf.int64) * self._buffer.size
-    order = tf.argsort(last - self._buffer.ages(), axis=-1)
-    num_validation = tf.reduce_sum(tf.cast(is_validation, tf.int32), -1)  # [E]
-    bag = self.rows(order, size - num_validation, tf.random.split(seed, 2)[0])
-    # The last rows of `order` are the validation rows; evenly spaced ones where they are too many.
-    width = tf.minimum(tf.reduce_max(num_validation), MAX_VALIDATION_ROWS)
-    places = tf.range(width)[tf.newaxis] * num_validation[:, tf.newaxis] // width
-    validation_rows = tf.gather(order, size - num_validation[:, tf.newaxis] + places, batch_dims=1)
-    return bag, self._buffer.gather(validation_rows)
-
-  def rows(self, order: tf.Tensor, num_train: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Rows [E, whole batches], drawn with replacement from each member's own training rows."""
-    rows = tf.cast(tf.cast(tf.shape(order)[1], tf.float32) * self._train_fraction, tf.int32)
+    rows = size * (GROUP - 1) // GROUP
     batches = tf.maximum(rows // self._batch_size, 1)
-    shape = [order.shape[0], batches * self._batch_size]
-    limit = num_train[:, tf.newaxis]
-    uniform, kind = tf.unstack(tf.random.stateless_uniform([2, *shape], seed))
-    recent = tf.cast(RECENT_TRANSITIONS / tf.shape(order)[1], tf.float32)
-    newest = 1.0 - tf.minimum(recent, 1.0) * (1.0 - uniform)
-    uniform = tf.where(kind < self._recent_fraction, newest, uniform)
-    drawn = tf.cast(uniform * tf.cast(limit, tf.float32), tf.int32)
-    return tf.gather(order, tf.minimum(drawn, limit - 1), batch_dims=1)
+    if self._max_batches is not None:
+      batches = tf.minimum(batches, self._max_batches)
+    shape = [self._ensemble_size, batches * self._batch_size]
+    uniform, kind = tf.unstack(
+      tf.random.stateless_uniform([2, *shape], tf.random.split(seed, 2)[0])
+    )
+    # Training rows have numbers, in the order of their slots.
+    count = self._training_rows_before(size)  # [E, 1]
+    end = self._training_rows_before(tf.cast(self._buffer.added % self._buffer.capacity, tf.int32))
+    recent = tf.minimum(RECENT_TRANSITIONS / size, 1.0)
+    recent = tf.cast(recent, tf.float32) * tf.cast(count, tf.float32)
+    newest = (end - 1 - tf.cast(uniform * recent, tf.int32)) % count
+    any_of_them = tf.minimum(tf.cast(uniform * tf.cast(count, tf.float32), tf.int32), count - 1)
+    return self._slots(tf.where(kind < self._recent_fraction, newest, any_of_them))
+
+  def validation(self) -> Transition:
+    """Of each member, [E, N, ...]: all rows, or evenly spaced ones where they are too many."""
+    groups = tf.maximum(tf.cast(self._buffer.size, tf.int32) // GROUP, 1)  # whole ones
+    width = tf.minimum(groups, MAX_VALIDATION_ROWS)
+    group = tf.range(width) * groups // width
+    return self._buffer.gather(group * GROUP + tf.gather(self.validation_places, group, axis=1))
+
+  def _training_rows_before(self, slot: tf.Tensor) -> tf.Tensor:
+    """How many slots before `slot`, [], a member is trained on, [E, 1]."""
+    group, place = slot // GROUP, slot % GROUP
+    last = tf.minimum(group, self.validation_places.shape[1] - 1)
+    is_before = tf.gather(self.validation_places, [last], axis=1) < place
+    return group * (GROUP - 1) + place - tf.cast(is_before, tf.int32)
+
+  def _slots(self, rows: tf.Tensor) -> tf.Tensor:
+    """Of training rows by their numbers, [E, N]."""
+    group, place = rows // (GROUP - 1), rows % (GROUP - 1)
+    skip = place >= tf.gather(self.validation_places, group, batch_dims=1)
+    return group * GROUP + place + tf.cast(skip, tf.int32)

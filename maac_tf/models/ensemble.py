@@ -4,6 +4,7 @@ Shapes: E ensemble members, N rows, S observation size, A action size, O outcome
 for any leading dimensions.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from maac_tf.checks import Option, configurable
+from maac_tf.data.statistics import Statistics
 from maac_tf.data.types import Transition
 from maac_tf.networks.layers import mlp, normalizer, soft_clip
 from maac_tf.tasks.coordinates import PLAIN, Coordinates
@@ -121,10 +123,17 @@ class Dynamics(keras.Model):
   def _inputs(self, observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     return tf.concat([self.coordinates.features(observation), action], -1)
 
-  def set_normalizer(self, transition: Transition) -> None:
-    """Normalises with the mean and standard deviation of these [N, ...] transitions."""
-    self.input_normalizer.fit(self._inputs(transition.observation, transition.action))
-    self.target_normalizer.fit(self.outcome(transition))
+  def columns(self, transition: Transition) -> tf.Tensor:
+    """What `set_normalizer` takes the statistics of: inputs, outcome and end of [N, ...] steps."""
+    inputs = self._inputs(transition.observation, transition.action)
+    return tf.concat([inputs, self.outcome(transition), transition.terminal[:, tf.newaxis]], -1)
+
+  def set_normalizer(self, seen: Statistics) -> None:
+    """Normalises with the statistics of D_env, and expects ends as often as there."""
+    self.input_normalizer.fit(seen.part(-1 - self.outcome_size))
+    self.target_normalizer.fit(seen.part(-1 - self.outcome_size, -1))
+    if self.predicts_end:
+      self.see_ends(float(seen.mean[-1] * seen.rows), seen.rows)
 
   @property
   def moves(self) -> tf.Tensor:
@@ -186,16 +195,14 @@ class Dynamics(keras.Model):
     probability = tf.sigmoid(prediction.end_logit)
     return tf.concat([outcome, probability[..., tf.newaxis]], -1)
 
-  def see_ends(self, terminal: tf.Tensor) -> None:
-    """The first time that these transitions, [N], hold an end, its probability is their share.
+  def see_ends(self, ends: float, count: int) -> None:
+    """The first time that there are `ends` among so many transitions, expects that share of them.
 
     Learning goes on from there; before, an end is expected never to come. Ends are rare, and from a
     half the way to their share is long.
     """
-    ends, count = tf.reduce_sum(terminal), tf.cast(tf.size(terminal), terminal.dtype)
-    is_first = (self.end_offset == NEVER) & (ends > 0.0)
-    logit = tf.math.log((ends + 0.5) / (count - ends + 0.5))
-    self.end_offset.assign(tf.where(is_first, logit, self.end_offset))
+    if ends and self.end_offset.numpy() == NEVER:
+      self.end_offset.assign(math.log((ends + 0.5) / (count - ends + 0.5)))
 
   def next_observation(self, observation: tf.Tensor, outcome: tf.Tensor) -> tf.Tensor:
     """Where an outcome [..., O] leads from `observation` [..., S]."""

@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
+from maac_tf.data.statistics import RunningStatistics
 from maac_tf.data.types import Transition
 from maac_tf.models.bootstrap import RECENT_TRANSITIONS, Bootstrap
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.likelihood import training_loss, validation_loss
+from maac_tf.networks.guard import FINITE, MULTIPLE, Guard
 from maac_tf.tasks.symmetries import Symmetry
 
 # With early stopping: epochs without improvement before a fit ends, and epochs at the most.
@@ -23,6 +25,8 @@ PATIENCE, MAX_EPOCHS = 5, 200
 AVERAGE_DECAY = 0.995
 # A checkpoint can be between two calls.
 MIN_BATCHES_PER_CALL, SECONDS_PER_CALL = 100, 8.0
+# Outcomes have a variance of 1, and a likelihood divides errors of them by e^-10 at the least.
+LARGEST_LOSS = MULTIPLE**3
 
 
 @configurable
@@ -46,8 +50,9 @@ class DynamicsFit(tf.Module):
     max_batches: Annotated[
       int | None,
       Option(
-        "of a fit, for each member; it ends after the epoch that reaches them. None: early "
-        f"stopping, after {PATIENCE} epochs without improvement on validation data",
+        "of a fit, for each member; it ends after the epoch that reaches them, and an epoch has no "
+        f"more. None: early stopping, after {PATIENCE} epochs without improvement on validation "
+        "data",
         low=1,
       ),
     ] = 250,
@@ -72,7 +77,6 @@ class DynamicsFit(tf.Module):
     ] = 0.5,
     learning_rate: float = 1e-3,
     batch_size: int = 256,
-    validation_fraction: float = 0.1,
   ):
     """Makes the optimizer and draws the roles.
 
@@ -85,7 +89,6 @@ class DynamicsFit(tf.Module):
         batch fitted in the place of the transitions themselves, of which one more share is left.
       learning_rate: of Adam.
       batch_size: transitions for each member.
-      validation_fraction: the share of transitions that a member is validated on.
 
     Raises:
       ValueError: for a value out of range.
@@ -100,7 +103,8 @@ class DynamicsFit(tf.Module):
     self._dynamics, self._buffer = dynamics, buffer
     self.batch_size, self._max_batches = batch_size, max_batches
     sizes = dynamics.ensemble_size, batch_size
-    self.bootstrap = Bootstrap(buffer, *sizes, recent_fraction, validation_fraction, seed)
+    self.bootstrap = Bootstrap(buffer, *sizes, max_batches, recent_fraction, seed)
+    self.statistics = RunningStatistics(buffer, dynamics.columns)
     self._optimizer = keras.optimizers.AdamW(learning_rate, weight_decay)
     self._optimizer.exclude_from_weight_decay(
       [v for v in dynamics.trainable_variables if v.shape[1] == 1]
@@ -113,6 +117,8 @@ class DynamicsFit(tf.Module):
     variables = dynamics.trainable_variables
     # The weights that training goes on from, while the network has their average; else the average.
     self._swapped = [tf.Variable(v, trainable=False) for v in variables if not early_stopping]
+    changed = [v.value for v in (*variables, *self._optimizer.variables)]
+    self.guard = Guard([*changed, *self._swapped])
     # With early stopping, the best of a fit so far.
     noise = [dynamics.log_var] if dynamics.constant_noise else []
     self._fitted = [*variables, *noise] if early_stopping else []
@@ -157,15 +163,16 @@ class DynamicsFit(tf.Module):
       self.go_on()
     return self.report()
 
-  @tf.function
   def begin(self, seed: tf.Tensor) -> None:
     """Takes the normalisers of D_env; `go_on` trains."""
-    everything = self._buffer.gather(tf.range(tf.cast(self._buffer.size, tf.int32)))
-    self._dynamics.set_normalizer(everything)
-    if self._dynamics.predicts_end:
-      self._dynamics.see_ends(everything.terminal)
+    self._dynamics.set_normalizer(self.statistics.now())
+    self.guard.begin()
+    self._begin(seed)
+
+  @tf.function
+  def _begin(self, seed: tf.Tensor) -> None:
     self._seed.assign(tf.cast(seed, tf.int64))
-    self._kept_loss.assign(validation_loss(self._dynamics, self.bootstrap.draw(self._seed)[1]))
+    self._kept_loss.assign(validation_loss(self._dynamics, self.bootstrap.validation()))
     for kept, variable in zip(self._kept, self._fitted, strict=True):
       kept.assign(variable)
     self._epochs_without.assign(tf.zeros_like(self._epochs_without))
@@ -183,9 +190,10 @@ class DynamicsFit(tf.Module):
     """Of the last fit, scalars.
 
     `validation_loss` is the mean over members, of the weights kept; `train_loss` that of the last
-    epoch; and `epochs`.
+    epoch; and `epochs`. `skipped` is how many batches were, as numbers went wrong.
     """
     return {
+      "skipped": tf.cast(self.guard.skipped, tf.float32),
       "validation_loss": tf.reduce_mean(self._kept_loss),
       "train_loss": self._train_loss.read_value(),
       "epochs": tf.cast(self._epochs, tf.float32),
@@ -198,7 +206,7 @@ class DynamicsFit(tf.Module):
     Returns:
       How many batches it were.
     """
-    bag, validation = self.bootstrap.draw(self._seed)
+    bag, validation = self.bootstrap.draw(self._seed), self.bootstrap.validation()
     shuffle_seed = tf.random.split(self._seed, 2)[1]
     early_stopping = self._max_batches is None
     batches = tf.shape(bag)[1] // self.batch_size
@@ -263,18 +271,34 @@ class DynamicsFit(tf.Module):
     return total
 
   def train_step(self, batch: Transition) -> tf.Tensor:
-    """One step on a batch of [E, N, ...] transitions; returns its mean NLL."""
+    """One step on a batch of [E, N, ...] transitions.
+
+    Returns:
+      Its mean NLL; 0 where a number went wrong, and nothing changed.
+    """
     variables = self._dynamics.trainable_variables
+    before = self.guard.before()
     batch = with_images(batch, self.symmetries)
     with tf.GradientTape() as tape:
       loss, likelihood = training_loss(self._dynamics, batch)
-    self._optimizer.apply(tape.gradient(loss, variables), variables)
+    gradient = tape.gradient(loss, variables)
+    self._optimizer.apply(gradient, variables)
     if self._swapped:
       step = tf.cast(self._optimizer.iterations, tf.float32)
       decay = tf.minimum(step / (step + 9.0), AVERAGE_DECAY)
       for average, variable in zip(self._swapped, variables, strict=True):
         average.assign(decay * average + (1.0 - decay) * variable)
-    return likelihood
+    size = tf.reduce_mean(tf.abs(self._dynamics.outcome(batch)))
+    norm = tf.linalg.global_norm(gradient)
+    keep = self.guard.keep_or_undo(
+      before,
+      {
+        "D_env: what steps change": (size, FINITE),
+        "the models: loss": (loss, LARGEST_LOSS),
+        "the models: gradient": (norm, LARGEST_LOSS),
+      },
+    )
+    return tf.where(keep, likelihood, 0.0)
 
 
 def with_images(batch: Transition, symmetries: Sequence[Symmetry]) -> Transition:

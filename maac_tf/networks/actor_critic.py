@@ -10,7 +10,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from maac_tf.checks import Option, configurable
-from maac_tf.data.types import Value
+from maac_tf.data.statistics import Statistics
+from maac_tf.data.types import Transition, Value
 from maac_tf.networks.critic import Critic
 from maac_tf.networks.layers import normalizer
 from maac_tf.networks.policy import Policy
@@ -32,6 +33,7 @@ class ActorCritic(tf.Module):
       evaluated and exported.
     critic, target_critic: Q networks in one, and their Polyak averages.
     value_range: bounds of the values, or None.
+    largest_reward: of D_env, without its sign.
   """
 
   def __init__(
@@ -106,11 +108,17 @@ class ActorCritic(tf.Module):
     self.value_range = ValueRange(discount) if bound_values else None
     self.normalize_observations, self.normalize_rewards = normalize_observations, normalize_rewards
     self._reward_normalizer = normalizer(1, "float32")
+    self.largest_reward = tf.Variable(0.0, trainable=False)
     self.polyak_decay, self.ema_decay = polyak_decay, ema_decay
 
   @property
   def networks(self) -> tuple[tf.Module, ...]:
     return self.policy, self.ema_policy, self.critic, self.target_critic
+
+  @property
+  def all_variables(self) -> list[tf.Variable]:
+    """Of the networks, and those of the range of values."""
+    return [*self.variables, *(v.value for network in self.networks for v in network.variables)]
 
   @property
   def reward_scale(self) -> tf.Tensor:
@@ -149,15 +157,22 @@ class ActorCritic(tf.Module):
     now, average = (p(observation).distribution for p in (self.policy, self.ema_policy))
     return tfp.distributions.kl_divergence(now, average)
 
-  def fit_normalizers(self, observation: tf.Tensor, reward: tf.Tensor) -> None:
-    """Takes the statistics of D_env, [N, S] and [N]."""
+  def columns(self, transition: Transition) -> tf.Tensor:
+    """What `fit_normalizers` takes the statistics of: features and reward of [N, ...] steps."""
+    features = self.policy.coordinates.features(transition.observation)
+    return tf.concat([features, transition.reward[:, tf.newaxis]], -1)
+
+  def fit_normalizers(self, seen: Statistics, rewards: tf.Tensor) -> None:
+    """Takes the statistics of D_env, and some of its rewards, of which there may be fewer."""
+    observation, reward = seen.part(-1), seen.part(-1, None)
     if self.normalize_observations:
       for network in self.networks:
-        network.normalizer.fit(network.coordinates.features(observation))
+        network.normalizer.fit(observation)
     if self.normalize_rewards:
-      self._reward_normalizer.fit(reward[:, tf.newaxis])
+      self._reward_normalizer.fit(reward)
+    self.largest_reward.assign(reward.largest[0])
     if self.value_range:
-      self.value_range.see(reward)
+      self.value_range.see(reward.low[0], reward.high[0], rewards)
     self._scale_critics()
 
   def follow_rewards(self, reward: tf.Tensor) -> None:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maac_tf.data.statistics import Statistics
 from maac_tf.data.types import ROUNDING
 
 # What `Policy.in_numpy` can do without TensorFlow, as (c, f): activation(x) = f(c x), where c goes
@@ -97,17 +98,15 @@ class Normalizer(keras.layers.Layer):
   def call(self, x: tf.Tensor) -> tf.Tensor:
     return (x - self.mean) / self.scale * self.moves
 
-  def fit(self, values: tf.Tensor) -> None:
-    """Takes mean and standard deviation of `values` [N, ...], summed in float64."""
-    exact = tf.cast(values, tf.float64)
-    mean, std = tf.reduce_mean(exact, 0), tf.math.reduce_std(exact, 0)
-    moves = std > ROUNDING * tf.reduce_max(tf.abs(exact), 0)
+  def fit(self, seen: Statistics) -> None:
+    """Takes mean and standard deviation of these numbers."""
+    moves = seen.std > ROUNDING * seen.largest
     for weight, value in (
-      (self.mean, mean),
-      (self.scale, tf.where(moves, std, tf.ones_like(std))),
+      (self.mean, seen.mean),
+      (self.scale, np.where(moves, seen.std, 1.0)),
       (self.moves, moves),
     ):
-      weight.assign(tf.cast(value, weight.dtype))
+      weight.assign(value.astype(weight.dtype))
 
 
 def normalizer(size: int, dtype: str) -> Normalizer:

@@ -25,11 +25,11 @@ class ValueRange(tf.Module):
     self.reward_quantiles = tf.Variable([0.0, 0.0], trainable=False)
     self.reward_extremes = tf.Variable([0.0, 0.0], trainable=False)
 
-  def see(self, reward: tf.Tensor) -> None:
-    """Takes the extremes of these real rewards, the first time their quantiles, too."""
-    self.reward_extremes.assign([tf.reduce_min(reward), tf.reduce_max(reward)])
+  def see(self, low: float, high: float, rewards: tf.Tensor) -> None:
+    """Takes the extremes of the real rewards; the first time the quantiles of some of them, too."""
+    self.reward_extremes.assign([low, high])
     unseen = tf.reduce_all(self.reward_quantiles == 0.0)
-    self.reward_quantiles.assign(tf.where(unseen, _quantiles(reward), self.reward_quantiles))
+    self.reward_quantiles.assign(tf.where(unseen, _quantiles(rewards), self.reward_quantiles))
 
   def follow(self, reward: tf.Tensor) -> None:
     """Moves a little towards the quantiles of these rewards, any shape."""

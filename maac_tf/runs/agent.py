@@ -24,6 +24,7 @@ from maac_tf.runs import (
   experiment,
   exports,
   plotting,
+  room,
   run_directory,
   saved_model,
 )
@@ -181,8 +182,9 @@ class MAAC:
       Itself.
 
     Raises:
-      ConfigError: for a wrong or too small number of steps, or a run directory that cannot be used.
-      FloatingPointError: when a loss is no longer a finite number.
+      ConfigError: for a wrong or too small number of steps, what the machine has no room for, or a
+        run directory that cannot be used.
+      FloatingPointError: when numbers went wrong in too many updates.
     """
     callbacks = [callbacks] if callable(callbacks) else callbacks
     trainer = self.trainer
@@ -198,6 +200,9 @@ class MAAC:
         iterations = max(iterations, int(trainer.iteration))
         config.bind("train.iterations", iterations)
         run_dir = self.run_dir or _unused(experiment.default_run_dir())
+        needed = room.check(trainer, run_dir, iterations)
+        if progress:
+          print(needed)
         run = RunDirectory(run_dir, trainer, self._logged)
         self.run_dir, self._logged = run_dir, None
       try:

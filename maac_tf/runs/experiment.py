@@ -17,7 +17,7 @@ from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError, Option, configurable
-from maac_tf.runs import config, datasets, run_directory, version
+from maac_tf.runs import config, datasets, room, run_directory, version
 from maac_tf.runs.pauses import Pauses, Stopped
 from maac_tf.runs.progress import Progress
 from maac_tf.runs.run_directory import RunDirectory
@@ -61,11 +61,13 @@ def train(
     The number of the signal that stopped the run, or None when it is finished.
 
   Raises:
-    ConfigError: for a wrong value, before anything is created.
+    ConfigError: for a wrong value, or what the machine has no room for, before anything is created.
     Exception: whatever the environment raises, with a note on what is saved.
   """
   with config.user_errors():
     trainer = build_trainer(task, seed)
+  needed = room.check(trainer, run_dir, iterations)
+  print(needed)
   warn_of_unused(trainer, overridden)
   logged = take(trainer, dataset, run_dir)
   if offline and not run_directory.has_checkpoint(run_dir):

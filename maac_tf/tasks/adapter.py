@@ -9,6 +9,11 @@ import numpy as np
 from maac_tf.data.types import TimeStep
 from maac_tf.tasks.actions import ActionBox
 
+LARGEST_REWARD = 1e12  # squares of returns of larger ones are infinite in float32
+_WRONG_NUMBER = (
+  f"numbers must be finite, and rewards {LARGEST_REWARD:.0e} at the most. Correct the environment."
+)
+
 
 class Environment:
   """A Gymnasium environment with float32 vectors for observations and actions in [-1, 1].
@@ -48,7 +53,9 @@ class Environment:
       )
     observation = self._flat(answer[0], "reset()")
     if not np.isfinite(observation).all():
-      raise FloatingPointError(f"reset() of {_name(self.env)} returned {_line(observation)}.")
+      raise FloatingPointError(
+        f"reset() of {_name(self.env)} returned {_line(observation)}: {_WRONG_NUMBER}"
+      )
     return observation
 
   def step(self, action: np.ndarray) -> TimeStep:
@@ -56,7 +63,7 @@ class Environment:
 
     Raises:
       ValueError: for what is not of the declared kind.
-      FloatingPointError: for a number that is not finite.
+      FloatingPointError: for a number that is not finite, or a reward beyond `LARGEST_REWARD`.
     """
     # np.clip takes three times as long, and arrays less than numbers.
     action = np.minimum(np.maximum(action, self._low), self._high)
@@ -78,11 +85,11 @@ class Environment:
     observation = self._flat(observation, "step()")
     reward = self._number(reward, "reward")
     # np.isfinite(observation).all() takes thrice as long, but a sum of large numbers is infinite.
-    if not math.isfinite(observation.dot(self._ones) + reward):
-      if not (np.isfinite(observation).all() and math.isfinite(reward)):
+    if not (math.isfinite(observation.dot(self._ones)) and abs(reward) <= LARGEST_REWARD):
+      if not (np.isfinite(observation).all() and abs(reward) <= LARGEST_REWARD):
         raise FloatingPointError(
           f"step() of {_name(self.env)} returned {_line(observation)} and reward {reward} after "
-          f"action {_line(action)}."
+          f"action {_line(action)}: {_WRONG_NUMBER}"
         )
     if type(terminal) is not bool:
       terminal = bool(self._number(terminal, "terminated"))

@@ -1,9 +1,12 @@
 """The ring of transitions."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from maac_tf.data import room
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.types import Transition
 
@@ -31,14 +34,6 @@ def test_newest_overwrite_oldest():
   np.testing.assert_array_equal(stored.terminal, stored.reward % 2)
 
 
-def test_ages_count_what_is_newer():
-  buffer = ReplayBuffer(5, 2, 1)
-  for first in (0, 3, 6):  # wraps twice
-    buffer.add(_transitions(range(first, first + 3)))
-    rewards = buffer.gather(tf.range(buffer.size)).reward
-    np.testing.assert_array_equal(buffer.ages(), first + 2 - rewards)
-
-
 def test_samples_are_uniform_over_what_is_stored():
   buffer = ReplayBuffer(100, 2, 1)
   buffer.add(_transitions(range(10)))
@@ -54,6 +49,25 @@ def test_a_window_samples_the_newest_only():
   buffer.window.assign(4)
   rewards = buffer.gather(buffer.random_indices([1_000], [1, 2])).reward
   assert set(rewards.numpy()) == {5, 6, 7, 8}
+
+
+@pytest.mark.parametrize("capacity", [10**30, 10**11])
+def test_what_does_not_fit_the_memory_is_refused_before_it_is_taken(capacity):
+  message = rf"^X asks for a buffer of {capacity:,} transitions, .* GiB of memory are free"
+  with pytest.raises(ValueError, match=message) as error:
+    ReplayBuffer(capacity, 2, 1, option="X")
+  fits = int(re.search(r"[(]([0-9,]+) transitions fit", str(error.value))[1].replace(",", ""))
+  assert fits * 4 * (2 + 1 + 1 + 2 + 1) == pytest.approx(room.free_memory(), rel=0.2)
+
+
+def test_a_container_has_less_memory_than_its_machine(tmp_path, monkeypatch):
+  whole = room.free_memory()
+  monkeypatch.setattr(room, "_CONTAINER", tmp_path)
+  for name, text in (("max", "1000000"), ("current", "700000"), ("stat", "x 1\ninactive_file 99")):
+    (tmp_path / f"memory.{name}").write_text(text)
+  assert room.free_memory() == 300_099
+  (tmp_path / "memory.max").write_text("max")
+  assert room.free_memory() == pytest.approx(whole, rel=0.2)
 
 
 def test_too_many_at_once_are_refused():

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from maac_tf.data.replay import ReplayBuffer
+from maac_tf.data.statistics import statistics_of
 from maac_tf.data.types import Transition
 from maac_tf.models import bootstrap
 from maac_tf.models import fit as fit_module
@@ -75,7 +76,7 @@ def test_gradient_of_the_mean(constant_noise):
   """In closed form, for the biases: error / variance of the likelihood, error of least squares."""
   dynamics, buffer, _ = _fit(100, {"constant_noise": constant_noise})
   rows = buffer.gather(tf.range(100))
-  dynamics.set_normalizer(rows)
+  dynamics.set_normalizer(statistics_of(dynamics.columns(rows)))
   batch = _for_each(rows)
   if constant_noise:
     dynamics.set_noise(batch)
@@ -98,13 +99,14 @@ def _validation_loss(fit, buffer, count):
   gaussian = fit._dynamics(everything.observation, everything.action)
   outcome = everything.next_observation - everything.observation
   losses = -(gaussian.log_prob(outcome) + sum(np.log(fit._dynamics.target_normalizer.scale))) / 2
-  roles = fit.bootstrap.is_validation.numpy()[:, :count]
+  roles = _roles(fit, count)
   return np.mean([loss[role].mean() for loss, role in zip(losses.numpy(), roles, strict=True)])
 
 
-def _with_equal_roles(fit):
-  """60 of 600 rows are for the validation of each member."""
-  fit.bootstrap.is_validation = tf.constant([np.arange(700) % 10 == m for m in range(4)])
+def _roles(fit, count):
+  """Which rows each member is validated on, by a loop."""
+  places = fit.bootstrap.validation_places.numpy()
+  return np.array([[i % 10 == member[i // 10] for i in range(count)] for member in places])
 
 
 @pytest.mark.parametrize("constant_noise", [False, True])
@@ -113,7 +115,6 @@ def test_every_member_keeps_the_weights_of_its_best_epoch(monkeypatch, constant_
   monkeypatch.setattr(fit_module, "PATIENCE", 3)
   monkeypatch.setattr(fit_module, "MAX_EPOCHS", 30)
   _, buffer, fit = _fit(600, {"constant_noise": constant_noise}, learning_rate=0.05)
-  _with_equal_roles(fit)
   fit.fit(tf.constant([1, 2]))
   before = fit.fit(tf.constant([3, 4]))["validation_loss"].numpy()
   after = fit.fit(tf.constant([5, 6]))["validation_loss"].numpy()
@@ -124,7 +125,6 @@ def test_every_member_keeps_the_weights_of_its_best_epoch(monkeypatch, constant_
 def test_a_fit_of_a_budget_ends_with_the_average_as_it_is_then():
   """Though in these epochs it becomes worse."""
   _, buffer, fit = _fit(600, learning_rate=0.1, max_batches=60, batch_size=32)
-  _with_equal_roles(fit)
   losses = [fit.fit(tf.constant([i, 2]))["validation_loss"].numpy() for i in range(4)]
   assert max(np.diff(losses)) > 1e-3, losses
   assert _validation_loss(fit, buffer, 600) == pytest.approx(losses[-1], abs=1e-4)
@@ -165,7 +165,7 @@ def test_an_xla_fit_is_the_plain_one():
   fits = [_fit(600, DEFAULT_NETWORK, jit_compile=jit, **options) for jit in (False, True)]
   batch = _for_each(_data(64, 1)[0])
   for dynamics, _, fit in fits:
-    dynamics.set_normalizer(_data(600, 2)[0])
+    dynamics.set_normalizer(statistics_of(dynamics.columns(_data(600, 2)[0])))
     fit._compiled_step(batch)
   for plain, xla in zip(*(d.trainable_variables + f._swapped for d, _, f in fits), strict=True):
     np.testing.assert_allclose(xla, plain, rtol=1e-4, atol=1e-6)
@@ -204,41 +204,63 @@ def test_the_average_is_better_than_the_last_weights_where_steps_are_noisy():
   assert losses[0] < losses[1] - 0.01, losses
 
 
-def test_nothing_validated_is_ever_trained_on():
-  _, _, fit = _fit(500)
-  roles = fit.bootstrap.is_validation[:, :500]
-  assert not np.array_equal(roles[0], roles[1])
-  order = tf.argsort(tf.cast(roles, tf.int32), -1, stable=True)
-  num_train = 500 - tf.reduce_sum(tf.cast(roles, tf.int32), -1)
-  for seed in range(3):
-    bag = fit.bootstrap.rows(order, num_train, [seed, 0])
-    for member in range(4):
-      assert not np.any(roles[member].numpy()[bag[member]])
-      assert len(np.unique(bag[member])) < bag.shape[1]  # with replacement
+def test_nothing_validated_is_ever_trained_on_and_all_else_is(monkeypatch):
+  """Also where the ring has been written round, and where its last group is cut short."""
+  monkeypatch.setattr(bootstrap, "RECENT_TRANSITIONS", 300)
+  for added, recent_fraction in ((0, 0.0), (650, 0.0), (650, 1.0)):
+    _, buffer, fit = _fit(503, recent_fraction=recent_fraction)
+    for seed in range(added // 50):
+      buffer.add(_data(50, seed)[0])
+    size = int(buffer.size)
+    roles, ages = _roles(fit, size), (int(buffer.added) - 1 - np.arange(size)) % size
+    assert not np.array_equal(roles[0], roles[1])
+    drawn = [fit.bootstrap.draw([seed, 0]).numpy() for seed in range(30)]
+    for member, bag in enumerate(np.concatenate(drawn, 1)):
+      newest = ages <= np.sort(ages[~roles[member]])[int((~roles[member]).sum() * 300 / size)]
+      trained = ~roles[member] & (newest if recent_fraction else True)
+      seen = np.bincount(bag, minlength=size)
+      assert not np.any(seen[~trained]) and len(np.unique(drawn[0][member])) < drawn[0].shape[1]
+      assert np.sum(seen[trained] == 0) <= 2
+      assert seen[trained].std() < 1.5 * np.sqrt(seen[trained].mean())
+
+
+def test_all_is_validated_but_a_group_cut_short_and_no_more_than_so_many_rows(monkeypatch):
+  _, buffer, fit = _fit(503)
+  rows = buffer.gather(tf.range(503)).observation.numpy()
+  for most in (4_096, 7):
+    monkeypatch.setattr(bootstrap, "MAX_VALIDATION_ROWS", most)
+    got = fit.bootstrap.validation().observation.numpy()
+    for member, role in enumerate(_roles(fit, 500)):
+      want = rows[np.flatnonzero(role)]
+      want = want if most > 50 else want[[i * 50 // 7 for i in range(7)]]
+      np.testing.assert_array_equal(got[member], want)
 
 
 def _bag(fit, seed):
   """What a fit trains on."""
-  return fit.bootstrap.draw(seed)[0].numpy()
+  return fit.bootstrap.draw(seed).numpy()
 
 
 def test_a_share_of_a_bootstrap_is_of_the_newest(monkeypatch):
   """Also where the ring has been written round: the newest rows are then in its middle."""
   monkeypatch.setattr(bootstrap, "RECENT_TRANSITIONS", 200)
-  _, buffer, fit = _fit(2_000, max_batches=1, recent_fraction=0.5)
+  _, buffer, fit = _fit(2_000, max_batches=None, recent_fraction=0.5)
   buffer.add(_data(600, 1)[0])  # a capacity of 2,100: slots 0..499 are the newest 500
   bag = _bag(fit, [1, 2])
-  for member, validation in enumerate(fit.bootstrap.is_validation.numpy()):
-    assert not np.any(validation[bag[member]])
   is_new = (bag >= 300) & (bag < 500)
   assert is_new.mean() == pytest.approx(0.5 + 0.5 * 200 / 2_100, abs=0.03)
   assert len(np.unique(bag)) > 1_500  # the others are drawn evenly, from all
   assert np.mean(bag[~is_new] < 300) == pytest.approx(300 / 1_900, abs=0.04)
 
 
+def test_a_fit_takes_no_more_batches_of_more_data():
+  for count, batches in ((2_900, 10), (3_200, 11), (6_000, 12)):
+    _, _, fit = _fit(count, max_batches=12)
+    assert _bag(fit, [1, 2]).shape == (4, batches * 256)
+
+
 def test_members_have_a_validation_row_however_little_data_there_is():
-  _, _, fit = _fit(20, max_batches=3, validation_fraction=1e-6)
-  np.testing.assert_array_equal(np.sum(fit.bootstrap.is_validation, -1), 1)
+  _, _, fit = _fit(20, max_batches=3)
   assert np.isfinite(fit.fit(tf.constant([1, 2]))["validation_loss"])
 
 

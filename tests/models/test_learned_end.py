@@ -163,7 +163,7 @@ def test_ends_are_drawn_in_d_model_and_the_learner_trains():
     Transition(*(tf.constant(c, tf.float32) for c in (*columns[:2], rewards, columns[2], ends)))
   )
   learner.begin_iteration()
-  learner.dynamics.see_ends(learner.env_buffer.newest(200).terminal)
+  learner.dynamics.see_ends(float(ends.sum()), 200)
   imagined = ImaginedData(learner, 1_200)
   share = float(imagined.fill(400, 3, SEED))
   stored = learner.model_buffer.newest(1_200).terminal.numpy()

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from maac_tf.data.statistics import statistics_of
+from maac_tf.data.types import Transition
 from maac_tf.networks.actor_critic import ActorCritic
 from maac_tf.networks.value_range import RATE, ValueRange
 from maac_tf.tasks.coordinates import PLAIN, sine_and_cosine
@@ -23,6 +25,11 @@ def _data():
   rng = np.random.default_rng(0)
   observation, action = rng.normal(2.0, 3.0, [200, 3]), rng.uniform(-1, 1, [200, 2])
   return (tf.constant(x, tf.float32) for x in (observation, action, rng.normal(size=200)))
+
+
+def _fit(parts, observation, reward):
+  rows = Transition(observation, None, reward, None, None)
+  parts.fit_normalizers(statistics_of(parts.columns(rows)), reward)
 
 
 def _shake(variables, seed):
@@ -73,7 +80,7 @@ def test_the_divergence_is_that_of_the_gaussians():
 @pytest.mark.parametrize("coordinates", [PLAIN, sine_and_cosine(2)], ids=["plain", "own"])
 def test_normalisers_have_the_statistics_of_the_features(coordinates):
   parts, (observation, _, reward) = _make(coordinates=coordinates), _data()
-  parts.fit_normalizers(observation, reward)
+  _fit(parts, observation, reward)
   features = np.array(coordinates.features(observation))
   for network in parts.networks:
     np.testing.assert_allclose(network.normalizer.mean, features.mean(0), atol=1e-5)
@@ -86,7 +93,7 @@ def test_normalised_networks_are_the_plain_ones_on_normalised_observations():
   )
   observation, action, reward = _data()
   for parts in (normalising, plain):
-    parts.fit_normalizers(observation, reward)
+    _fit(parts, observation, reward)
   normaliser = normalising.policy.normalizer
   normalised = (observation - normaliser.mean) / normaliser.scale
   for network in ("policy", "critic"):
@@ -127,7 +134,7 @@ def test_unbounded_critics_start_apart_and_bounded_ones_from_zero():
   observation, action, reward = _data()
   for bound_values in (False, True):
     parts = _make(bound_values=bound_values)
-    parts.fit_normalizers(observation, reward)
+    _fit(parts, observation, reward)
     for critic in (parts.critic, parts.target_critic):
       assert np.any(critic(observation, action)) != bound_values
     assert bool(parts.value_range) == bound_values
@@ -188,7 +195,7 @@ def test_an_iteration_begins_with_new_statistics():
 def test_a_reward_at_the_goal_alone_is_within_the_bounds():
   """One reward in a thousand steps: as valued by who reaches the goal a hundred steps later."""
   value_range = ValueRange(discount=0.99)
-  value_range.see(tf.constant([-0.1] * 999 + [100.0]))
+  value_range.see(-0.1, 100.0, tf.constant([-0.1] * 999 + [100.0]))
   low, high = (float(x) for x in value_range.bounds())
   assert low == pytest.approx(-10.0, rel=1e-4)
   assert 0.99**100 * 100.0 - 10.0 < 100.0 < high < 200.0

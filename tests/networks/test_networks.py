@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from maac_tf.data.statistics import statistics_of
 from maac_tf.data.types import Transition
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.networks.critic import Critic
@@ -61,7 +62,7 @@ def test_some_of_the_critics_are_those_of_all():
 @pytest.mark.parametrize("activation", NUMPY_ACTIVATIONS)
 def test_policy_in_numpy_and_in_plain_operations_is_the_policy(activation):
   policy = Policy(3, 2, (16, 16), activation, seed=2)
-  policy.normalizer.fit(tf.random.stateless_normal([50, 3], [0, 3], 1.0, 2.0))
+  policy.normalizer.fit(statistics_of(tf.random.stateless_normal([50, 3], [0, 3], 1.0, 2.0)))
   observation = 5.0 * tf.random.stateless_normal([40, 3], [0, 1])
   noise = tf.random.stateless_normal([40, 2], [0, 2])
   action = policy.in_numpy()(observation.numpy(), noise.numpy())
@@ -88,7 +89,7 @@ def test_policy_and_critics_see_the_features_of_their_coordinates(seen):
     kwargs = {"hidden_units": (16,), "coordinates": coordinates, "seed": 3}
     policy, critic = Policy(size, 2, **kwargs), Critic(size, 2, **kwargs)
     for network in (policy, critic):
-      network.normalizer.fit(2.0 * features + 1.0)
+      network.normalizer.fit(statistics_of(2.0 * features + 1.0))
     return policy, critic
 
   policy, critic = networks(8, seen)
@@ -161,7 +162,8 @@ def test_dynamics_predicts_in_units_of_the_environment():
   action = rng.normal(0, 1, (64, 1)).astype(np.float32)
   change = rng.normal([3.0, -1.0], [0.1, 20.0], (64, 2)).astype(np.float32)
   zeros = np.zeros(64, np.float32)
-  dynamics.set_normalizer(Transition(observation, action, zeros, observation + change, zeros))
+  rows = Transition(observation, action, zeros, observation + change, zeros)
+  dynamics.set_normalizer(statistics_of(dynamics.columns(rows)))
 
   def tile(x):
     return tf.tile(x[None], [3, 1, 1])
@@ -181,7 +183,7 @@ def test_dynamics_predicts_in_units_of_the_environment():
 def test_a_constant_reads_zero_and_disturbs_nothing_when_it_moves(constant):
   layer = normalizer(2, "float32")
   rows = np.stack([np.full(50, constant), 1e-7 * np.arange(50.0)], -1).astype(np.float32)
-  layer.fit(rows)
+  layer.fit(statistics_of(rows))
   read = layer(rows).numpy()
   assert not np.any(read[:, 0]) and read[:, 1].std() == pytest.approx(1.0)
   assert not np.any(layer(np.array([[1e5, 0.0]], np.float32))[:, 0])
@@ -190,7 +192,7 @@ def test_a_constant_reads_zero_and_disturbs_nothing_when_it_moves(constant):
 def test_statistics_are_exact_far_from_zero():
   values = np.random.default_rng(0).normal(1_234.567, 0.01, (250_000, 1)).astype(np.float32)
   layer = normalizer(1, "float32")
-  layer.fit(values)
+  layer.fit(statistics_of(values))
   assert layer.mean.numpy() == pytest.approx(values.astype(np.float64).mean(), abs=1e-4)
   assert layer.scale.numpy() == pytest.approx(values.astype(np.float64).std(), rel=1e-5)
 
@@ -218,7 +220,7 @@ def test_constant_noise_is_of_the_errors_and_the_same_everywhere():
   columns = [rng.normal(size=(3, 50, *size)) for size in ((2,), (1,), (), (2,), ())]
   rows = Transition(*(tf.constant(c, tf.float32) for c in columns))
   dynamics = Dynamics(2, 1, ensemble_size=3, hidden_units=(8,), constant_noise=True)
-  dynamics.set_normalizer(Transition(*(x[0] for x in rows)))
+  dynamics.set_normalizer(statistics_of(dynamics.columns(Transition(*(x[0] for x in rows)))))
   dynamics.set_noise(rows)
   gaussian = dynamics(rows.observation, rows.action)
   error = gaussian.mean() - (rows.next_observation - rows.observation)
@@ -240,7 +242,7 @@ def test_models_see_and_predict_in_their_coordinates():
   rows = Transition(*map(tf.constant, (state, action, reward, after, 0 * reward)))
   dynamics = Dynamics(2, 1, True, coordinates=coordinates, ensemble_size=3, hidden_units=(8,))
   assert dynamics.outcome_size == 2
-  dynamics.set_normalizer(Transition(*(x[0] for x in rows)))
+  dynamics.set_normalizer(statistics_of(dynamics.columns(Transition(*(x[0] for x in rows)))))
   want = [*np.mean([state[0, :, 0] ** 2, *state[0].T], 1), 1.0]
   np.testing.assert_allclose(dynamics.input_normalizer.mean, want, rtol=1e-5)
   want = np.mean(np.log(after[0, :, 1] / state[0, :, 1])), np.mean(reward[0])

@@ -6,6 +6,7 @@ import pytest
 
 from maac_tf import load_policy
 from maac_tf.algorithm.evaluator import BEST_EVALUATION_SEED
+from maac_tf.checks import ConfigError
 from maac_tf.runs import runtimes
 from maac_tf.tasks.registry import TASKS
 from tests import commands

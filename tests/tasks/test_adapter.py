@@ -142,6 +142,8 @@ def test_numbers_that_are_not_finite_are_named_when_they_come(bad):
     _step(np.float32([1, bad]))
   with pytest.raises(FloatingPointError, match="step.* of Fake returned .* reward"):
     _step(reward=bad)
+  with pytest.raises(FloatingPointError, match="reward -1e[+]30 after .* rewards 1e[+]12 at the"):
+    _step(reward=-1e30)
   with pytest.raises(FloatingPointError, match="reset.* of Fake returned"):
     Environment(Fake(first=np.float32([bad, 1]))).reset()
 
