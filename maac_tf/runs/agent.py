@@ -191,13 +191,7 @@ class MAAC:
     trainer.offline = False
     with _quiet():
       with self._bindings:
-        if offline_updates is not None:
-          iterations = experiment.iterations_offline(trainer, offline_updates)
-        elif env_steps is None:
-          iterations = int(config.value("train.iterations"))
-        else:
-          iterations = experiment.iterations_until(trainer, env_steps)
-        iterations = max(iterations, int(trainer.iteration))
+        iterations = _iterations(trainer, env_steps, offline_updates)
         config.bind("train.iterations", iterations)
         run_dir = self.run_dir or _unused(experiment.default_run_dir())
         needed = room.check(trainer, run_dir, iterations)
@@ -208,10 +202,7 @@ class MAAC:
       try:
         with contextlib.closing(run):
           stopped_by = experiment.iterate(trainer, run, iterations, callbacks, progress)
-        if stopped_by == signal.SIGINT:
-          raise KeyboardInterrupt(f"Saved in {run_dir}: learn() goes on.")
-        if stopped_by:
-          raise SystemExit(128 + stopped_by)
+        _raise_if(stopped_by, run_dir)
       except BaseException:  # perhaps in mid-iteration: the next is made from the checkpoint
         self._trainer = None
         trainer.environment.close()
@@ -293,9 +284,7 @@ class MAAC:
       return
     if format != "saved_model":
       raise ConfigError(f"Only a SavedModel plans: {path!r} would be a file of {format}.")
-    with self._bindings:
-      own = config.text()
-    _export_planner(self.trainer, path, own, settings or {})
+    _export_planner(self.trainer, path, self._bindings, settings or {})
 
   @_quiet()
   def _make_trainer(self) -> Trainer:
@@ -318,10 +307,32 @@ class MAAC:
     return self._policies[name][1]
 
 
-def _export_planner(trainer: Trainer, path: str, own: str, settings: Mapping[str, Any]) -> None:
+def _iterations(trainer: Trainer, env_steps: int | None, offline_updates: int | None) -> int:
+  """Of the whole run, see `MAAC.learn`; no fewer than there were."""
+  if offline_updates is not None:
+    wanted = experiment.iterations_offline(trainer, offline_updates)
+  elif env_steps is not None:
+    wanted = experiment.iterations_until(trainer, env_steps)
+  else:
+    wanted = int(config.value("train.iterations"))
+  return max(wanted, int(trainer.iteration))
+
+
+def _raise_if(stopped_by: int | None, run_dir: str) -> None:
+  if stopped_by == signal.SIGINT:
+    raise KeyboardInterrupt(f"Saved in {run_dir}: learn() goes on.")
+  if stopped_by:
+    raise SystemExit(128 + stopped_by)
+
+
+def _export_planner(
+  trainer: Trainer, path: str, bindings: config.Bindings, settings: Mapping[str, Any]
+) -> None:
   """With an agent's own config, and settings over it."""
   if os.path.exists(path):
     raise ConfigError(f"{path!r} exists: give another path.")
+  with bindings:
+    own = config.text()
   with trainer.best.in_use(), config.Bindings():
     config.load([], [own, *itertools.starmap(config.binding, settings.items())])
     with config.user_errors(), files.creating(path):
