@@ -57,7 +57,8 @@ def train(
     The number of the signal that stopped the run, or None when it is finished.
 
   Raises:
-    ConfigError: for a wrong value, before anything is created.
+    ConfigError: for a wrong value, before anything is created; for what cannot be written, with a
+      note on what is saved.
     Exception: whatever the environment raises, with a note on what is saved.
   """
   with config.user_errors():
