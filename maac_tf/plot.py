@@ -110,13 +110,14 @@ def main(argv: list[str]) -> int:
   }
   try:
     if not os.path.basename(out):
-      raise OSError(f"{_OUT.value!r} is a folder: give a file's name in it, without extension.")
-    os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
-    for suffix, draw in views.items():
-      paths = [f"{out}{suffix}.{extension}" for extension in ("png", "svg")]
-      draw(paths)
-      print(f"Wrote {' and '.join(paths)}")
-  except OSError as error:
+      raise ConfigError(f"{out!r} is a folder: give a file's name in it, without extension.")
+    with files.using(out):
+      os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
+      for suffix, draw in views.items():
+        paths = [f"{out}{suffix}.{extension}" for extension in ("png", "svg")]
+        draw(paths)
+        print(f"Wrote {' and '.join(paths)}")
+  except ConfigError as error:
     print(f"Error: --out: {error}", file=sys.stderr)
     return 1
   return 0

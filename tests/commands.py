@@ -1,5 +1,6 @@
 """The package's commands as a user gives them, each in a process of its own."""
 
+import ctypes
 import multiprocessing
 import os
 import pathlib
@@ -10,6 +11,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).parent.parent
 TIMEOUT = 300  # seconds
+_CAPABILITY_VERSION = 0x20080522  # of Linux's capset
 
 # To import TensorFlow takes longer than most commands: one process does, and the others fork off.
 _forked = multiprocessing.get_context("forkserver")
@@ -55,3 +57,23 @@ def _main(module, arguments, cwd, paths, prepare):
     prepare()
   sys.argv = [module, *arguments]
   runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def obey_permissions():
+  """Root's thread, and those that it starts, from now on as any user."""
+  libc = ctypes.CDLL(None)
+  header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+  sets = (ctypes.c_uint32 * 6)()
+  libc.capget(header, sets)
+  sets[0] &= ~0b110  # effective: without the right to pass over permissions
+  libc.capset(header, sets)
+
+
+def full_stdout():
+  os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+
+def gone_reader():
+  reading, writing = os.pipe()
+  os.close(reading)
+  os.dup2(writing, 1)

@@ -276,15 +276,13 @@ class MAAC:
     Raises:
       ConfigError: for a path that exists, a wrong setting, or what cannot be converted.
     """
-    path, format = files.local(path), exports.format_of(files.local(path))
+    path = files.local(path)
     if planner not in (None, "cem"):
       raise ConfigError(f"planner must be 'cem' or None, not {planner!r}.")
     if not planner:
-      exports.export_policy(self.trainer, path, format)
-      return
-    if format != "saved_model":
-      raise ConfigError(f"Only a SavedModel plans: {path!r} would be a file of {format}.")
-    _export_planner(self.trainer, path, self._bindings, settings or {})
+      exports.export_policy(self.trainer, path, exports.format_of(path))
+    else:
+      _export_planner(self.trainer, path, self._bindings, settings or {})
 
   @_quiet()
   def _make_trainer(self) -> Trainer:
@@ -329,6 +327,8 @@ def _export_planner(
   trainer: Trainer, path: str, bindings: config.Bindings, settings: Mapping[str, Any]
 ) -> None:
   """With an agent's own config, and settings over it."""
+  if (format := exports.format_of(path)) != "saved_model":
+    raise ConfigError(f"Only a SavedModel plans: {path!r} would be a file of {format}.")
   if os.path.exists(path):
     raise ConfigError(f"{path!r} exists: give another path.")
   with bindings:

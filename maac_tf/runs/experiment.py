@@ -61,13 +61,13 @@ def train(
     The number of the signal that stopped the run, or None when it is finished.
 
   Raises:
-    ConfigError: for a wrong value, or what the machine has no room for, before anything is created.
+    ConfigError: for a wrong value, or what the machine has no room for, before anything is created;
+      for what cannot be written, with a note on what is saved.
     Exception: whatever the environment raises, with a note on what is saved.
   """
   with config.user_errors():
     trainer = build_trainer(task, seed)
-  needed = room.check(trainer, run_dir, iterations)
-  print(needed)
+  print(room.check(trainer, run_dir, iterations))
   warn_of_unused(trainer, overridden)
   logged = take(trainer, dataset, run_dir)
   if offline and not run_directory.has_checkpoint(run_dir):
