@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import gin
 from absl import app, flags, logging
@@ -88,7 +88,7 @@ _MEASURE_RANDOM = flags.DEFINE_integer(
 )
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], make_runner: Callable[[], trainings.Runs] = trainings.Runner) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
-  runner = trainings.Runner()
+  runner = make_runner()
   runner.run(planned, _JOBS.value, _last_return)
   _report(_groups([training for training in planned if training not in runner.failed]))
   if runner.interrupted:
