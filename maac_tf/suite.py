@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import gin
 from absl import app, flags, logging
@@ -89,7 +89,7 @@ _MEASURE_RANDOM = flags.DEFINE_integer(
 )
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], make_runner: Callable[[], trainings.Runs] = trainings.Runner) -> int:
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
@@ -106,7 +106,7 @@ def main(argv: list[str]) -> int:
       for training in planned:
         print(shlex.join(["python", *training.command[1:]]))
       return 0
-    runner = trainings.Runner()
+    runner = make_runner()
     runner.run(planned, _JOBS.value, _last_return)
     _report(_groups([training for training in planned if training not in runner.failed]))
   except ConfigError as error:

@@ -331,9 +331,10 @@ def test_nothing_is_printed_that_was_not_asked_for(tmp_path, capfd):
 
 def test_it_learns_from_logged_steps_offline_then_online(original, no_exports, tmp_path):
   """And the same script goes on where it is, which is at its end."""
-  for _ in range(2):
+  for axis in ("iterations, without environment steps", "environment steps"):
     agent = make(tmp_path / "run", dataset=original)
     agent.learn(offline_updates=3, progress=False)  # of an update an iteration
+    assert agent.plot().axes[1].get_xlabel() == axis
     learn(agent, 50)
     assert agent.env_steps == 80 and agent.trainer.learner.env_buffer.added == 140 + 80
     assert agent.metrics["env_steps"].tolist() == [0, 0, 0, 40, 80]

@@ -127,8 +127,9 @@ def _of_run(path: str, environment: Environment) -> Dataset:
 
 def _of_npz(path: str) -> dict[str, np.ndarray]:
   try:
-    file = np.load(path, allow_pickle=False)
-    found = dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
+    with open(path, "rb") as stream:
+      file = np.load(stream, allow_pickle=False)
+      found = dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
     raise ConfigError(
       f"{path!r} is not an NPZ file of plain arrays, without pickled objects: {error}"

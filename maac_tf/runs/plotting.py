@@ -17,12 +17,16 @@ Groups = dict[tuple[str, str], list[curves.Run]]  # by (task, method)
 def plot_run(metrics_csv: str, path: str | None = None) -> "Figure":
   """Draws return and model loss against environment steps from a metrics.csv, into a PNG if asked.
 
+  Where a run took none, against iterations.
+
   A notebook's figures, and the windows of a program, stay as they are: this one is of neither.
   """
   from matplotlib.figure import Figure  # here, not above, as in `pyplot`
 
   metrics = curves.read_metrics(metrics_csv)
-  steps = metrics["env_steps"]
+  steps, what = metrics["env_steps"], "environment steps"
+  if not steps.any():
+    steps, what = metrics["iteration"], "iterations, without environment steps"
   figure = Figure(figsize=(7, 6), layout="constrained")
   top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
   evaluated = np.isfinite(metrics["eval/return"])
@@ -39,7 +43,7 @@ def plot_run(metrics_csv: str, path: str | None = None) -> "Figure":
   if "model/validation_loss" in metrics:
     bottom.plot(steps, metrics["model/validation_loss"], marker=".")
   bottom.set_ylabel("model loss [nats]")
-  bottom.set_xlabel("environment steps")
+  bottom.set_xlabel(what)
   for axes in (top, bottom):
     axes.grid(alpha=0.3)
   if path:

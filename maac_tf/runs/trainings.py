@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import gin
 
@@ -175,13 +175,29 @@ def _try_out(env_steps: int) -> tuple[int, int, dict[str, str]]:
   return iterations, random_steps + iterations * steps, unused
 
 
-class Runner:
-  """Runs trainings; the first signal lets them save and end, a second stops them.
+class Runs(Protocol):
+  """What runs trainings.
 
   Attributes:
     failed: those that ended with an error.
     interrupted: whether a signal came.
   """
+
+  failed: list[Training]
+  interrupted: bool
+
+  def run(
+    self, trainings: Sequence[Training], jobs: int, result: Callable[[Training], str]
+  ) -> None:
+    """Runs them in their order, `jobs` at a time, each from its start or its last checkpoint.
+
+    Args:
+      result: of a training that is finished, what to print of it.
+    """
+
+
+class Runner(Runs):
+  """Runs them on this machine; the first signal lets them save and end, a second stops them."""
 
   def __init__(self) -> None:
     self._processes: list[subprocess.Popen[bytes]] = []
@@ -193,11 +209,6 @@ class Runner:
   def run(
     self, trainings: Sequence[Training], jobs: int, result: Callable[[Training], str]
   ) -> None:
-    """Runs them in their order, `jobs` at a time, each from its start or its last checkpoint.
-
-    Args:
-      result: of a training that is finished, what to print of it.
-    """
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
       futures = [pool.submit(self._run, training, result) for training in trainings]
     for training, future in zip(trainings, futures, strict=True):
