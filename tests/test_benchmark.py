@@ -94,6 +94,9 @@ def test_a_wrong_value_ends_with_one_line(tmp_path):
   code, _, error = commands.run("benchmark", "--peers", "--scaling", "--out=old.csv", cwd=tmp_path)
   assert code == 1 and (tmp_path / "old.csv").read_text() == "of hours"
   assert "leave out" in error.splitlines()[-1]
+  code, _, error = commands.run("benchmark", "--replay_rows=10000,1e5", cwd=tmp_path)
+  assert code == 1
+  assert "--replay_rows must be numbers such as 10000,100000, not '1e5'" in error.splitlines()[-1]
   code, _, error = commands.run(
     "benchmark", "--part=update", f"--out={tmp_path}/no/x.csv", cwd=tmp_path
   )

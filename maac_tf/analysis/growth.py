@@ -6,6 +6,7 @@ Seconds are of the processor, which other programs beside change least.
 import contextlib
 import gc
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -21,8 +22,9 @@ from maac_tf.algorithm.trainer import Trainer
 from maac_tf.analysis.timing import Row
 from maac_tf.data.step_log import StepLog
 from maac_tf.data.types import Transition
-from maac_tf.runs import checkpoints, config, experiment
+from maac_tf.runs import checkpoints, config, experiment, exports
 from maac_tf.runs.run_directory import RunDirectory
+from maac_tf.runs.saved_model import save_policy
 from maac_tf.tasks.task import Task, never_terminates
 
 OBSERVATIONS, ACTIONS = (17, 348), 6  # numbers of a half cheetah and of a humanoid
@@ -117,24 +119,29 @@ def _fill(trainer: Trainer, size: int, count: int) -> None:
 
 
 def with_saves(files: Sequence[str], bindings: Sequence[str], count: int) -> Iterator[Row]:
-  """Memory after a tenth of so many saves of a whole run, and after all of them.
-
-  A save is that of an iteration's end: policy, curve and checkpoint.
-  """
-  config.load(files, [*bindings, "train.iterations = 1"])
+  """Memory after a tenth of so many saves of a run, and after all: checkpoints, then policies."""
+  config.load(files, bindings)
   trainer = experiment.make_trainer()
   with (
     tempfile.TemporaryDirectory() as folder,
     contextlib.closing(RunDirectory(os.path.join(folder, "run"), trainer)) as run,
   ):
-    experiment.iterate(trainer, run, 1, show=False)
-    first = 0.0
-    for saves in range(1, count + 1):
-      run.save()
-      if saves in (max(1, count // 10), count):
-        gc.collect()
-        first = first or _gigabytes()
-        yield Row("saves", f"memory after {saves}", _gigabytes(), "GiB", ratio=_gigabytes() / first)
+    experiment.iterate(trainer, run, 1, show=False)  # which saves all of it
+
+    def export() -> None:
+      path, about = os.path.join(folder, "policy"), exports.metadata(trainer, is_best=False)
+      shutil.rmtree(path, ignore_errors=True)
+      save_policy(trainer.learner, path, about, os.path.join(folder, "run", "policy_last"))
+
+    for name, save in (("checkpoints", run.save_checkpoint), ("policies", export)):
+      first = 0.0
+      for saves in range(1, count + 1):
+        save()
+        if saves in (max(1, count // 10), count):
+          gc.collect()
+          now = _gigabytes()
+          first = first or now
+          yield Row(name, f"memory after {saves} saves", now, "GiB", ratio=now / first)
 
 
 def _seconds(function: Callable[[], object]) -> float:

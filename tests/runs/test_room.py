@@ -32,7 +32,7 @@ def test_a_checkpoint_is_as_large_as_said_and_has_no_capacity(trainer, tmp_path)
     checkpoints.save(str(tmp_path / "all"), trainer, log, {})
   written = sum(file.stat().st_size for file in (tmp_path / "all" / "1").iterdir())
   needed = room.of(trainer, 7)
-  assert written == pytest.approx(needed.checkpoint, rel=0.2)
+  assert needed.checkpoint < written < needed.checkpoint + 60_000  # names, counters, checksums
   assert needed.env_buffer == 100_000 * 4 * (3 + 1 + 1 + 3 + 1) > 5 * written
   assert needed.model_buffer == 4_000 * 4 * (3 + 1 + 1 + 3 + 1)
   rows = (300 + 7 * 40) * 4 * (3 + 1 + 1 + 3 + 1 + 1 + 1)  # and `first`, and a checksum
