@@ -47,16 +47,18 @@ def main(argv: list[str]) -> int:
     with experiment.device(_DEVICE.value):
       stopped_by = experiment.train(run_dir, overridden)
   except (ConfigError, FloatingPointError) as error:
-    message = str(error).split("\n  In call to configurable")[0]  # which gin appends
     notes = getattr(error, "__notes__", []) if isinstance(error, FloatingPointError) else []
-    print(" ".join(["Error:", message, *notes]), file=sys.stderr)
+    print(" ".join(["Error:", _without_gin(error), *notes]), file=sys.stderr)
     return 1
   except KeyboardInterrupt:
     print(f"Stopped at once. Resume with: {_resume_command(run_dir)}", file=sys.stderr)
     return 130
   except Exception as error:
     error.add_note(f"Resume with: {_resume_command(run_dir)}")
-    raise
+    if not isinstance(error, ConnectionError):  # as of a simulator that is gone
+      raise
+    print(" ".join(["Error:", _without_gin(error), *error.__notes__]), file=sys.stderr)
+    return 1
   with _streams.reader_may_be_gone():
     if stopped_by:
       print(f"Saved. Resume with: {_resume_command(run_dir)}")
@@ -66,6 +68,11 @@ def main(argv: list[str]) -> int:
       f"the curve in {run_dir}/curve.png."
     )
   return 0
+
+
+def _without_gin(error: Exception) -> str:
+  """Its message, without what gin appends."""
+  return str(error).split("\n  In call to configurable")[0]
 
 
 def _resume_command(run_dir: str) -> str:

@@ -5,6 +5,8 @@ import itertools
 import gymnasium as gym
 import numpy as np
 
+from examples import remote_env
+
 STEPS = 50  # of an episode
 
 
@@ -127,3 +129,11 @@ class EndsAfter(Line):
     observation, reward, _, truncated, info = super().step(action)
     self._left -= 1
     return observation, reward, self._left == 0, truncated, info
+
+
+def dead():
+  """A simulator of another process, which is gone."""
+  env = remote_env.make()
+  env.unwrapped.process.kill()
+  env.unwrapped.process.wait()
+  return env
