@@ -9,8 +9,9 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import gymnasium as gym
 from absl import app, flags, logging
 
 import maac_tf
@@ -22,6 +23,7 @@ from maac_tf.runs import command_line, config, experiment
 from maac_tf.tasks import environment_check
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.environment_check import Seen
+from maac_tf.tasks.registry import task_of
 from maac_tf.tasks.task import Task
 
 _SETTING, _THREADS = command_line.define_setting(), command_line.define_threads()
@@ -38,12 +40,29 @@ def main(argv: list[str]) -> int:
   experiment.use_threads(_THREADS.value)
   try:
     command_line.load(_SETTING)
-    task = experiment.bound_task()
-    with config.user_errors(), contextlib.closing(_make(task)) as environment:
-      return int(not _can_train(task, environment))
+    return int(not check(experiment.bound_task(), _STEPS.value, _COST.value))
   except ConfigError as error:
     print(f"Error: {error}", file=sys.stderr)
     return 1
+
+
+def check(
+  environment: str | Task | Callable[[], gym.Env], steps: int = 1_000, cost: bool = False
+) -> bool:
+  """Prints what a training will meet, and whether it can work; for a notebook, too.
+
+  Args:
+    environment: as of `MAAC`.
+    steps: random ones; as many again in a second environment.
+    cost: whether to measure what a training will cost, too; takes a minute.
+
+  Raises:
+    ConfigError: for an environment that fails, or that cannot be learned in.
+  """
+  with config.user_errors():
+    task = environment if isinstance(environment, Task) else task_of(environment)
+    with contextlib.closing(_make(task)) as made:
+      return _can_train(task, made, steps, cost)
 
 
 def _make(task: Task) -> Environment:
@@ -51,12 +70,12 @@ def _make(task: Task) -> Environment:
     return task.make_environment()
 
 
-def _can_train(task: Task, environment: Environment) -> bool:
+def _can_train(task: Task, environment: Environment, steps: int, cost: bool) -> bool:
   """Prints the page; whether training can work."""
   task.check_functions(environment.observation_size, environment.action_size)
   seed = int(config.value("train.seed"))
   with _one_line(task):
-    seen = environment_check.random_steps(environment, _STEPS.value, seed)
+    seen = environment_check.random_steps(environment, steps, seed)
     found = [
       *environment_check.of_episodes(seen, environment.time_limit),
       *environment_check.of_actions(environment.action_box),
@@ -68,12 +87,12 @@ def _can_train(task: Task, environment: Environment) -> bool:
     f"{environment.action_size}. The reward is {_source(task.reward_fn)}, the end of an episode "
     f"{_source(task.termination_fn)}."
   )
-  print(f"{_STEPS.value:,} random steps, {_STEPS.value / seen.seconds:,.0f} in a second.")
+  print(f"{steps:,} random steps, {steps / seen.seconds:,.0f} in a second.")
   for level, text in sorted(found, key=lambda finding: finding.level != "note"):
     print(text if level == "note" else f"{level.capitalize()}: {text}")
   if any(finding.level == "error" for finding in found):
     return False
-  if _COST.value:
+  if cost:
     print(_cost(task, environment, seen))
   return True
 
@@ -84,7 +103,7 @@ def _source(function: object) -> str:
 
 def _cost(task: Task, environment: Environment, seen: Seen) -> str:
   trainer = Trainer(Maac(task, environment), environment)
-  episode_steps = environment.time_limit or max([*seen.ends, *seen.limits, _STEPS.value])
+  episode_steps = environment.time_limit or max([*seen.ends, *seen.limits, len(seen.steps.reward)])
   iterations, max_batches = map(config.value, ("train.iterations", "DynamicsFit.max_batches"))
   found = cost.measure(trainer, seen, episode_steps, iterations, max_batches)
   alone = ""

@@ -56,10 +56,10 @@ def main(argv: list[str]) -> int:
     with experiment.device(_DEVICE.value):
       stopped_by = experiment.train(run_dir, overridden, _DATASET.value, _OFFLINE.value)
   except (ConfigError, FloatingPointError) as error:
-    message = str(error).split("\n  In call to configurable")[0]  # which gin appends
     notes = getattr(error, "__notes__", [])  # on what is saved of a run that had begun
     if notes and isinstance(error, ConfigError):
       notes = [*notes, f"Resume with: {_resume_command(run_dir)}"]
+    message = str(error).split("\n  In call to configurable")[0]  # which gin appends
     print(" ".join(["Error:", message, *notes]), file=sys.stderr)
     return 1
   except KeyboardInterrupt:

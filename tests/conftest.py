@@ -8,6 +8,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import maac_tf  # noqa: F401  isort: skip  (first: it imports TensorFlow quietly)
 import gc
+import math
 
 import gin
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import maac_tf.runs.experiment  # (TINY binds what it imports)
 import maac_tf.runs.saved_model  # noqa: F401  (and the planner)
 from maac_tf import checks
+from maac_tf.runs import pauses
 
 # As in a terminal: what a shell in the background has ignored, runs would ignore, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,6 +68,20 @@ def collect_garbage():
   """Graphs refer to each other: without this, a worker holds gigabytes of them."""
   yield
   gc.collect()
+
+
+@pytest.fixture(scope="session")
+def original_run(tmp_path_factory):
+  """The folder of a run of two iterations, BARE, which no test changes."""
+  from tests.learners import eagerly  # which imports this module
+
+  path = tmp_path_factory.mktemp("original") / "run"
+  gin.parse_config(BARE)
+  with eagerly(), pytest.MonkeyPatch.context() as patch:
+    patch.setattr(pauses, "SAVE_EVERY", math.inf)
+    assert maac_tf.runs.experiment.train(str(path), iterations=2) is None
+  gin.clear_config()
+  return path
 
 
 @pytest.fixture

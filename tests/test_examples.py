@@ -1,18 +1,23 @@
 """What examples/ show, run."""
 
 import ast
+import itertools
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from examples import remote_env
 from examples.own_critic_target import LambdaTargets
+from maac_tf import MAAC, load_policy
+from maac_tf.algorithm import evaluator
 from maac_tf.runs import config
 from maac_tf.runs.experiment import train
 from tests import commands
 from tests.commands import ROOT
-from tests.conftest import TINY
-from tests.learners import ROLLOUT, SEED, make_learner, targets
+from tests.conftest import BARE, TINY
+from tests.learners import ROLLOUT, SEED, eagerly, make_learner, targets
 
 FILE = ROOT / "examples" / "own_critic_target.py"
 FILES = [str(ROOT / "gin" / "pendulum.gin"), str(FILE.with_suffix(".gin"))]
@@ -112,3 +117,105 @@ def test_its_gin_file_trains_it_and_its_run_resumes(tmp_path):
   assert code == 1 and "'import examples.own_critic_target' would run code: " in err
   code, out, err = commands.run("train", *longer, "--trust", cwd=str(ROOT))
   assert code == 0 and "Resuming" in out, err
+
+
+class _Clock:
+  """In place of the module `time`."""
+
+  now = 0.0
+
+  def monotonic(self):
+    return self.now
+
+  def sleep(self, seconds):
+    assert seconds >= 0.0
+    self.now += seconds
+
+
+def test_the_control_loop_keeps_its_period_with_the_file_alone(original_run, tmp_path, monkeypatch):
+  pytest.importorskip("ai_edge_litert", reason="the extra litert is not installed")
+  from examples import control_loop
+
+  tree = ast.parse((ROOT / "examples" / "control_loop.py").read_text())
+  imported = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+  imported += [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+  assert {*imported} == {"sys", "time", "numpy", "ai_edge_litert.interpreter"}
+  MAAC.load(original_run).export(tmp_path / "policy.tflite")
+  policy, clock, moved = control_loop.Policy(str(tmp_path / "policy.tflite")), _Clock(), []
+  monkeypatch.setattr(control_loop, "time", clock)
+  observations = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+  assert policy.observation_size == 3
+  sensors = iter(observations)
+
+  def read_sensors():
+    clock.now += 0.05 if len(moved) == 2 else 0.001  # the third step is slow
+    return next(sensors)
+
+  def move_motors(action):
+    moved.append((clock.now, action))
+
+  late = control_loop.control(policy, read_sensors, move_motors, steps=6)
+  assert late == 2  # the third and the fourth
+  times, actions = zip(*moved, strict=True)
+  np.testing.assert_allclose(times, [0.001, 0.021, 0.09, 0.091, 0.092, 0.101], atol=1e-9)
+  want, _ = load_policy(original_run / "policy").predict(observations, deterministic=True)
+  np.testing.assert_allclose(actions, want, atol=1e-5)
+
+
+def test_the_remote_simulator_is_a_cart():
+  env = remote_env.make()
+  (position, velocity), _ = env.reset(seed=3)
+  assert (position, velocity) == tuple(env.reset(seed=3)[0])
+  for step in range(100):
+    observation, reward, terminated, truncated, _ = env.step(np.float32([0.5]))
+    velocity += 0.05
+    position += 0.1 * velocity
+    np.testing.assert_allclose(observation, [position, velocity], rtol=1e-5)
+    np.testing.assert_allclose(reward, -(position**2) - 0.1 * velocity**2, rtol=1e-5)
+    assert not terminated and truncated == (step == 99)
+  env.close()
+  assert env.unwrapped.process.returncode == 0
+
+
+def test_a_run_goes_on_where_its_simulator_has_died(tmp_path, monkeypatch):
+  """Killed in the second iteration, in a step of the training."""
+  run, step, counts = str(tmp_path / "run"), remote_env.Remote.step, {}
+
+  def mortal(env, action):
+    counts[env] = counts.get(env, 0) + 1
+    if counts[env] == 350:
+      env.process.kill()
+      env.process.wait()
+    return step(env, action)
+
+  monkeypatch.setattr(remote_env.Remote, "step", mortal)
+  monkeypatch.setattr(evaluator, "BEST_EVALUATION_EPISODES", 1)
+  gin.parse_config([*BARE, "train.task = 'examples.remote_env:make'"])
+  with eagerly():
+    with pytest.raises(ConnectionError) as error:
+      train(run, iterations=2)
+    assert train(run, iterations=2) is None
+  died = next(env.process for env, count in counts.items() if count == 350)
+  message = str(error.value).partition("\n")[0]  # gin adds another line
+  assert message == f"The simulator (process {died.pid}) ended with exit code -9."
+  assert error.value.__notes__[0].startswith("Saved are all 349 real steps, in ")
+  # Those of the training, and of the resumed one, which began its fourth episode again.
+  assert [count for count in counts.values() if count != 100] == [350, 80]
+
+
+def test_the_notebook_runs(tmp_path):
+  pytest.importorskip("ai_edge_litert", reason="the extra litert is not installed")
+  import nbclient
+  import nbformat
+
+  notebook = nbformat.read(ROOT / "examples" / "tutorial.ipynb", as_version=4)
+  nbclient.NotebookClient(
+    notebook, timeout=commands.TIMEOUT, resources={"metadata": {"path": str(tmp_path)}}
+  ).execute()
+  outputs = [*itertools.chain(*(c.outputs for c in notebook.cells if c.cell_type == "code"))]
+  printed = "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stdout")
+  errors = "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stderr")
+  assert "tensorflow" not in errors.lower()  # which has much to say in a notebook
+  assert "  600 steps  return -" in printed  # progress
+  assert sum("image/png" in o.get("data", {}) for o in outputs) == 4  # curves, a diagnosis
+  assert len([*tmp_path.glob("runs/*/*/policy.tflite")]) == 1

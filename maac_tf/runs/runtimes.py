@@ -133,7 +133,13 @@ def _facts(text: str | bytes) -> Mapping[str, Any]:
 
 def _litert(path: str) -> Loaded:
   make = require("ai_edge_litert.interpreter").Interpreter
-  interpreter = run_quietly(lambda: make(path, num_threads=1))  # it writes a note
+
+  def allocated() -> Any:
+    made = make(path, num_threads=1)
+    made.allocate_tensors()  # the first time, it writes a note
+    return made
+
+  interpreter = run_quietly(allocated)
   (signature,) = interpreter.get_signature_list().values()
   given, returned = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
   shape = None

@@ -52,17 +52,6 @@ def _event_steps(path):
   return steps
 
 
-@pytest.fixture(scope="module")
-def original_run(tmp_path_factory):
-  path = tmp_path_factory.mktemp("original") / "run"
-  gin.parse_config(BARE)
-  with eagerly(), pytest.MonkeyPatch.context() as patch:
-    patch.setattr(pauses, "SAVE_EVERY", math.inf)
-    assert train(str(path), iterations=2) is None
-  gin.clear_config()
-  return path
-
-
 @pytest.fixture
 def finished_run(original_run, bare, tmp_path):
   """A run of two iterations, and its config bound."""
