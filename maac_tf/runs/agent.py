@@ -63,8 +63,7 @@ class MAAC:
   The settings are the object's own: another agent, or what is bound in gin, has no part in them.
 
   Attributes:
-    run_dir: the folder of the run, the same as `python -m maac_tf.train` makes; None before `learn`
-      chooses one.
+    run_dir: the folder of the run, as `python -m maac_tf.train` makes it; None before `learn`.
   """
 
   def __init__(
@@ -89,8 +88,7 @@ class MAAC:
       settings: values by option, such as {"Maac.horizon": 3}; they win over the gin files. A text
         that begins with @ is gin's, such as "@SteveTargets()".
       gin_files: one or several, as of `--gin_file`.
-      trust: whether the settings of the run in `run_dir` may name code, which is run. Of
-        `environment`, `settings` and `gin_files` they may.
+      trust: whether the settings of a run in `run_dir` may name code. The other arguments may.
       dataset: logged steps that a new run has at first, as of `--dataset`; a path or "minari:NAME".
 
     Raises:
@@ -98,14 +96,11 @@ class MAAC:
     """
     self.run_dir = None if run_dir is None else files.local(run_dir)
     named = dict(settings or {}) | ({} if seed is None else {"train.seed": seed})
-    given_files = [gin_files] if isinstance(gin_files, (str, os.PathLike)) else gin_files
-    paths = [files.local(file) for file in given_files]
     self._bindings = config.Bindings()
     with self._bindings:
       texts = [config.binding(name, value) for name, value in named.items()]
-      given = _given(environment)
-      own = [config.binding("train.task", given.name)] if given else []
-      overridden = run_directory.load(paths, texts, self.run_dir, own, trust)
+      given, own = _given(environment)
+      overridden = run_directory.load(_paths(gin_files), texts, self.run_dir, own, trust)
       self._task = _bound_task(given)
       config.bind("train.task", self._task.name)
     self._dataset = None if dataset is None else os.path.expanduser(dataset)
@@ -129,8 +124,7 @@ class MAAC:
       run_dir: its folder; another process may be training in it.
       environment: where the run's has no name that its config can hold, such as a lambda.
       settings: what may change in a run, such as {"Trainer.eval_every": 500}.
-      trust: whether the run's settings may name code, such as an environment of a module, which is
-        run; `environment` itself may always.
+      trust: whether the run's settings may name code, such as a module's environment.
 
     Raises:
       ConfigError: if there is no run, or this code and settings cannot go on with it.
@@ -257,9 +251,9 @@ class MAAC:
     if not self.metrics:
       raise ConfigError("There is no curve before learn().")
     assert self.run_dir, "metrics have a folder"
-    path = None if path is None else files.local(path)
-    with files.using(path or self.run_dir):
-      return plotting.plot_run(os.path.join(self.run_dir, "metrics.csv"), path)
+    out = None if path is None else files.local(path)
+    with files.using(out or self.run_dir):
+      return plotting.plot_run(os.path.join(self.run_dir, "metrics.csv"), out)
 
   @_quiet()
   def export(
@@ -340,9 +334,18 @@ def _export_planner(
       saved_model.save_planner(trainer.learner, planner, path, about)
 
 
-def _given(environment: str | Task | Callable[[], gym.Env] | None) -> Task | None:
+def _paths(gin_files: Path | Sequence[Path]) -> list[str]:
+  several = [gin_files] if isinstance(gin_files, (str, os.PathLike)) else gin_files
+  return [files.local(path) for path in several]
+
+
+def _given(environment: str | Task | Callable[[], gym.Env] | None) -> tuple[Task | None, list[str]]:
+  """What a caller gave, and as a gin text."""
+  if environment is None:
+    return None, []
   with config.user_errors():
-    return None if environment is None else task_of(environment)
+    task = task_of(environment)
+  return task, [config.binding("train.task", task.name)]
 
 
 def _bound_task(given: Task | None) -> Task:
