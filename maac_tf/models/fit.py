@@ -4,7 +4,7 @@ import functools
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 import keras
 import tensorflow as tf
@@ -13,10 +13,10 @@ from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.statistics import RunningStatistics
 from maac_tf.data.types import Transition
-from maac_tf.models.bootstrap import RECENT_TRANSITIONS, Bootstrap
+from maac_tf.models.bootstrap import RECENT_TRANSITIONS, Bootstrap, in_batches
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.likelihood import training_loss, validation_loss
-from maac_tf.networks.guard import FINITE, MULTIPLE, Guard
+from maac_tf.networks.guard import FINITE, MULTIPLE, Guard, Limited
 from maac_tf.tasks.symmetries import Symmetry
 
 # With early stopping: epochs without improvement before a fit ends, and epochs at the most.
@@ -125,12 +125,8 @@ class DynamicsFit(tf.Module):
     self._kept = [tf.Variable(v, trainable=False) for v in self._fitted]
     # Of the fit under way: its seed, how far it is (-1: there is none), and what it came to.
     count = functools.partial(tf.Variable, trainable=False, dtype=tf.int64)  # which a GPU takes
-    self._seed, self._epoch, self._batch, self._epochs = (
-      count([0, 0]),
-      count(-1),
-      count(0),
-      count(0),
-    )
+    self._seed, self._epoch = count([0, 0]), count(-1)
+    self._batch, self._epochs = count(0), count(0)
     self._epochs_without = count([0] * dynamics.ensemble_size)
     self._kept_loss = tf.Variable([0.0] * dynamics.ensemble_size, trainable=False)
     self._total, self._train_loss = (tf.Variable(0.0, trainable=False) for _ in range(2))
@@ -261,11 +257,7 @@ class DynamicsFit(tf.Module):
     Returns:
       `total` and the training losses.
     """
-    keys = tf.random.stateless_uniform(
-      tf.shape(bag)[1:], seed, maxval=None, minval=None, dtype=tf.int32
-    )
-    bag = tf.gather(bag, tf.argsort(keys), axis=1)
-    bag = tf.reshape(bag, [bag.shape[0], -1, self.batch_size])
+    bag = in_batches(bag, self.batch_size, seed)
     for i in tf.range(batch, end):
       total += self._compiled_step(self._buffer.gather(bag[:, i]))
     return total
@@ -283,22 +275,30 @@ class DynamicsFit(tf.Module):
       loss, likelihood = training_loss(self._dynamics, batch)
     gradient = tape.gradient(loss, variables)
     self._optimizer.apply(gradient, variables)
-    if self._swapped:
-      step = tf.cast(self._optimizer.iterations, tf.float32)
-      decay = tf.minimum(step / (step + 9.0), AVERAGE_DECAY)
-      for average, variable in zip(self._swapped, variables, strict=True):
-        average.assign(decay * average + (1.0 - decay) * variable)
-    size = tf.reduce_mean(tf.abs(self._dynamics.outcome(batch)))
-    norm = tf.linalg.global_norm(gradient)
+    _follow(self._swapped, variables, self._optimizer.iterations)
     keep = self.guard.keep_or_undo(
-      before,
-      {
-        "D_env: what steps change": (size, FINITE),
-        "the models: loss": (loss, LARGEST_LOSS),
-        "the models: gradient": (norm, LARGEST_LOSS),
-      },
+      before, _numbers_of(self._dynamics.outcome(batch), loss, gradient)
     )
     return tf.where(keep, likelihood, 0.0)
+
+
+def _follow(averages: Sequence[tf.Variable], variables: Sequence[Any], steps: tf.Tensor) -> None:
+  """Moves running averages, of which there may be none, after so many steps."""
+  step = tf.cast(steps, tf.float32)
+  decay = tf.minimum(step / (step + 9.0), AVERAGE_DECAY)
+  for average, variable in zip(averages, variables if averages else (), strict=True):
+    average.assign(decay * average + (1.0 - decay) * variable)
+
+
+def _numbers_of(
+  outcome: tf.Tensor, loss: tf.Tensor, gradient: Sequence[tf.Tensor]
+) -> dict[str, Limited]:
+  """Of a training step, causes first."""
+  return {
+    "D_env: what steps change": (tf.reduce_mean(tf.abs(outcome)), FINITE),
+    "the models: loss": (loss, LARGEST_LOSS),
+    "the models: gradient": (tf.linalg.global_norm(gradient), LARGEST_LOSS),
+  }
 
 
 def with_images(batch: Transition, symmetries: Sequence[Symmetry]) -> Transition:

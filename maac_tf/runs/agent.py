@@ -13,7 +13,6 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
-from maac_tf._streams import reader_may_be_gone
 from maac_tf.algorithm.planner import Planner
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
@@ -180,10 +179,7 @@ class MAAC:
         iterations = max(iterations, int(trainer.iteration))
         config.bind("train.iterations", iterations)
         run_dir = self.run_dir or _unused(experiment.default_run_dir())
-        needed = room.check(trainer, run_dir, iterations)
-        if progress:
-          with reader_may_be_gone():
-            print(needed, flush=True)
+        room.check(trainer, run_dir, iterations, progress)
         run = RunDirectory(run_dir, trainer)
         self.run_dir = run_dir
       try:

@@ -12,7 +12,6 @@ from typing import Annotated
 import gin
 import tensorflow as tf
 
-from maac_tf._streams import reader_may_be_gone
 from maac_tf.algorithm.critic_targets import CriticTargets
 from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
@@ -63,9 +62,7 @@ def train(
   """
   with config.user_errors():
     trainer = build_trainer(task, seed)
-  needed = room.check(trainer, run_dir, iterations)
-  with reader_may_be_gone():
-    print(needed, flush=True)
+  room.check(trainer, run_dir, iterations)
   warn_of_unused(trainer, overridden)
   with contextlib.closing(RunDirectory(run_dir, trainer)) as run:
     return iterate(trainer, run, iterations)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from maac_tf._streams import reader_may_be_gone
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
 from maac_tf.data.replay import ReplayBuffer
@@ -68,8 +69,8 @@ def of(trainer: Trainer, iterations: int) -> Room:
   )
 
 
-def check(trainer: Trainer, run_dir: str, iterations: int) -> str:
-  """What a training will take, a sentence.
+def check(trainer: Trainer, run_dir: str, iterations: int, show: bool = True) -> None:
+  """Prints what a training will take, a sentence, if it is to `show` it.
 
   Raises:
     ConfigError: when the machine does not have it.
@@ -89,10 +90,13 @@ def check(trainer: Trainer, run_dir: str, iterations: int) -> str:
       f"This training takes {_gib(needed.disk - there)} GiB of disk, and {_gib(free_disk)} GiB are "
       f"free in {place!r}: give a --run_dir elsewhere, or fewer train.iterations."
     )
-  return (
+  said = (
     f"This training takes about {_gib(needed.memory)} GiB of memory ({buffers}) and "
     f"{_gib(needed.disk)} GiB of disk (a checkpoint {_gib(needed.checkpoint)})."
   )
+  if show:
+    with reader_may_be_gone():
+      print(said, flush=True)
 
 
 def _bytes(buffer: ReplayBuffer | None) -> int:
