@@ -83,3 +83,12 @@ class Bootstrap:
     group, place = rows // (GROUP - 1), rows % (GROUP - 1)
     skip = place >= tf.gather(self.validation_places, group, batch_dims=1)
     return group * GROUP + place + tf.cast(skip, tf.int32)
+
+
+def in_batches(bag: tf.Tensor, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
+  """Rows [E, N] in a random order, the same for all members, [E, batches, batch_size]."""
+  keys = tf.random.stateless_uniform(
+    tf.shape(bag)[1:], seed, maxval=None, minval=None, dtype=tf.int32
+  )
+  bag = tf.gather(bag, tf.argsort(keys), axis=1)
+  return tf.reshape(bag, [bag.shape[0], -1, batch_size])

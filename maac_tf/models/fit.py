@@ -4,7 +4,7 @@ import functools
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 import keras
 import tensorflow as tf
@@ -13,10 +13,10 @@ from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.statistics import RunningStatistics
 from maac_tf.data.types import Transition
-from maac_tf.models.bootstrap import RECENT_TRANSITIONS, Bootstrap
+from maac_tf.models.bootstrap import RECENT_TRANSITIONS, Bootstrap, in_batches
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.likelihood import training_loss, validation_loss
-from maac_tf.networks.guard import FINITE, MULTIPLE, Guard
+from maac_tf.networks.guard import FINITE, MULTIPLE, Guard, Limited
 from maac_tf.tasks.symmetries import Symmetry
 
 # With early stopping: epochs without improvement before a fit ends, and epochs at the most.
@@ -36,7 +36,7 @@ class DynamicsFit(tf.Module):
   A fit of a given number of batches ends with the running average of the weights, which is without
   the noise of the last steps, as a lower learning rate would be, and no slower (Polyak and Juditsky
   1992); training itself goes on from the last weights. A fit with early stopping ends with the
-  weights of each member's own best epoch, the start included.
+  weights of each member's own best epoch.
   """
 
   def __init__(
@@ -125,7 +125,8 @@ class DynamicsFit(tf.Module):
     self._kept = [tf.Variable(v, trainable=False) for v in self._fitted]
     # Of the fit under way: its seed, how far it is (-1: there is none), and what it came to.
     count = functools.partial(tf.Variable, trainable=False, dtype=tf.int64)  # which a GPU takes
-    self._seed, self._epoch, self._batch, self._epochs = map(count, ([0, 0], -1, 0, 0))
+    self._seed, self._epoch = count([0, 0]), count(-1)
+    self._batch, self._epochs = count(0), count(0)
     self._epochs_without = count([0] * dynamics.ensemble_size)
     self._kept_loss = tf.Variable([0.0] * dynamics.ensemble_size, trainable=False)
     self._total, self._train_loss = (tf.Variable(0.0, trainable=False) for _ in range(2))
@@ -143,6 +144,9 @@ class DynamicsFit(tf.Module):
 
   def fit(self, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """Trains for `max_batches`, or until no member improved for `PATIENCE` epochs.
+
+    With early stopping, every member ends with the weights of its own best epoch, the start
+    included.
 
     Args:
       seed: [2] int.
@@ -239,12 +243,11 @@ class DynamicsFit(tf.Module):
 
   def _swap(self) -> None:
     """Gives the network the trained weights in place of their average, or the average back."""
-    for swapped, variable in zip(
-      self._swapped, self._dynamics.trainable_variables, strict=bool(self._swapped)
-    ):
-      value = tf.identity(variable)
-      variable.assign(swapped)
-      swapped.assign(value)
+    if self._swapped:
+      for swapped, variable in zip(self._swapped, self._dynamics.trainable_variables, strict=True):
+        value = tf.identity(variable)
+        variable.assign(swapped)
+        swapped.assign(value)
 
   def _part_of_epoch(
     self, bag: tf.Tensor, seed: tf.Tensor, batch: tf.Tensor, end: tf.Tensor, total: tf.Tensor
@@ -254,7 +257,7 @@ class DynamicsFit(tf.Module):
     Returns:
       `total` and the training losses.
     """
-    bag = tf.reshape(_shuffled(bag, seed), [bag.shape[0], -1, self.batch_size])
+    bag = in_batches(bag, self.batch_size, seed)
     for i in tf.range(batch, end):
       total += self._compiled_step(self._buffer.gather(bag[:, i]))
     return total
@@ -272,31 +275,30 @@ class DynamicsFit(tf.Module):
       loss, likelihood = training_loss(self._dynamics, batch)
     gradient = tape.gradient(loss, variables)
     self._optimizer.apply(gradient, variables)
-    if self._swapped:
-      step = tf.cast(self._optimizer.iterations, tf.float32)
-      decay = tf.minimum(step / (step + 9.0), AVERAGE_DECAY)
-      for average, variable in zip(self._swapped, variables, strict=True):
-        average.assign(decay * average + (1.0 - decay) * variable)
-    change = tf.reduce_mean(tf.abs(self._dynamics.outcome(batch)))
-    keep = self.guard.keep_or_undo(before, _numbers_of(change, loss, gradient))
+    _follow(self._swapped, variables, self._optimizer.iterations)
+    keep = self.guard.keep_or_undo(
+      before, _numbers_of(self._dynamics.outcome(batch), loss, gradient)
+    )
     return tf.where(keep, likelihood, 0.0)
 
 
+def _follow(averages: Sequence[tf.Variable], variables: Sequence[Any], steps: tf.Tensor) -> None:
+  """Moves running averages, of which there may be none, after so many steps."""
+  step = tf.cast(steps, tf.float32)
+  decay = tf.minimum(step / (step + 9.0), AVERAGE_DECAY)
+  for average, variable in zip(averages, variables if averages else (), strict=True):
+    average.assign(decay * average + (1.0 - decay) * variable)
+
+
 def _numbers_of(
-  change: tf.Tensor, loss: tf.Tensor, gradient: list[tf.Tensor]
-) -> dict[str, tuple[tf.Tensor, float]]:
-  """What can go wrong in a step, in the order of cause and effect, each with its limit."""
+  outcome: tf.Tensor, loss: tf.Tensor, gradient: Sequence[tf.Tensor]
+) -> dict[str, Limited]:
+  """Of a training step, causes first."""
   return {
-    "D_env: what steps change": (change, FINITE),
+    "D_env: what steps change": (tf.reduce_mean(tf.abs(outcome)), FINITE),
     "the models: loss": (loss, LARGEST_LOSS),
     "the models: gradient": (tf.linalg.global_norm(gradient), LARGEST_LOSS),
   }
-
-
-def _shuffled(bag: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-  """[E, N] in another order of N, the same for all E."""
-  keys = tf.random.stateless_uniform(tf.shape(bag)[1:], seed, None, None, tf.int32)
-  return tf.gather(bag, tf.argsort(keys), axis=1)
 
 
 def with_images(batch: Transition, symmetries: Sequence[Symmetry]) -> Transition:

@@ -188,9 +188,7 @@ class MAAC:
         iterations = _iterations(trainer, env_steps, offline_updates)
         config.bind("train.iterations", iterations)
         run_dir = self.run_dir or _unused(experiment.default_run_dir())
-        needed = room.check(trainer, run_dir, iterations)
-        if progress:
-          print(needed)
+        room.check(trainer, run_dir, iterations, progress)
         run = RunDirectory(run_dir, trainer, self._logged)
         self.run_dir, self._logged = run_dir, None
       try:

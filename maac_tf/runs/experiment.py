@@ -67,7 +67,7 @@ def train(
   """
   with config.user_errors():
     trainer = build_trainer(task, seed)
-  print(room.check(trainer, run_dir, iterations))
+  room.check(trainer, run_dir, iterations)
   warn_of_unused(trainer, overridden)
   logged = take(trainer, dataset, run_dir)
   if offline and not run_directory.has_checkpoint(run_dir):

@@ -68,8 +68,8 @@ def of(trainer: Trainer, iterations: int) -> Room:
   )
 
 
-def check(trainer: Trainer, run_dir: str, iterations: int) -> str:
-  """What a training will take, a sentence.
+def check(trainer: Trainer, run_dir: str, iterations: int, show: bool = True) -> None:
+  """Prints what a training will take, a sentence, if it is to `show` it.
 
   Raises:
     ConfigError: when the machine does not have it.
@@ -89,10 +89,12 @@ def check(trainer: Trainer, run_dir: str, iterations: int) -> str:
       f"This training takes {_gib(needed.disk - there)} GiB of disk, and {_gib(free_disk)} GiB are "
       f"free in {place!r}: give a --run_dir elsewhere, or fewer train.iterations."
     )
-  return (
+  said = (
     f"This training takes about {_gib(needed.memory)} GiB of memory ({buffers}) and "
     f"{_gib(needed.disk)} GiB of disk (a checkpoint {_gib(needed.checkpoint)})."
   )
+  if show:
+    print(said)
 
 
 def _bytes(buffer: ReplayBuffer | None) -> int:

@@ -45,8 +45,9 @@ def _resident():
     return 1024 * int(re.search(r"VmRSS:\s+(\d+)", file.read())[1])
 
 
-def test_what_the_machine_does_not_have_is_refused(trainer, tmp_path, monkeypatch):
-  said = room.check(trainer, str(tmp_path / "no" / "run"), 7)
+def test_what_the_machine_does_not_have_is_refused(trainer, tmp_path, monkeypatch, capsys):
+  room.check(trainer, str(tmp_path / "no" / "run"), 7)
+  (said,) = capsys.readouterr().out.splitlines()
   assert re.fullmatch(
     r"This training takes about \S+ GiB of memory .* and \S+ GiB of disk .*", said
   )
