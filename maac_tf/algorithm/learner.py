@@ -53,7 +53,7 @@ class Maac(tf.Module):
     actor_critic: policy and critics.
     dynamics, dynamics_fit, model_env: the ensemble, its fit, and what is imagined in it; or None.
     critic_targets: what the critics learn.
-    guard: undoes updates in which a number went wrong.
+    guard: sees numbers that go wrong in an update.
     env_buffer, model_buffer: D_env, and D_model or None (`imagined_data.ImaginedData`).
   """
 
@@ -139,9 +139,7 @@ class Maac(tf.Module):
     self._policy_step = _Adam(self.actor_critic.policy.trainable_variables, learning_rate)
     self._critic_step = _Adam(self.actor_critic.critic.trainable_variables, learning_rate)
     self._temperature_step = _Adam([self._log_temperature], temperature_learning_rate)
-    steps = self._policy_step, self._critic_step, self._temperature_step
-    changed = [*self.actor_critic.all_variables, self._log_temperature]
-    self.guard = Guard([*changed, *(v for step in steps for v in step.slots)])
+    self.guard = Guard()
     self.compiled_updates = tf.function(
       lambda noise: in_turn(self.update, noise), autograph=False, jit_compile=jit_compile or None
     )
@@ -172,7 +170,6 @@ class Maac(tf.Module):
 
   def begin_iteration(self) -> None:
     """Normalisers take the statistics of D_env as it is now."""
-    self.guard.begin()
     newest = self.env_buffer.newest(tf.minimum(self.env_buffer.size, FIRST_REWARDS))
     self.actor_critic.fit_normalizers(self._statistics.now(), newest.reward)
 
@@ -196,9 +193,8 @@ class Maac(tf.Module):
     """One pass of Algorithm 1, lines 8-11: policy, critics, their averages; and the temperature.
 
     Returns:
-      Metrics, scalars; NaN of an update in which a number went wrong, which changes nothing.
+      Metrics, scalars.
     """
-    before = self.guard.before()
     batch = self.env_buffer.gather(noise.env_indices)  # line 8: D = D_env ∪ D_model
     if self.imagines:
       assert self.model_buffer, "`imagined_data.ImaginedData` gives it"
@@ -210,8 +206,8 @@ class Maac(tf.Module):
     metrics |= self._update_critics(batch, path, noise)
     self.actor_critic.update_averages(self._policy_step.count)
     self._update_temperature(log_prob)
-    keep = self.guard.keep_or_undo(before, numbers_of(self, batch, path, metrics))
-    return {name: tf.where(keep, value, float("nan")) for name, value in metrics.items()}
+    self.guard.look(numbers_of(self, batch, path, metrics))
+    return metrics
 
   def _update_policy(
     self, batch: Transition, noise: PolicyNoise
@@ -301,11 +297,6 @@ class _Adam(tf.Module):
     super().__init__()
     self._variables, self._optimizer = variables, keras.optimizers.Adam(learning_rate)
     self._optimizer.build(variables)
-
-  @property
-  def slots(self) -> list[tf.Variable]:
-    """All that a step changes, but for the variables."""
-    return [v.value for v in self._optimizer.variables]
 
   @property
   def count(self) -> tf.Tensor:

@@ -12,7 +12,6 @@ import tensorflow as tf
 from maac_tf.algorithm.imagined_data import ImaginedData
 from maac_tf.algorithm.learner import Maac
 from maac_tf.checks import require
-from maac_tf.models.fit import MIN_BATCHES_PER_CALL
 
 # Updates in one call of the compiled function, at the most: long enough to cost nothing, short
 # enough for a progress bar, and for a checkpoint between two.
@@ -119,7 +118,7 @@ class Learning:
     now: UnderWay,
     progress: Callable[[float], None],
     pause: Callable[[], None],
-  ) -> Metrics:
+  ) -> dict[str, float]:
     """Lines 4-12, or what is left of them.
 
     Args:
@@ -133,12 +132,12 @@ class Learning:
       Metrics.
 
     Raises:
-      FloatingPointError: when numbers went wrong in too many updates (`networks.guard`).
+      FloatingPointError: when a number went wrong (`networks.guard`).
     """
     if now.fitted is None:
       now.fitted = self.fit(now, pause)
       pause()
-    counts, guard = self.updates_per_call(), self._learner.guard
+    counts = self.updates_per_call()
     calls = self.rounds * len(counts)
     progress(0.1 + 0.9 * now.calls / calls)
     while now.calls < calls:
@@ -147,14 +146,14 @@ class Learning:
           now.imagined.append(self.imagine(iteration))
       with now.clock("update"):  # lines 8-11
         metrics = self._learner.train(counts[now.calls % len(counts)], self._next_seed())
+        self._learner.guard.stop_if_wrong()
         now.updated.append(_numbers("", metrics))
-        guard.stop_if_many(self.rounds * self.rollout_frequency)
       now.calls += 1
       progress(0.9 / calls)
       pause()
     found = now.fitted | _means(now.imagined) | _means(now.updated)
     now.end_pass()
-    return found | {"update/skipped": int(guard.skipped)}
+    return found
 
   def fit(self, now: UnderWay, pause: Callable[[], None]) -> dict[str, float]:
     """Lines 4-5: normalisers and models learn from D_env."""
@@ -169,7 +168,7 @@ class Learning:
     while True:
       with now.clock("fit"):
         fit.go_on()
-      fit.guard.stop_if_many(MIN_BATCHES_PER_CALL)
+      fit.guard.stop_if_wrong()
       if not fit.is_under_way:
         return _numbers("model", fit.report())
       pause()
@@ -203,8 +202,5 @@ def _numbers(prefix: str, tensors: dict[str, tf.Tensor]) -> dict[str, float]:
   return {prefix + key: float(value) for key, value in tensors.items()}
 
 
-def _means(rows: list[dict[str, float]]) -> Metrics:
-  """Without what is NaN; None where all are."""
-  columns = {key: np.array([row[key] for row in rows]) for key in rows[0]} if rows else {}
-  known = {key: column[~np.isnan(column)] for key, column in columns.items()}
-  return {key: float(np.mean(values)) if values.size else None for key, values in known.items()}
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+  return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} if rows else {}

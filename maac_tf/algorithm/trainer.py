@@ -10,7 +10,7 @@ import tensorflow as tf
 from maac_tf.algorithm.best_policy import BestPolicy
 from maac_tf.algorithm.evaluator import COLUMNS, Evaluator
 from maac_tf.algorithm.learner import Maac
-from maac_tf.algorithm.learning import Learning, Metrics, UnderWay
+from maac_tf.algorithm.learning import Learning, UnderWay
 from maac_tf.checks import ConfigError, Option, configurable, require
 from maac_tf.data.collector import Collector
 from maac_tf.tasks import environment_check
@@ -210,7 +210,7 @@ class Trainer(tf.Module):
       The row of metrics; None where there was no evaluation.
 
     Raises:
-      FloatingPointError: when numbers went wrong in too many updates (`networks.guard`).
+      FloatingPointError: when a number went wrong (`networks.guard`).
       ConfigError: when the random steps show that there is nothing to learn.
     """
     now = self.under_way
@@ -241,7 +241,7 @@ class Trainer(tf.Module):
       self._learn(lambda share: progress(phase, share / iterations, share))
       self.under_way.initial_passes += 1
 
-  def _learn(self, progress: Callable[[float], None]) -> Metrics:
+  def _learn(self, progress: Callable[[float], None]) -> dict[str, float]:
     return self.learning.run(int(self.iteration), self.under_way, progress, self.pause)
 
   def _collect_what_is_due(self) -> float | None:

@@ -13,7 +13,7 @@ def in_turn(update: Callable[[Noise], Metrics], noise: Noise) -> Metrics:
   """One update after the other, each with its row of `noise`, whose tensors are [n, ...].
 
   Returns:
-    The metrics of `update`, averaged over those of which they are not NaN.
+    The metrics of `update`, averaged.
   """
   # Traced once, before the loop, which has to know what an update returns.
   row = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), noise)
@@ -27,10 +27,4 @@ def in_turn(update: Callable[[Noise], Metrics], noise: Noise) -> Metrics:
     ),
     parallel_iterations=1,
   )
-  return tf.nest.map_structure(_mean, rows)
-
-
-def _mean(x: tf.Tensor) -> tf.Tensor:
-  known = ~tf.math.is_nan(x)
-  total = tf.reduce_sum(tf.where(known, x, tf.zeros_like(x)), 0)
-  return total / tf.reduce_sum(tf.cast(known, x.dtype), 0)
+  return tf.nest.map_structure(lambda x: tf.reduce_mean(x, 0), rows)

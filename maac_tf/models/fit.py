@@ -117,8 +117,7 @@ class DynamicsFit(tf.Module):
     variables = dynamics.trainable_variables
     # The weights that training goes on from, while the network has their average; else the average.
     self._swapped = [tf.Variable(v, trainable=False) for v in variables if not early_stopping]
-    changed = [v.value for v in (*variables, *self._optimizer.variables)]
-    self.guard = Guard([*changed, *self._swapped])
+    self.guard = Guard()
     # With early stopping, the best of a fit so far.
     noise = [dynamics.log_var] if dynamics.constant_noise else []
     self._fitted = [*variables, *noise] if early_stopping else []
@@ -162,7 +161,6 @@ class DynamicsFit(tf.Module):
   def begin(self, seed: tf.Tensor) -> None:
     """Takes the normalisers of D_env; `go_on` trains."""
     self._dynamics.set_normalizer(self.statistics.now())
-    self.guard.begin()
     self._begin(seed)
 
   @tf.function
@@ -186,10 +184,9 @@ class DynamicsFit(tf.Module):
     """Of the last fit, scalars.
 
     `validation_loss` is the mean over members, of the weights kept; `train_loss` that of the last
-    epoch; and `epochs`. `skipped` is how many batches were, as numbers went wrong.
+    epoch; and `epochs`.
     """
     return {
-      "skipped": tf.cast(self.guard.skipped, tf.float32),
       "validation_loss": tf.reduce_mean(self._kept_loss),
       "train_loss": self._train_loss.read_value(),
       "epochs": tf.cast(self._epochs, tf.float32),
@@ -266,20 +263,17 @@ class DynamicsFit(tf.Module):
     """One step on a batch of [E, N, ...] transitions.
 
     Returns:
-      Its mean NLL; 0 where a number went wrong, and nothing changed.
+      Its mean NLL.
     """
     variables = self._dynamics.trainable_variables
-    before = self.guard.before()
     batch = with_images(batch, self.symmetries)
     with tf.GradientTape() as tape:
       loss, likelihood = training_loss(self._dynamics, batch)
     gradient = tape.gradient(loss, variables)
     self._optimizer.apply(gradient, variables)
     _follow(self._swapped, variables, self._optimizer.iterations)
-    keep = self.guard.keep_or_undo(
-      before, _numbers_of(self._dynamics.outcome(batch), loss, gradient)
-    )
-    return tf.where(keep, likelihood, 0.0)
+    self.guard.look(_numbers_of(self._dynamics.outcome(batch), loss, gradient))
+    return likelihood
 
 
 def _follow(averages: Sequence[tf.Variable], variables: Sequence[Any], steps: tf.Tensor) -> None:

@@ -178,7 +178,7 @@ class MAAC:
     Raises:
       ConfigError: for a wrong or too small number of steps, what the machine has no room for, or a
         run directory that cannot be used.
-      FloatingPointError: when numbers went wrong in too many updates.
+      FloatingPointError: when a number went wrong in an update.
     """
     callbacks = [callbacks] if callable(callbacks) else callbacks
     trainer = self.trainer

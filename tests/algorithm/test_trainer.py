@@ -12,7 +12,6 @@ from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.learning import UnderWay
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
-from maac_tf.networks.guard import IN_A_ROW
 from maac_tf.runs.experiment import build_trainer
 from maac_tf.tasks.task import Task
 from tests.learners import eagerly
@@ -207,25 +206,18 @@ def test_rollout_starts_shrink_to_fit_the_buffer(tiny, monkeypatch):
       assert trainer.learner.model_buffer.size == 24 * 20  # a round fits, and none of it is lost
 
 
-def test_numbers_that_go_wrong_again_and_again_stop_the_run(tiny, monkeypatch):
-  """Of a target critic, which no update mends."""
-  trainer, now = _make(), UnderWay(fitted={})
-  learner, done = trainer.learner, []
-
-  def train(updates, seed):
-    done.append(updates)
-    return learner.update(learner.draw(seed))
-
-  monkeypatch.setattr(learner, "train", train)
+def test_a_number_that_goes_wrong_ends_the_run_before_a_checkpoint(tiny, monkeypatch):
+  trainer, now, pauses = _make(), UnderWay(fitted={}), []
+  learner = trainer.learner
+  monkeypatch.setattr(learner, "train", lambda updates, seed: learner.update(learner.draw(seed)))
   with eagerly():
     trainer.collect(50, random=True)
     learner.begin_iteration()
     bias = learner.actor_critic.target_critic._mlp.layers[-1].bias
     bias.assign(np.nan * tf.ones_like(bias))
-    learner.guard._in_a_row.assign(IN_A_ROW - 2)
-    with pytest.raises(FloatingPointError, match="2 updates of this iteration were skipped, the "):
-      trainer.learning.run(0, now, lambda share: None, lambda: None)
-  assert done == [5, 5] and np.isnan(now.updated[0]["critic/loss"])
+    with pytest.raises(FloatingPointError, match="the critics' targets: mean became nan, where "):
+      trainer.learning.run(0, now, lambda share: None, lambda: pauses.append(1))
+  assert not pauses and not now.updated
 
 
 @pytest.mark.parametrize(
