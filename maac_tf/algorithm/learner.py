@@ -141,7 +141,7 @@ class Maac(tf.Module):
     self._temperature_step = _Adam([self._log_temperature], temperature_learning_rate)
     self.guard = Guard()
     self.compiled_updates = tf.function(
-      lambda noise: in_turn(self.update, noise), autograph=False, jit_compile=jit_compile or None
+      self.updates, autograph=False, jit_compile=jit_compile or None
     )
 
   def network_variables(self) -> list[tf.Variable]:
@@ -206,7 +206,6 @@ class Maac(tf.Module):
     metrics |= self._update_critics(batch, path, noise)
     self.actor_critic.update_averages(self._policy_step.count)
     self._update_temperature(log_prob)
-    self.guard.look(numbers_of(self, batch, path, metrics))
     return metrics
 
   def _update_policy(
@@ -257,6 +256,12 @@ class Maac(tf.Module):
     with tf.GradientTape() as tape:
       loss = objectives.temperature_loss(self._log_temperature, log_prob, self.target_entropy)
     self._temperature_step(tape, loss)
+
+  def updates(self, noise: UpdateNoise) -> dict[str, tf.Tensor]:
+    """One update for each row of `noise`; returns the metrics of `update`, averaged."""
+    metrics = in_turn(self.update, noise)
+    self.guard.look(numbers_of(self, metrics))
+    return {name: tf.reduce_mean(values) for name, values in metrics.items()}
 
   @tf.function(autograph=False)
   def train(self, num_updates: int, seed: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -168,7 +168,6 @@ class Learning:
     while True:
       with now.clock("fit"):
         fit.go_on()
-      fit.guard.stop_if_wrong()
       if not fit.is_under_way:
         return _numbers("model", fit.report())
       pause()

@@ -13,13 +13,13 @@ def in_turn(update: Callable[[Noise], Metrics], noise: Noise) -> Metrics:
   """One update after the other, each with its row of `noise`, whose tensors are [n, ...].
 
   Returns:
-    The metrics of `update`, averaged.
+    The metrics of `update`, [n] each.
   """
   # Traced once, before the loop, which has to know what an update returns.
   row = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), noise)
   traced = tf.function(update, autograph=False).get_concrete_function(row)
   # Not in parallel: only the variables that they change put the updates in order.
-  rows = tf.map_fn(
+  return tf.map_fn(
     lambda row: traced(*tf.nest.flatten(row)),
     noise,
     fn_output_signature=tf.nest.map_structure(
@@ -27,4 +27,3 @@ def in_turn(update: Callable[[Noise], Metrics], noise: Noise) -> Metrics:
     ),
     parallel_iterations=1,
   )
-  return tf.nest.map_structure(lambda x: tf.reduce_mean(x, 0), rows)

@@ -1,6 +1,7 @@
 """Maximum-likelihood fit of the ensemble (section 4.3, model learning)."""
 
 import functools
+import math
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,7 +17,7 @@ from maac_tf.data.types import Transition
 from maac_tf.models.bootstrap import RECENT_TRANSITIONS, Bootstrap, in_batches
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.likelihood import training_loss, validation_loss
-from maac_tf.networks.guard import FINITE, MULTIPLE, Guard, Limited
+from maac_tf.networks.guard import wrong
 from maac_tf.tasks.symmetries import Symmetry
 
 # With early stopping: epochs without improvement before a fit ends, and epochs at the most.
@@ -25,8 +26,6 @@ PATIENCE, MAX_EPOCHS = 5, 200
 AVERAGE_DECAY = 0.995
 # A checkpoint can be between two calls.
 MIN_BATCHES_PER_CALL, SECONDS_PER_CALL = 100, 8.0
-# Outcomes have a variance of 1, and a likelihood divides errors of them by e^-10 at the least.
-LARGEST_LOSS = MULTIPLE**3
 
 
 @configurable
@@ -117,7 +116,6 @@ class DynamicsFit(tf.Module):
     variables = dynamics.trainable_variables
     # The weights that training goes on from, while the network has their average; else the average.
     self._swapped = [tf.Variable(v, trainable=False) for v in variables if not early_stopping]
-    self.guard = Guard()
     # With early stopping, the best of a fit so far.
     noise = [dynamics.log_var] if dynamics.constant_noise else []
     self._fitted = [*variables, *noise] if early_stopping else []
@@ -174,9 +172,16 @@ class DynamicsFit(tf.Module):
     self._train_loss.assign(0.0)
 
   def go_on(self) -> None:
-    """Trains for about `SECONDS_PER_CALL`, at the most to the end of the fit."""
+    """Trains for about `SECONDS_PER_CALL`, at the most to the end of the fit.
+
+    Raises:
+      FloatingPointError: when the loss became no finite number.
+    """
     start = time.perf_counter()
     trained = int(self._train(tf.constant(self._batches_per_call)))
+    loss = float(self._total + self._train_loss)
+    if not math.isfinite(loss):
+      raise wrong("the models: loss", loss)
     seconds = (time.perf_counter() - start) / max(trained, 1)
     self._batches_per_call = max(MIN_BATCHES_PER_CALL, int(SECONDS_PER_CALL / seconds))
 
@@ -272,7 +277,6 @@ class DynamicsFit(tf.Module):
     gradient = tape.gradient(loss, variables)
     self._optimizer.apply(gradient, variables)
     _follow(self._swapped, variables, self._optimizer.iterations)
-    self.guard.look(_numbers_of(self._dynamics.outcome(batch), loss, gradient))
     return likelihood
 
 
@@ -282,17 +286,6 @@ def _follow(averages: Sequence[tf.Variable], variables: Sequence[Any], steps: tf
   decay = tf.minimum(step / (step + 9.0), AVERAGE_DECAY)
   for average, variable in zip(averages, variables if averages else (), strict=True):
     average.assign(decay * average + (1.0 - decay) * variable)
-
-
-def _numbers_of(
-  outcome: tf.Tensor, loss: tf.Tensor, gradient: Sequence[tf.Tensor]
-) -> dict[str, Limited]:
-  """Of a training step, causes first."""
-  return {
-    "D_env: what steps change": (tf.reduce_mean(tf.abs(outcome)), FINITE),
-    "the models: loss": (loss, LARGEST_LOSS),
-    "the models: gradient": (tf.linalg.global_norm(gradient), LARGEST_LOSS),
-  }
 
 
 def with_images(batch: Transition, symmetries: Sequence[Symmetry]) -> Transition:

@@ -209,7 +209,11 @@ def test_rollout_starts_shrink_to_fit_the_buffer(tiny, monkeypatch):
 def test_a_number_that_goes_wrong_ends_the_run_before_a_checkpoint(tiny, monkeypatch):
   trainer, now, pauses = _make(), UnderWay(fitted={}), []
   learner = trainer.learner
-  monkeypatch.setattr(learner, "train", lambda updates, seed: learner.update(learner.draw(seed)))
+
+  def train(updates, seed):
+    return learner.updates(tf.nest.map_structure(lambda x: x[tf.newaxis], learner.draw(seed)))
+
+  monkeypatch.setattr(learner, "train", train)
   with eagerly():
     trainer.collect(50, random=True)
     learner.begin_iteration()
