@@ -146,10 +146,11 @@ def test_the_command_of_a_full_disk_is_one_line_and_what_it_names_goes_on(tmp_pa
   run = disk.path / "run"
   bindings = [f"--gin_param={b}" for b in (*BARE, "train.iterations=1")]
   disk.fill()
-  _one_line(commands.run("train", *bindings, f"--run_dir={run}", cwd=tmp_path), FULL)
+  words = "GiB of disk, and 0 GiB are free in", "give a --run_dir elsewhere"
+  _one_line(commands.run("train", *bindings, f"--run_dir={run}", cwd=tmp_path), *words)
   disk.free()
   with open(disk.path / "filling", "wb") as file:  # room for steps, not for a policy
-    file.write(bytes(5_900_000))
+    file.write(bytes(6_000_000))
   err = _one_line(commands.run("train", *bindings, f"--run_dir={run}", cwd=tmp_path), FULL)
   assert "Saved are all 3" in err
   disk.free()

@@ -67,11 +67,11 @@ def train(
   """
   with config.user_errors():
     trainer = build_trainer(task, seed)
-  room.check(trainer, run_dir, iterations)
   warn_of_unused(trainer, overridden)
   logged = take(trainer, dataset, run_dir)
   if offline and not run_directory.has_checkpoint(run_dir):
     trainer.go_offline()
+  room.check(trainer, run_dir, iterations)
   with contextlib.closing(RunDirectory(run_dir, trainer, logged)) as run:
     if offline:
       trainer.go_offline()

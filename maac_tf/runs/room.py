@@ -119,4 +119,4 @@ def _existing(path: str) -> str:
 
 def _size_of(folder: str) -> int:
   names = (os.path.join(place, name) for place, _, files in os.walk(folder) for name in files)
-  return sum(os.path.getsize(name) for name in names)
+  return sum(os.lstat(name).st_size for name in names)
