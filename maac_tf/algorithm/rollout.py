@@ -67,8 +67,3 @@ def rollout(
     for values, value in zip(trajectory, new, strict=True):
       values.append(value)
   return trajectory
-
-
-def replay(observation: tf.Tensor, action: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-  """An `act` for `rollout` that takes the actions it finds in the place of its noise."""
-  return action, tf.zeros(tf.shape(observation)[:-1], observation.dtype)

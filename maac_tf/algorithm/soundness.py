@@ -36,7 +36,7 @@ def numbers_of(learner: Learner, metrics: Mapping[str, tf.Tensor]) -> dict[str, 
   value = reward + MULTIPLE * learner.temperature * learner.action_size
   value /= 1.0 - learner.discount
   loss, unit = float(parts.critic.num_critics) * tf.square(value), parts.reward_scale
-  # A temperature that has gone wrong allows nothing: it is named as what comes first.
+  # A temperature that has gone wrong allows no return at all.
   return {
     "the policy: entropy": (metrics["policy/entropy"], FINITE),
     "models or critics: imagined return": (metrics["policy/loss"], value),

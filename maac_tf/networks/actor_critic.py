@@ -116,11 +116,6 @@ class ActorCritic(tf.Module):
     return self.policy, self.ema_policy, self.critic, self.target_critic
 
   @property
-  def all_variables(self) -> list[tf.Variable]:
-    """Of the networks, and those of the range of values."""
-    return [*self.variables, *(v.value for network in self.networks for v in network.variables)]
-
-  @property
   def reward_scale(self) -> tf.Tensor:
     """The unit of temperature and losses: the standard deviation of the rewards, or 1; []."""
     return self._reward_normalizer.scale[0]
