@@ -72,8 +72,9 @@ def test_beside_them_are_returns_that_begin_with_a_real_step(horizon):
   )
   noise = learner.draw(SEED)
   indices = noise.targets.real.indices.numpy()
-  ends = indices[::3]
-  learner.env_buffer._data.terminal.scatter_update(tf.IndexedSlices(tf.ones([len(ends)]), ends))
+  stored = learner.env_buffer.newest(200)
+  ends = np.isin(np.arange(200), indices[::3]).astype(np.float32)
+  learner.env_buffer.put(stored._replace(terminal=tf.constant(ends)), 200)
   regression, batch, _ = targets(learner, noise)
   assert len(indices) == 0.75 * len(batch.reward)
   real = learner.env_buffer.gather(indices)
@@ -86,8 +87,8 @@ def test_beside_them_are_returns_that_begin_with_a_real_step(horizon):
     action, log_prob = learner.act(observation, later.rollout.action[t])
     member_noise = tf.nest.map_structure(lambda x, t=t: x[t], later.rollout.model)
     step = learner.model_env.random_member(observation, action, member_noise)
-    parts.append((step.reward - 0.3 * log_prob).numpy())
-    observation = step.observation
+    observation = step[0]
+    parts.append((step[1] - 0.3 * log_prob).numpy())
   action, log_prob = learner.act(observation, later.final_action[0])
   value = learner.actor_critic.target_critic(observation, action).numpy()
   parts.append(value[noise.critics.numpy()].min(0) - 0.3 * log_prob.numpy())

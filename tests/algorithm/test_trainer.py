@@ -165,10 +165,10 @@ def test_the_updates_of_a_round_are_calls_of_two_sizes_at_most(tiny, updates, si
 
 
 def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
-  trainer = _make(min_episodes=1)
-  trainer.collect(110)  # of 40 random steps: the least length holds
-  trainer.env_steps.assign(150)
-  trainer.collect(150)  # a 150th more has come: the episode under way has them now
+  trainer = _make(min_episodes=3)
+  trainer.collect(110)  # a third of the 300 random ones to come
+  trainer.env_steps.assign(450)
+  trainer.collect(150)  # the episode under way, too, is now cut off later
   stored = trainer.learner.env_buffer.newest(260)
   follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
   assert np.flatnonzero(~follows).tolist() == [99, 249]
