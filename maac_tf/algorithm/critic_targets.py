@@ -11,6 +11,7 @@ from maac_tf.algorithm.noise import permutations, policy_noise
 from maac_tf.algorithm.objectives import Path, PolicyNoise, if_alive, imagine_path, path_return
 from maac_tf.algorithm.rollout import RolloutNoise, rollout
 from maac_tf.checks import Option, configurable, require
+from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.types import Act, DrawNoise, Noise, Step, Transition, Value
 from maac_tf.models.members import from_members, to_members
 from maac_tf.models.model_env import ModelEnv
@@ -24,6 +25,7 @@ class Learner(Protocol):
   model_env: ModelEnv | None
   horizon: int  # H
   batch_size: int  # B
+  env_buffer: ReplayBuffer  # D_env
   discount: float
   noise_arguments: tuple[int, DrawNoise]  # (A, draw_model_noise), the last ones of `policy_noise`
 
@@ -80,6 +82,20 @@ class CriticTargets:
     raise NotImplementedError
 
 
+class RealSteps(NamedTuple):
+  """What is random in the targets of n rows that begin with a real step."""
+
+  indices: tf.Tensor  # which of D_env, [n]
+  later: PolicyNoise  # of the model steps after it
+
+
+class TargetNoise(NamedTuple):
+  """What is random in `RolloutTargets`; () where nothing is."""
+
+  one_step: PolicyNoise | tuple[()]
+  real: RealSteps | tuple[()]
+
+
 @configurable
 class RolloutTargets(CriticTargets):
   """Returns of the policy's own rollout: model value expansion (Feinberg et al. 2018).
@@ -87,31 +103,66 @@ class RolloutTargets(CriticTargets):
   The critics learn Q(s_0, a_0) from the return of the H steps that the policy's objective imagined:
   of the actions that the policy takes now, with the target critics' word discounted by γ^H, at no
   further cost. With H = 0, of one step more.
+
+  What the models get wrong in the first step, the critics believe, too. So beside these rows there
+  are others of D_env, whose first step of H is the real one: r_0, and where and whether it went on.
   """
+
+  def __init__(
+    self,
+    real_share: Annotated[
+      float, Option("rows that begin with a real step, beside the batch, for each of its", low=0)
+    ] = 0.5,
+  ):
+    self.real_share = real_share
 
   def uses_models(self) -> bool:
     return True
 
-  def draw(self, learner: Learner, seed: tf.Tensor) -> PolicyNoise | tuple[()]:
-    if learner.horizon:
-      return ()
-    return policy_noise(1, learner.batch_size, 1, *learner.noise_arguments, seed)
+  def draw(self, learner: Learner, seed: tf.Tensor) -> TargetNoise:
+    one_step, indices, later = tf.unstack(tf.random.split(seed, 3))
+    arguments, count = learner.noise_arguments, self._count(learner)
+    real = RealSteps(
+      learner.env_buffer.random_indices([count], indices),
+      policy_noise(max(learner.horizon, 1) - 1, count, 1, *arguments, later),
+    )
+    first = policy_noise(1, learner.batch_size, 1, *arguments, one_step)
+    return TargetNoise(() if learner.horizon else first, real if count else ())
+
+  def _count(self, learner: Learner) -> int:
+    """Of the rows that begin with a real step: the same number for each member."""
+    assert learner.model_env, "there is one, as `uses_models` asks for it"
+    size = learner.model_env.ensemble_size
+    return round(self.real_share * learner.batch_size / size) * size
 
   def __call__(
-    self, learner: Learner, batch: Transition, path: Path, target_values: Value, noise: Noise
+    self,
+    learner: Learner,
+    batch: Transition,
+    path: Path,
+    target_values: Value,
+    noise: TargetNoise,
   ) -> Regression:
-    if not learner.horizon:  # the policy's rollout is s_0 alone, with its action: one step more
+    assert learner.model_env, "there is one, as `uses_models` asks for it"
+    step = learner.model_env.random_member
+    if noise.one_step:  # the policy's rollout is s_0 alone, with its action: one step more
       first = path.final_action[0], path.final_log_prob[0]
       start = path.trajectory.observation[0]
-      assert learner.model_env, "there is one, as `uses_models` asks for it"
-      path = imagine_path(learner.act, learner.model_env.random_member, start, noise, first)
-    targets = path_targets(
-      path,
-      lambda *arguments: tf.reduce_min(target_values(*arguments), 0),
-      discount=learner.discount,
-      temperature=learner.temperature,
-    )
-    return Regression(path.trajectory.observation[0], path.trajectory.action[0], targets, {})
+      path = imagine_path(learner.act, step, start, noise.one_step, first)
+
+    def value(observation: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
+      return tf.reduce_min(target_values(observation, action), 0)
+
+    parameters = {"discount": learner.discount, "temperature": learner.temperature}
+    targets = path_targets(path, value, **parameters)
+    regression = path.trajectory.observation[0], path.trajectory.action[0], targets
+    if noise.real:
+      real = learner.env_buffer.gather(noise.real.indices)
+      later = imagine_path(learner.act, step, real.next_observation, noise.real.later)
+      targets = real_step_targets(real, later, value, **parameters)
+      pairs = zip(regression, (real.observation, real.action, targets), strict=True)
+      regression = tuple(tf.concat(pair, 0) for pair in pairs)
+    return Regression(*regression, {})
 
 
 class SteveNoise(NamedTuple):
@@ -207,6 +258,20 @@ def path_targets(
   entropy_steps = range(1, len(path.trajectory.reward) + 1)
   parameters = {"discount": discount, "temperature": temperature}
   return tf.stop_gradient(path_return(path, value, entropy_steps, **parameters))
+
+
+def real_step_targets(
+  real: Transition, path: Path, value: Value, *, discount: float, temperature: tf.Tensor | float
+) -> tf.Tensor:
+  """Critic targets for real steps (s_0, a_0), [n]; the path begins at the real s_1.
+
+      r_0 + γ (1 - d_0) (the soft return of the path, its first entropy included)
+
+  With a path of no steps they are the targets of SAC.
+  """
+  entropy_steps = range(len(path.trajectory.reward) + 1)
+  later = path_return(path, value, entropy_steps, discount=discount, temperature=temperature)
+  return tf.stop_gradient(real.reward + discount * if_alive(1.0 - real.terminal, later))
 
 
 def steve_targets(

@@ -18,6 +18,8 @@ from maac_tf.tasks.adapter import Environment
 
 # Random steps in one go, at the most: a checkpoint is between two.
 MAX_RANDOM_STEPS = 1_000
+# No episode is cut off before it has so many.
+MIN_EPISODE_STEPS = 100
 
 
 class Progress(Protocol):
@@ -71,10 +73,14 @@ class Trainer(tf.Module):
       Option("gradient updates on these, before the policy acts; in whole iterations", low=0),
     ] = 5_000,
     steps_per_iteration: Annotated[int, Option("environment steps", low=1)] = 250,
-    episode_steps: Annotated[
-      int | None,
-      Option("where an episode of training is cut off; None: at the task's time limit", low=1),
-    ] = None,
+    min_episodes: Annotated[
+      int,
+      Option(
+        f"episodes of training are cut off so that there are so many, but not before "
+        f"{MIN_EPISODE_STEPS} steps; 0: they go on to the task's time limit",
+        low=0,
+      ),
+    ] = 50,
     updates_per_step: Annotated[
       float, Option("gradient updates for each environment step", low=0, high=1e6)
     ] = 1,
@@ -137,14 +143,13 @@ class Trainer(tf.Module):
     self.learning = Learning(
       learner, rounds, rollout_frequency, rollout_starts, rollout_schedule, self._next_seed
     )
-    self.collector = Collector(
-      environment, learner.env_buffer, episode_steps, self._next_seed, replay_on_resume
-    )
+    self.collector = Collector(environment, learner.env_buffer, self._next_seed, replay_on_resume)
     self.evaluator = Evaluator(
       learner, environment, evaluation_environment, eval_episodes, self.collector.cut_off
     )
     self.under_way, self.pause, self.offline = UnderWay(), _nothing, False
     self.random_steps, self.initial_updates = random_steps, initial_updates
+    self.min_episodes = min_episodes
     self.steps_per_iteration, self.eval_every = steps_per_iteration, eval_every
 
   @property
@@ -173,6 +178,17 @@ class Trainer(tf.Module):
         f"{left} are missing: give a --dataset that has them, or lower that option."
       )
     self.offline = True
+
+  @property
+  def episode_steps(self) -> float:
+    """Where an episode of training is cut off now.
+
+    How a robot lies where it fell for the rest of an episode is soon learned; how it stands is not.
+    """
+    if not self.min_episodes:
+      return math.inf
+    steps = max(self.random_steps, int(self.learner.env_buffer.added))
+    return max(steps // self.min_episodes, MIN_EPISODE_STEPS)
 
   def begin(self, progress: Progress = _untold) -> dict[str, float | None]:
     """The random steps, or what is left of them, and an evaluation before the first update.
@@ -261,10 +277,11 @@ class Trainer(tf.Module):
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
       rows = _telling(progress, "random steps", noise, self.first_steps)
-      result = self.collector.collect(lambda _, action: action, rows)
+      result = self.collector.collect(lambda _, action: action, rows, self.episode_steps)
     else:
       noise = tf.random.stateless_normal(shape, self._next_seed()).numpy()
-      result = self.collector.collect(self.learner.actor_critic.policy.in_numpy(), noise)
+      act = self.learner.actor_critic.policy.in_numpy()
+      result = self.collector.collect(act, noise, self.episode_steps)
     self.env_steps.assign_add(steps)
     return result
 

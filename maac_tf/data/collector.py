@@ -42,7 +42,6 @@ class Collector(tf.Module):
     self,
     environment: Steppable,
     buffer: ReplayBuffer,
-    episode_steps: int | None,
     next_seed: Callable[[], tf.Tensor],
     replay: bool = True,
   ):
@@ -51,13 +50,12 @@ class Collector(tf.Module):
     Args:
       environment: as of `tasks.adapter`.
       buffer: D_env.
-      episode_steps: where an episode is cut off, as by a time limit; None: at the task's own.
       next_seed: gives a fresh seed, [2] int64, at each call.
       replay: whether a restored episode is played again.
     """
     super().__init__()
     self._environment, self._buffer, self._next_seed = environment, buffer, next_seed
-    self._episode_steps, self.replay = episode_steps or math.inf, replay
+    self.replay = replay
     self.log: StepLog | None = None
     self._limit_watch = _LimitWatch(environment.time_limit)
     # Of the episode under way: the seed of its reset (-1: none yet) and its steps so far.
@@ -65,9 +63,15 @@ class Collector(tf.Module):
     self._running: _Episode | None = None
 
   def collect(
-    self, act: Callable[[np.ndarray, np.ndarray], np.ndarray], noise: Iterable[np.ndarray]
+    self,
+    act: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    noise: Iterable[np.ndarray],
+    episode_steps: float = math.inf,
   ) -> float | None:
     """A step for each row of `noise` [N, A], with the action `act(observation, noise)` [A].
+
+    Args:
+      episode_steps: after so many an episode is cut off, as by a time limit.
 
     Returns:
       The mean return of the episodes that ended or were cut off, None where none did.
@@ -84,7 +88,7 @@ class Collector(tf.Module):
       over = step.terminal or step.truncated
       if over:
         self._limit_watch(episode.steps, step.terminal)
-      if over or episode.steps >= self._episode_steps:
+      if over or episode.steps >= episode_steps:
         returns.append(episode.total_reward)
         episode = self._new_episode()
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))

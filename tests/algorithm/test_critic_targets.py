@@ -7,6 +7,7 @@ import tensorflow as tf
 from maac_tf.algorithm import objectives
 from maac_tf.algorithm.critic_targets import (
   CriticTargets,
+  Regression,
   RolloutTargets,
   SteveNoise,
   SteveTargets,
@@ -32,6 +33,8 @@ def test_critics_learn_the_return_of_the_policys_own_rollout(horizon):
   )
   noise = learner.draw(SEED)
   regression, batch, path = targets(learner, noise)
+  regression = _first_rows(regression, len(batch.reward))
+  noise = noise._replace(targets=noise.targets.one_step)
   np.testing.assert_array_equal(regression.observation, batch.observation)
   if horizon:
     np.testing.assert_array_equal(regression.action, path.trajectory.action[0])
@@ -49,6 +52,50 @@ def test_critics_learn_the_return_of_the_policys_own_rollout(horizon):
   for t in range(1, len(steps.reward)):
     want += 0.9**t * (steps.reward[t] - 0.3 * steps.log_prob[t]).numpy()
   np.testing.assert_allclose(regression.targets, want, rtol=1e-4, atol=1e-4)
+
+
+def _first_rows(regression, count):
+  """Those of the batch; what follows begins with a real step."""
+  return Regression(*(x[:count] for x in regression[:3]), regression.metrics)
+
+
+@pytest.mark.parametrize("horizon", [0, 1, 3])
+def test_beside_them_are_returns_that_begin_with_a_real_step(horizon):
+  """r_0 + γ (1 - d_0) (imagined steps from the real s_1, H in all, and the target critics)."""
+  learner = make_learner(
+    *ROLLOUT,
+    f"Maac.horizon = {horizon}",
+    "RolloutTargets.real_share = 0.75",
+    "Maac.discount = 0.9",
+    "Maac.initial_temperature = 0.3",
+    "ActorCritic.bound_values = False",
+  )
+  noise = learner.draw(SEED)
+  indices = noise.targets.real.indices.numpy()
+  stored = learner.env_buffer.newest(200)
+  ends = np.isin(np.arange(200), indices[::3]).astype(np.float32)
+  learner.env_buffer.put(stored._replace(terminal=tf.constant(ends)), 200)
+  regression, batch, _ = targets(learner, noise)
+  assert len(indices) == 0.75 * len(batch.reward)
+  real = learner.env_buffer.gather(indices)
+  np.testing.assert_array_equal(regression.observation[len(batch.reward) :], real.observation)
+  np.testing.assert_array_equal(regression.action[len(batch.reward) :], real.action)
+
+  later = noise.targets.real.later
+  observation, parts = real.next_observation, []
+  for t in range(max(horizon, 1) - 1):
+    action, log_prob = learner.act(observation, later.rollout.action[t])
+    member_noise = tf.nest.map_structure(lambda x, t=t: x[t], later.rollout.model)
+    step = learner.model_env.random_member(observation, action, member_noise)
+    observation = step[0]
+    parts.append((step[1] - 0.3 * log_prob).numpy())
+  action, log_prob = learner.act(observation, later.final_action[0])
+  value = learner.actor_critic.target_critic(observation, action).numpy()
+  parts.append(value[noise.critics.numpy()].min(0) - 0.3 * log_prob.numpy())
+  after = sum(0.9 ** (t + 1) * part for t, part in enumerate(parts))
+  want = real.reward.numpy() + (1 - real.terminal.numpy()) * after
+  assert 0 < np.mean(real.terminal) < 1
+  np.testing.assert_allclose(regression.targets[len(batch.reward) :], want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("bindings", [TD, SAC], ids=["td", "sac"])

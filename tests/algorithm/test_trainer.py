@@ -165,11 +165,13 @@ def test_the_updates_of_a_round_are_calls_of_two_sizes_at_most(tiny, updates, si
 
 
 def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
-  trainer = _make(episode_steps=80)
-  trainer.collect(90)
-  stored = trainer.learner.env_buffer.newest(90)
+  trainer = _make(min_episodes=3)
+  trainer.collect(110)  # a third of the 300 random ones to come
+  trainer.env_steps.assign(450)
+  trainer.collect(150)  # the episode under way, too, is now cut off later
+  stored = trainer.learner.env_buffer.newest(260)
   follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
-  assert np.flatnonzero(~follows).tolist() == [79]
+  assert np.flatnonzero(~follows).tolist() == [99, 249]
   assert trainer.evaluator.evaluate()["eval/length"] == 200
 
 
@@ -232,7 +234,7 @@ def test_a_number_that_goes_wrong_ends_the_run_before_a_checkpoint(tiny, monkeyp
     ({"rollout_schedule": (5, 1, 0, 1)}, "rollout_schedule must be"),
     ({"rollout_schedule": (1, 2)}, "rollout_schedule must be .from, to, first, last."),
     ({"rollout_schedule": (1.5, 2, 0, 1)}, "rollout_schedule must be a tuple of integers"),
-    ({"episode_steps": 0}, "episode_steps must be an integer of 1 or more, or None, not 0"),
+    ({"min_episodes": -1}, "min_episodes must be an integer of 0 or more, not -1"),
     ({"updates_per_step": 0}, "makes 0 updates an iteration"),
     ({"updates_per_step": 0.52}, r"makes 20.8 updates .*rollout_frequency \(5\) must divide"),
     ({"rollout_frequency": 3}, "makes 20 updates an iteration, which"),

@@ -13,14 +13,14 @@ from maac_tf.tasks.registry import find_task
 from tests.simulators import EndsAfter, Line, Unseeded
 
 
-def _make(task="pendulum", episode_steps=None, seed=0, capacity=2_000, replay=True):
+def _make(task="pendulum", seed=0, capacity=2_000, replay=True):
   """Of a task's name, or a Gymnasium environment."""
   named = isinstance(task, str)
   environment = find_task(task).make_environment() if named else Environment(task)
   buffer = ReplayBuffer(capacity, environment.observation_size, environment.action_size)
   generator = tf.random.Generator.from_seed(seed)
   next_seed = lambda: generator.make_seeds(1)[:, 0]  # noqa: E731
-  collector = Collector(environment, buffer, episode_steps, next_seed, replay)
+  collector = Collector(environment, buffer, next_seed, replay)
   return collector, buffer, generator
 
 
@@ -71,8 +71,8 @@ def test_an_episode_goes_on_from_call_to_call():
 
 
 def test_episodes_are_cut_off():
-  collector, buffer, _ = _make(episode_steps=80)
-  result = collector.collect(_random, _noise(200))
+  collector, buffer, _ = _make()
+  result = collector.collect(_random, _noise(200), 80)
   assert _ends(buffer, 200) == [79, 159] and not np.any(buffer.newest(200).terminal)
   rewards = buffer.newest(200).reward
   np.testing.assert_allclose(result, np.sum(rewards[:160]) / 2, rtol=1e-5)
@@ -88,7 +88,7 @@ def test_an_episode_that_terminates_is_followed_by_another():
 
 def test_the_buffer_holds_what_the_environment_returned(monkeypatch):
   """Of an ant, whose policy normalises quaternions, which after a reset have another length."""
-  collector, buffer, _ = _make("ant_v5", episode_steps=5)
+  collector, buffer, _ = _make("ant_v5")
   features, seen = find_task("ant_v5").coordinates.features, []
   reset = type(collector._environment).reset
 
@@ -97,7 +97,7 @@ def test_the_buffer_holds_what_the_environment_returned(monkeypatch):
     return seen[-1].copy()
 
   monkeypatch.setattr(type(collector._environment), "reset", recorded)
-  collector.collect(lambda x, noise: np.tanh(features(x)[:8] + noise), _noise(20, 8))
+  collector.collect(lambda x, noise: np.tanh(features(x)[:8] + noise), _noise(20, 8), 5)
   starts = buffer.newest(20).observation.numpy()[::5]
   assert np.abs(np.linalg.norm(starts[:, 1:5], axis=1) - 1).max() > 1e-3
   for start in starts:
@@ -106,14 +106,15 @@ def test_the_buffer_holds_what_the_environment_returned(monkeypatch):
 
 @pytest.mark.parametrize(
   ("task", "episode_steps"),
-  [("pendulum", None), ("pendulum", 65), ("pendulum", 50), ("hopper_v5", None)],  # 130 is 2 * 65
+  [("pendulum", 200), ("pendulum", 65), ("pendulum", 50), ("hopper_v5", 1_000)],  # 130 is 2 * 65
 )
 def test_a_restored_episode_goes_on(tmp_path, warnings, task, episode_steps):
-  one, other = (_make(task, episode_steps, seed) for seed in (0, 1))
+  one, other = (_make(task, seed) for seed in (0, 1))
   size = one[0]._environment.action_size
-  one[0].collect(_random, _noise(130, size))
+  one[0].collect(_random, _noise(130, size), episode_steps)
   _restore(one, other, tmp_path)
-  returns = [made[0].collect(_random, _noise(120, size, seed=1)) for made in (one, other)]
+  noise = _noise(120, size, seed=1)
+  returns = [made[0].collect(_random, noise, episode_steps) for made in (one, other)]
   assert returns[0] == returns[1] and returns[0] is not None
   for a, b in zip(one[1].newest(250), other[1].newest(250), strict=True):
     np.testing.assert_array_equal(a, b)

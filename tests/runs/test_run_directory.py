@@ -298,7 +298,7 @@ def _changed(path, old, new):
 @pytest.mark.parametrize(
   ("old", "new", "difference"),
   [
-    (r"Trainer.episode_steps = None\n", "", r"\+ Trainer.episode_steps = None"),
+    (r"Trainer.min_episodes = 50\n", "", r"\+ Trainer.min_episodes = 50"),
     (
       "Maac.kl_penalty = 0.0",
       "Maac.kl_penalty = 1.0",
