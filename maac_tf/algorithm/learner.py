@@ -73,7 +73,7 @@ class Maac(tf.Module):
       CriticTargets | None,
       Option("what the critics learn: @RolloutTargets(), as None, @SteveTargets() or your own"),
     ] = None,
-    discount: Annotated[float, Option("γ, a step", low=0, high=0.99999)] = 0.995,
+    discount: Annotated[float, Option("γ, a step", low=0, high=0.99999)] = 0.99,
     initial_temperature: Annotated[
       float,
       Option("β at first, for a nat of entropy; tuned to -A nats of it", low=1e-6, high=1e6),

@@ -179,17 +179,6 @@ class Trainer(tf.Module):
       )
     self.offline = True
 
-  @property
-  def episode_steps(self) -> float:
-    """Where an episode of training is cut off now.
-
-    How a robot lies where it fell for the rest of an episode is soon learned; how it stands is not.
-    """
-    if not self.min_episodes:
-      return math.inf
-    steps = max(self.random_steps, int(self.learner.env_buffer.added))
-    return max(steps // self.min_episodes, MIN_EPISODE_STEPS)
-
   def begin(self, progress: Progress = _untold) -> dict[str, float | None]:
     """The random steps, or what is left of them, and an evaluation before the first update.
 
@@ -274,14 +263,16 @@ class Trainer(tf.Module):
       The mean return of the episodes that ended or were cut off, None where none did.
     """
     shape = [steps, self.learner.action_size]
+    known = max(self.random_steps, int(self.learner.env_buffer.added))
+    until = _longest_episode(known, self.min_episodes)
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
       rows = _telling(progress, "random steps", noise, self.first_steps)
-      result = self.collector.collect(lambda _, action: action, rows, self.episode_steps)
+      result = self.collector.collect(lambda _, action: action, rows, until)
     else:
       noise = tf.random.stateless_normal(shape, self._next_seed()).numpy()
       act = self.learner.actor_critic.policy.in_numpy()
-      result = self.collector.collect(act, noise, self.episode_steps)
+      result = self.collector.collect(act, noise, until)
     self.env_steps.assign_add(steps)
     return result
 
@@ -296,6 +287,14 @@ class Trainer(tf.Module):
   def _next_seed(self) -> tf.Tensor:
     """A fresh seed, [2] int64: all of a run's randomness is split off the one generator."""
     return self.generator.make_seeds(1)[:, 0]
+
+
+def _longest_episode(steps: int, min_episodes: int) -> float:
+  """Where an episode of training is cut off, for so many episodes in so many steps.
+
+  How a robot lies where it fell for the rest of an episode is soon learned; how it stands is not.
+  """
+  return max(steps // min_episodes, MIN_EPISODE_STEPS) if min_episodes else math.inf
 
 
 def _rounds(steps_per_iteration: int, updates_per_step: float, rollout_frequency: int) -> int:

@@ -56,7 +56,7 @@ class Dynamics(keras.Model):
     ] = 8,
     hidden_units: Annotated[
       Sequence[int], Option("units of each hidden layer of a model", low=1)
-    ] = (256, 256, 256),
+    ] = (128, 128, 128),
     layer_norm: Annotated[
       bool,
       Option(

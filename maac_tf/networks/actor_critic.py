@@ -46,7 +46,7 @@ class ActorCritic(tf.Module):
     *,
     hidden_units: Annotated[
       Sequence[int], Option("units of each hidden layer of policy and critics", low=1)
-    ] = (256, 256, 256),
+    ] = (128, 128, 128),
     normalize_observations: Annotated[
       bool,
       Option(
@@ -77,7 +77,7 @@ class ActorCritic(tf.Module):
         low=0,
         high=0.99999,
       ),
-    ] = 0.995,
+    ] = 0.98,
     ema_decay: Annotated[
       float,
       Option(

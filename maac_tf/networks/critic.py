@@ -22,7 +22,7 @@ class Critic(keras.Model):
     self,
     observation_size: int,
     action_size: int,
-    hidden_units: Sequence[int] = (256, 256, 256),
+    hidden_units: Sequence[int] = (128, 128, 128),
     num_critics: Annotated[
       int,
       Option(

@@ -43,7 +43,7 @@ class Policy(keras.Model):
     self,
     observation_size: int,
     action_size: int,
-    hidden_units: Sequence[int] = (256, 256, 256),
+    hidden_units: Sequence[int] = (128, 128, 128),
     activation: Annotated[
       str, Option("of the policy's hidden layers", choices=tuple(NUMPY_ACTIVATIONS))
     ] = "silu",

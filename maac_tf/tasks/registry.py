@@ -32,7 +32,7 @@ from maac_tf.checks import Option, configurable
 from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.gymnasium_tasks import GYMNASIUM_TASKS
 from maac_tf.tasks.locomotion import LOCOMOTION_TASKS, make_env
-from maac_tf.tasks.task import Task
+from maac_tf.tasks.task import Task, never_terminates
 
 TASKS = {task.name: task for task in (*LOCOMOTION_TASKS, *GYMNASIUM_TASKS)}
 
@@ -130,8 +130,11 @@ def make_task(
   ] = False,
   learn_end: Annotated[
     bool,
-    Option("learn the end of an episode, even where the task has a function; always without one"),
-  ] = False,
+    Option(
+      "learn the end of an episode, even where the task has a function: that has no gradient, and a "
+      "fall that is coming has one; always without a function, and never where nothing ends"
+    ),
+  ] = True,
   coordinates: Annotated[
     bool,
     Option(
@@ -139,7 +142,7 @@ def make_task(
       "coordinates of the task, where it has some (an ant's: in the frame of its torso). After a "
       "whole turn a robot is what it was before; velocities that are shown clipped are imagined so"
     ),
-  ] = True,
+  ] = False,
   symmetries: Annotated[
     bool,
     Option(
@@ -162,11 +165,12 @@ def make_task(
     env = task.make_gym_env(**(env_kwargs or {}), **more)
     return gym.wrappers.TimeLimit(env, episode_steps) if episode_steps else env
 
+  ends = task.termination_fn is not never_terminates
   return dataclasses.replace(
     task,
     make_gym_env=make_gym_env if episode_steps or env_kwargs else task.make_gym_env,
     reward_fn=None if learn_reward else task.reward_fn,
-    termination_fn=None if learn_end else task.termination_fn,
+    termination_fn=None if learn_end and ends else task.termination_fn,
     coordinates=task.coordinates if coordinates else PLAIN,
     symmetries=task.symmetries if symmetries else (),
   )

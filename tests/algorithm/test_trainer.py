@@ -167,7 +167,7 @@ def test_the_updates_of_a_round_are_calls_of_two_sizes_at_most(tiny, updates, si
 def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
   trainer = _make(min_episodes=3)
   trainer.collect(110)  # a third of the 300 random ones to come
-  trainer.env_steps.assign(450)
+  trainer.learner.env_buffer.added.assign(450)  # of which 340 are not at hand
   trainer.collect(150)  # the episode under way, too, is now cut off later
   stored = trainer.learner.env_buffer.newest(260)
   follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
