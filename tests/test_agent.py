@@ -359,10 +359,13 @@ MISTAKES = {
   "There is no 'no.npz'": lambda run: make(None, dataset="no.npz"),
   "did not begin with 'no.npz'": lambda run: make(run, seed=3, dataset="no.npz"),
   "of which 60 are missing": lambda run: make(None).learn(offline_updates=1),
-  "updates must be an integer of 1 or more": lambda run: make(None).learn(offline_updates=0),
+  "updates must be 1 or more": lambda run: make(None).learn(offline_updates=0),
   "exists: give another path": lambda run: make(None).export(run),
   "planner must be 'cem'": lambda run: make(None).export(run / "new", planner="mppi"),
-  "There is no SavedModel": lambda run: load_policy(run),
+  "is a run: its policy is": lambda run: load_policy(run),
+  "Did you mean 'hopper_v5'": lambda run: load_policy("hoper_v5"),
+  "must be one of Gymnasium": lambda run: load_policy("pendulum", "Pendulum-v1"),
+  "env_steps must be an integer, not 70.5": lambda run: make(None).learn(70.5),
 }
 
 

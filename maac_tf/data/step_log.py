@@ -70,7 +70,10 @@ class StepLog:
     if os.path.exists(path) and os.path.getsize(path) > len(self._header):
       with open(path, "rb") as file:
         if file.read(len(self._header)) != self._header:
-          raise DamagedError(f"{path!r} does not begin as a log of this task's steps does")
+          raise DamagedError(
+            f"{path!r} does not begin as a log of steps with {observation_size} numbers of an "
+            f"observation and {action_size} of an action does"
+          )
       self.rows = (os.path.getsize(path) - len(self._header)) // self._type.itemsize
 
   def read(self, first: int, end: int) -> Iterator[Transition]:

@@ -16,7 +16,7 @@ from maac_tf.algorithm.critic_targets import CriticTargets
 from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
-from maac_tf.checks import ConfigError, Option, configurable
+from maac_tf.checks import ConfigError, Option, configurable, integer
 from maac_tf.runs import config, datasets, room, run_directory, version
 from maac_tf.runs.pauses import Pauses, Stopped
 from maac_tf.runs.progress import Progress
@@ -148,7 +148,8 @@ def iterations_until(trainer: Trainer, env_steps: int, name: str = "env_steps") 
     ConfigError: for fewer than an iteration needs.
   """
   first = trainer.first_steps
-  if type(env_steps) is not int or env_steps <= first:
+  env_steps = integer(name, env_steps)
+  if env_steps <= first:
     raise ConfigError(f"{name} must be more than Trainer.random_steps ({first}), not {env_steps}.")
   online = math.ceil((env_steps - first) / trainer.steps_per_iteration)
   return online + trainer.under_way.offline
@@ -160,8 +161,9 @@ def iterations_offline(trainer: Trainer, updates: int) -> int:
   Raises:
     ConfigError: for less than one, or too few steps to learn from.
   """
-  if type(updates) is not int or updates < 1:
-    raise ConfigError(f"offline_updates must be an integer of 1 or more, not {updates}.")
+  updates = integer("offline_updates", updates)
+  if updates < 1:
+    raise ConfigError(f"offline_updates must be 1 or more, not {updates}.")
   trainer.go_offline()
   now, learning = trainer.under_way, trainer.learning
   begun = int(trainer.iteration) + ("collect/return" in now.row)
