@@ -334,14 +334,9 @@ def test_a_stream_that_takes_nothing_ends_no_command(run, tmp_path, prepare):
   assert (tmp_path / "curves.png").stat().st_size > 1_000
 
 
-def test_closed_and_ascii_streams_of_another_command(run, tmp_path):
-  command = f"{sys.executable} -m maac_tf.plot run --out=OUT"
-  environment = os.environ | {"PYTHONPATH": str(commands.ROOT), "PYTHONIOENCODING": "ascii"}
-  os.rename(run, tmp_path / "±")
-  for streams, out in (("<&- >&- 2>&-", "closed"), ("", "ascii")):
-    line = command.replace("run", "±").replace("OUT", out)
-    done = subprocess.run(
-      f"{line} {streams}", shell=True, cwd=tmp_path, env=environment, capture_output=True
-    )
-    assert done.returncode == 0 and done.stderr == b"", done.stderr
-    assert (tmp_path / f"{out}.png").stat().st_size > 1_000
+def test_closed_streams_of_another_command(run, tmp_path):
+  command = f"{sys.executable} -m maac_tf.plot run --out=closed <&- >&- 2>&-"
+  environment = os.environ | {"PYTHONPATH": str(commands.ROOT)}
+  done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True)
+  assert done.returncode == 0 and done.stderr == b"", done.stderr
+  assert (tmp_path / "closed.png").stat().st_size > 1_000
