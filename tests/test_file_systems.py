@@ -143,19 +143,21 @@ def test_a_training_whose_disk_is_full_says_so_and_goes_on(disk, monkeypatch, ow
 
 
 def test_the_command_of_a_full_disk_is_one_line_and_what_it_names_goes_on(tmp_path, disk):
-  run = disk.path / "run"
-  bindings = [f"--gin_param={b}" for b in (*BARE, "train.iterations=1")]
+  def run(*arguments):
+    return commands.run("train", *arguments, cwd=tmp_path, prepare=commands.run_eagerly)
+
+  begin = [f"--gin_param={b}" for b in (*BARE, "train.iterations=1")]
+  begin += [f"--run_dir={disk.path / 'run'}"]
   disk.fill()
-  words = "GiB of disk, and 0 GiB are free in", "give a --run_dir elsewhere"
-  _one_line(commands.run("train", *bindings, f"--run_dir={run}", cwd=tmp_path), *words)
+  _one_line(run(*begin), "GiB of disk, and 0 GiB are free in", "give a --run_dir elsewhere")
   disk.free()
   with open(disk.path / "filling", "wb") as file:  # room for steps, not for a policy
     file.write(bytes(6_000_000))
-  err = _one_line(commands.run("train", *bindings, f"--run_dir={run}", cwd=tmp_path), FULL)
+  err = _one_line(run(*begin), FULL)
   assert "Saved are all 3" in err
   disk.free()
   (arguments,) = re.findall(r"Resume with: .* -m maac_tf.train (.*)\n", err)
-  code, out, err = commands.run("train", *arguments.split(), cwd=tmp_path)
+  code, out, err = run(*arguments.split())
   assert code == 0 and "Finished" in out, err
 
 
