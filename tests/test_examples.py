@@ -209,7 +209,9 @@ import tensorflow as tf
 tf.config.run_functions_eagerly(True)
 settings |= {
   "Trainer.initial_updates": 1,
-  "Trainer.updates_per_step": 0.01,
+  "Trainer.steps_per_iteration": 400,
+  "Trainer.eval_every": 400,
+  "Trainer.updates_per_step": 0.0025,
   "Trainer.rollout_frequency": 1,
   "Trainer.rollout_schedule": (1, 1, 0, 1),
   "DynamicsFit.max_batches": 1,
@@ -219,7 +221,7 @@ settings |= {
 
 
 def test_the_notebook_runs(tmp_path):
-  """With a few updates."""
+  """With an update before the policy acts, and one after."""
   pytest.importorskip("ai_edge_litert", reason="the extra litert is not installed")
   import nbclient
   import nbformat
