@@ -16,7 +16,6 @@ SEED = tf.constant([3, 4], tf.int64)
 # What TINY leaves open, in settings of which each part of the algorithm has a part. The default:
 PLAIN_REWARDS = "ActorCritic.normalize_rewards = False"  # β is then the number that was bound
 ROLLOUT = ("Maac.horizon = 2", "Critic.num_critics = 3", PLAIN_REWARDS)
-H0 = ("Maac.horizon = 0", "Critic.num_critics = 3", PLAIN_REWARDS)
 # The paper's:
 STEVE = (
   "Maac.horizon = 2",

@@ -280,7 +280,8 @@ class Maac(tf.Module):
     require(num_updates >= 1, f"train() makes 1 update or more, not {num_updates!r}.")
     spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.draw(seed))
     seeds = tf.random.split(seed, num_updates)
-    return self.compiled_updates(tf.map_fn(self.draw, seeds, fn_output_signature=spec))
+    draw = tf.autograph.experimental.do_not_convert(self.draw)  # which would take a second
+    return self.compiled_updates(tf.map_fn(draw, seeds, fn_output_signature=spec))
 
 
 def _draw_critics(actor_critic: ActorCritic, seed: tf.Tensor) -> tf.Tensor | tuple[()]:

@@ -119,7 +119,7 @@ def test_a_run_that_began_with_a_dataset_goes_on_without_it(tmp_path, monkeypatc
   assert train(str(tmp_path / "whole"), dataset=dataset, offline=True, iterations=2) is None
   assert train(str(tmp_path / "whole"), iterations=4) is None
   monkeypatch.setattr(pauses, "SAVE_EVERY", -1.0)
-  _kill_or_stop(monkeypatch, every=3)
+  _kill_or_stop(monkeypatch, every=5)
   with pytest.raises(_KilledError):
     train(str(tmp_path / "ended"), dataset=dataset, offline=True, iterations=2)
   os.remove(dataset)
