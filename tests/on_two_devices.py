@@ -77,7 +77,7 @@ def main():
     found |= {f"{name}, {i}": largest_difference(x, got[name]) for name, x in want.items()}
   rng = np.random.default_rng(0)
   batch = one.env_buffer.gather(tf.constant(rng.integers(0, 200, [4, 32])))
-  losses = one.dynamics_fit.train_step(batch), two.dynamics_fit.compiled_step(batch)
+  losses = one.dynamics_fit.train_step(batch), two.dynamics_fit._compiled_step(batch)
   found["model/train_loss"] = largest_difference(*losses)
   for a, b in zip(one.network_variables(), two.network_variables(), strict=True):
     first, second = b.values

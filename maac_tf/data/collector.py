@@ -172,7 +172,8 @@ class Collector(tf.Module):
         if ended or episode.steps >= self._episode_steps:
           returns.append(episode.total_reward)
           over.append(i)
-      self._begin(episodes, over)
+      if over:
+        self._begin(episodes, over)
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
     self._buffer.add(Transition(*map(tf.constant, columns)))
     self._running = episodes
@@ -186,10 +187,9 @@ class Collector(tf.Module):
 
   def _begin(self, episodes: list[Episode], which: Sequence[int]) -> None:
     """New episodes in the place of some."""
-    if which:
-      seeds = {i: self._new_seed() for i in which}
-      for i, episode in zip(which, self.environments.begin(seeds), strict=True):
-        episodes[i] = episode
+    seeds = {i: self._new_seed() for i in which}
+    for i, episode in zip(which, self.environments.begin(seeds), strict=True):
+      episodes[i] = episode
 
   def _new_seed(self) -> int:
     return int(tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32))
@@ -214,7 +214,8 @@ class Collector(tf.Module):
           steps[i],
         )
         differing.append(i)
-    self._begin(episodes, differing)
+    if differing:
+      self._begin(episodes, differing)
     return episodes
 
 

@@ -112,7 +112,7 @@ class DynamicsFit(tf.Module):
     )
     self._optimizer.build(dynamics.trainable_variables)
     step = replicas.on_each(tf.distribute.get_strategy(), self.train_step)
-    self.compiled_step = tf.function(step, autograph=False, jit_compile=jit_compile or None)
+    self._compiled_step = tf.function(step, autograph=False, jit_compile=jit_compile or None)
     early_stopping = max_batches is None
     variables = dynamics.trainable_variables
     # The weights that training goes on from, while the network has their average; else the average.
@@ -262,7 +262,7 @@ class DynamicsFit(tf.Module):
     """
     bag = in_batches(bag, self.batch_size, seed)
     for i in tf.range(batch, end):
-      total += self.compiled_step(self._buffer.gather(bag[:, i]))
+      total += self._compiled_step(self._buffer.gather(bag[:, i]))
     return total
 
   def train_step(self, batch: Transition) -> tf.Tensor:

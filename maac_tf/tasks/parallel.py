@@ -117,12 +117,14 @@ class ParallelEnvironment(Environment):
     """Says which process has gone, where a pipe to it says only that it is closed."""
     try:
       yield
-    except (EOFError, ConnectionError) as error:
+    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
       vector = self.__dict__.get("_processes")
-      codes = [p.exitcode for p in vector.processes] if vector else []
-      gone = [f"{i} ({code})" for i, code in enumerate(codes) if code is not None]
+      if vector and None in vector.parent_pipes:
+        raise  # the environment's own
+      for process in vector.processes if vector else ():
+        process.join(0.1)
+      codes = enumerate(p.exitcode for p in vector.processes) if vector else ()
+      gone = ", ".join(f"{i} ({code})" for i, code in codes if code is not None)
       raise ConfigError(
-        f"The process of an environment has ended: number and exit code {', '.join(gone)}."
-        if gone
-        else "The process of an environment has ended."
+        f"The process of an environment has ended: number and exit code {gone or 'unknown'}."
       ) from error

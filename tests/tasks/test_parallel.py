@@ -89,11 +89,27 @@ def test_restored_episodes_go_on(both, tmp_path):
 
 def test_a_process_that_ends_is_named_in_one_line(both):
   made = both[1]
-  process = made[0].environments._processes.processes[1]
-  os.kill(process.pid, signal.SIGKILL)
-  process.join()
+  os.kill(made[0].environments._processes.processes[1].pid, signal.SIGKILL)
   with pytest.raises(ConfigError) as error:
     _collect(made, 1)
   assert str(error.value) == (
     "The process of an environment has ended: number and exit code 1 (-9)."
   )
+
+
+def _refuses():
+  env = leaves_the_line()
+  env.unwrapped._reward = _no_answer
+  return env
+
+
+def _no_answer():
+  raise ConnectionResetError("the arm does not answer")
+
+
+def test_what_an_environment_raises_is_raised():
+  environment = ParallelEnvironment(_refuses, 2)
+  environment.begin({0: 1, 1: 2})
+  with pytest.raises(ConnectionResetError, match="the arm does not answer"):
+    environment.step_all(np.zeros([2, 1], np.float32))
+  environment.close()
