@@ -8,9 +8,8 @@ python="${MAAC_VENV:-.venv}/bin/python"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy maac_tf
-"$python" -m maac_tf.report --check
 "$python" -m sphinx --fail-on-warning --keep-going --fresh-env --quiet -b html docs docs/_build
-# Three workers on one thread each: most of a test is Python that builds graphs, which TensorFlow keeps;
-# with two, one came to 3 GB.
+# On one thread each: most of a test is Python that builds graphs. A worker more would import
+# TensorFlow twice more.
 export TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1
-exec "$python" -m pytest --numprocesses=3 --dist=worksteal "$@"
+exec "$python" -m pytest --numprocesses=2 --dist=worksteal "$@"

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import numbers
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,22 @@ T = typing.TypeVar("T", bound=Callable[..., Any])
 
 class ConfigError(ValueError):
   """What the user asked for cannot be run; the message is for them."""
+
+  def _render_traceback_(self) -> list[str]:
+    """What IPython shows of it: the line, without the calls that led to it."""
+    return [f"{type(self).__name__}: {self}"]
+
+
+def integer(name: str, value: Any) -> int:
+  """A number that is whole, as an int of Python: 1000, 1e3, np.int64(1000).
+
+  Raises:
+    ConfigError: for anything else.
+  """
+  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if not is_number or not float(value).is_integer():
+    raise ConfigError(f"{name} must be an integer, not {value!r}.")
+  return int(value)
 
 
 def require(condition: object, message: str) -> None:

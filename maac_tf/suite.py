@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import gin
+import tensorflow as tf
 from absl import app, flags, logging
 
 from maac_tf.checks import ConfigError
@@ -93,6 +94,7 @@ def main(argv: list[str], make_runner: Callable[[], trainings.Runs] = trainings.
   if len(argv) > 1:
     raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
+  tf.get_logger().setLevel("ERROR")  # that settings trace one function each is no news
   try:
     if _MEASURE_RANDOM.value:
       _measure_random(_MEASURE_RANDOM.value)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, experiment, trust
+from maac_tf.runs import command_line, config, devices, experiment, trust
 
 _SETTING, _THREADS = command_line.define_setting(), command_line.define_threads()
 _TRUST = command_line.define_trust()
@@ -17,7 +17,10 @@ _RUN_DIR = command_line.define_path(
   "run_dir", None, "Where the run goes; one that holds a run resumes. Default: runs/TASK/SEED-TIME."
 )
 _DEVICE = flags.DEFINE_string(
-  "device", None, "Such as GPU:1 or TPU:0; default: the first GPU if there is one, else the CPU."
+  "device",
+  None,
+  "Such as GPU:1 or TPU:0; default: the first GPU if there is one, else the CPU. Several, such as "
+  "GPU:0,GPU:1, or GPU or TPU for all of them, share each batch.",
 )
 _DATASET = command_line.define_path(
   "dataset",
@@ -53,8 +56,8 @@ def main(argv: list[str]) -> int:
         f"{where}: give --env=ENVIRONMENT or a task file, such as --gin_file=gin/hopper.gin."
       )
     run_dir = run_dir or experiment.default_run_dir()
-    with experiment.device(_DEVICE.value):
-      stopped_by = experiment.train(run_dir, overridden, _DATASET.value, _OFFLINE.value)
+    with devices.device(_DEVICE.value) as strategy:
+      stopped_by = experiment.train(run_dir, overridden, _DATASET.value, _OFFLINE.value, strategy)
   except (ConfigError, FloatingPointError) as error:
     notes = getattr(error, "__notes__", [])  # on what is saved of a run that had begun
     if notes and isinstance(error, ConfigError):

@@ -1,6 +1,8 @@
 """The package's commands as a user gives them, each in a process of its own."""
 
+import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import pathlib
@@ -8,6 +10,11 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import warnings
+
+import tensorflow as tf
+
+from maac_tf.runs import experiment
 
 ROOT = pathlib.Path(__file__).parent.parent
 TIMEOUT = 300  # seconds
@@ -36,19 +43,33 @@ def run(module, *arguments, cwd, prepare=None):
   Args:
     prepare: a function of a module, which the process calls first.
   """
+  with under_way(module, *arguments, cwd=cwd, prepare=prepare) as (_, end):
+    return end()
+
+
+@contextlib.contextmanager
+def under_way(module, *arguments, cwd, prepare=None):
+  """The process of `run`, and what waits for its end and returns as `run` does."""
   with tempfile.TemporaryDirectory() as folder:
     paths = [os.path.join(folder, name) for name in ("out", "err")]
     target = f"maac_tf.{module}", [*map(str, arguments)], str(cwd), paths, prepare
     process = _forked.Process(target=_main, args=target)
+
+    def end():
+      process.join(TIMEOUT)
+      if process.is_alive():
+        raise TimeoutError(f"{target} is still running after {TIMEOUT} s")
+      return process.exitcode, *(pathlib.Path(path).read_text() for path in paths)
+
     process.start()
-    process.join(TIMEOUT)
-    if process.is_alive():
+    try:
+      yield process, end
+    finally:
       process.kill()
-      raise TimeoutError(f"{target} is still running after {TIMEOUT} s")
-    return process.exitcode, *(pathlib.Path(path).read_text() for path in paths)
 
 
 def _main(module, arguments, cwd, paths, prepare):
+  collect_less_garbage()
   os.chdir(cwd)
   sys.path.insert(0, cwd)  # as `python -m` does
   for descriptor, path in enumerate(paths, 1):
@@ -57,6 +78,34 @@ def _main(module, arguments, cwd, paths, prepare):
     prepare()
   sys.argv = [module, *arguments]
   runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def collect_less_garbage():
+  """To look for it takes a quarter of the time in which graphs are built, and finds little."""
+  gc.freeze()  # what is imported stays
+  gc.set_threshold(20_000, 20, 50)
+
+
+def run_eagerly():
+  """For a training of a few updates, which would be traced for longer than they take."""
+  tf.config.run_functions_eagerly(True)
+  warnings.filterwarnings("ignore", "Even though the `tf.config.*` option is set", UserWarning)
+
+
+def on_second_cpu():
+  """In the place of a GPU or TPU; the training prints where its variables are."""
+  (cpu,) = tf.config.list_physical_devices("CPU")
+  tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+  trainers, make, train = [], experiment.Trainer, experiment.train
+
+  def watched(*arguments):
+    stopped_by = train(*arguments)
+    variables = trainers[0].variables
+    print("Variables:", len(variables), *{v.device for v in variables})
+    return stopped_by
+
+  experiment.Trainer = lambda *arguments: trainers.append(make(*arguments)) or trainers[0]
+  experiment.train = watched
 
 
 def obey_permissions():

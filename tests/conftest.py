@@ -10,13 +10,20 @@ import maac_tf  # noqa: F401  isort: skip  (first: it imports TensorFlow quietly
 import gc
 import math
 
+import filelock
 import gin
 import pytest
+import tensorflow as tf
 
 import maac_tf.runs.experiment  # (TINY binds what it imports)
 import maac_tf.runs.saved_model  # noqa: F401  (and the planner)
 from maac_tf import checks
 from maac_tf.runs import pauses
+from tests import commands
+
+commands.collect_less_garbage()
+# As XLA above: most graphs run a few times.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 # As in a terminal: what a shell in the background has ignored, runs would ignore, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -52,6 +59,7 @@ BARE = (
   "Trainer.updates_per_step = 0.025",
   "Trainer.rollout_schedule = (1, 1, 0, 1)",
   "Maac.horizon = 1",
+  "Maac.discount = 0.97",  # after which the returns of an episode are known
   "Critic.num_critics = 2",
   "DynamicsFit.max_batches = 1",
 )
@@ -72,16 +80,25 @@ def collect_garbage():
 
 @pytest.fixture(scope="session")
 def original_run(tmp_path_factory):
-  """The folder of a run of two iterations, BARE, which no test changes."""
+  """The folder of a run of two iterations, BARE, which no test changes; one for all workers."""
+  folder = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    folder = folder.parent
+  path = folder / "original_run"
+  with filelock.FileLock(folder / ".original_run"):
+    if not path.exists():
+      _train(path)
+  return path
+
+
+def _train(path):
   from tests.learners import eagerly  # which imports this module
 
-  path = tmp_path_factory.mktemp("original") / "run"
   gin.parse_config(BARE)
   with eagerly(), pytest.MonkeyPatch.context() as patch:
     patch.setattr(pauses, "SAVE_EVERY", math.inf)
     assert maac_tf.runs.experiment.train(str(path), iterations=2) is None
   gin.clear_config()
-  return path
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ SEED = tf.constant([3, 4], tf.int64)
 # What TINY leaves open, in settings of which each part of the algorithm has a part. The default:
 PLAIN_REWARDS = "ActorCritic.normalize_rewards = False"  # β is then the number that was bound
 ROLLOUT = ("Maac.horizon = 2", "Critic.num_critics = 3", PLAIN_REWARDS)
-H0 = ("Maac.horizon = 0", "Critic.num_critics = 3", PLAIN_REWARDS)
 # The paper's:
 STEVE = (
   "Maac.horizon = 2",
@@ -36,7 +35,7 @@ TD = (*STEVE, "SteveTargets.horizon = 0")
 SAC = (*TD, "Maac.horizon = 0", "Maac.num_final_actions = 1", "Maac.real_fraction = 1.0")
 
 
-def make_learner(*bindings, task="pendulum"):
+def make_learner(*bindings, task="pendulum", strategy=None):
   """A learner of this setting over TINY, with 200 random transitions, 40 imagined ones and seed 0.
 
   What was bound before is forgotten.
@@ -44,7 +43,8 @@ def make_learner(*bindings, task="pendulum"):
   gin.clear_config()
   gin.parse_config([*TINY, *bindings])
   task = make_task(task) if isinstance(task, str) else task
-  learner = Maac(task, task.make_environment(), seed=0)
+  with (strategy or tf.distribute.get_strategy()).scope():
+    learner = Maac(task, task.make_environment(), seed=0)
   return fill(learner)
 
 

@@ -47,6 +47,11 @@ def line():
   return gym.wrappers.TimeLimit(Line(), STEPS)
 
 
+def leaves_the_line():
+  """Ends after some steps, or is cut off."""
+  return gym.wrappers.TimeLimit(Line(end=0.6), STEPS)
+
+
 class Unseeded(Line):
   """Noise that no seed sets, as of a real robot, from the step `first` of all on."""
 

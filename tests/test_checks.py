@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import gin
+import numpy as np
 import pytest
 
 from maac_tf import checks
-from maac_tf.checks import Option, configurable, require
+from maac_tf.checks import ConfigError, Option, configurable, integer, require
 from tests.conftest import OPTIONS
 
 
@@ -156,3 +157,14 @@ def test_require():
   require(1, "never said")
   with pytest.raises(ValueError, match="said"):
     require([], "said")
+
+
+@pytest.mark.parametrize("value", [1000, 1e3, np.int64(1000), np.float32(1000)])
+def test_a_whole_number_of_any_kind_is_an_integer(value):
+  assert integer("n", value) == 1000 and type(integer("n", value)) is int
+
+
+@pytest.mark.parametrize("value", ["300", 0.5, float("nan"), float("inf"), True, None])
+def test_what_is_no_whole_number_is_named(value):
+  with pytest.raises(ConfigError, match=f"n must be an integer, not {value!r}"):
+    integer("n", value)

@@ -17,7 +17,7 @@ FLOORS = (
   ("networks",),
   ("tasks",),
   ("data",),
-  ("files",),
+  ("files", "replicas"),
   ("checks",),
   ("__init__",),
   ("_quiet_import", "_streams"),

@@ -2,13 +2,14 @@
 
 import csv
 import pathlib
+import random
 import re
 import shlex
-import signal
 import time
 
 import pytest
 
+from maac_tf.runs import trainings
 from tests import commands
 from tests.conftest import TINY
 from tests.learners import SAC
@@ -36,9 +37,32 @@ reference = 0
 """
 
 
-def _suite(tmp_path, *arguments, task="train.task = 'pendulum'"):
+def _suite(tmp_path, *arguments, task="train.task = 'pendulum'", prepare=None):
   (tmp_path / "tiny.gin").write_text(f"{SETTING}\n{task}")
-  return commands.run("suite", "--gin_file=tiny.gin", *arguments, cwd=tmp_path)
+  suite = "suite", "--gin_file=tiny.gin", *arguments
+  return commands.run(*suite, cwd=tmp_path, prepare=prepare)
+
+
+class _Training:
+  """In place of the process of one: two evaluations, of its command alone."""
+
+  def __init__(self, command, stdout, **_):
+    options = "--run_dir=", "--gin_param=train.iterations="
+    run, iterations = (p.removeprefix(o) for o in options for p in command if p.startswith(o))
+    run = pathlib.Path(run)
+    stdout.write("Resuming" if run.exists() else "\n".join(command))
+    if not run.exists():
+      run.mkdir()
+      drawn, rows = random.Random(" ".join(command)), ["env_steps,eval/return,seconds/total"]
+      rows += [f"{340 + 40 * i},{drawn.uniform(-1e3, -100)},60" for i in range(int(iterations))]
+      (run / "metrics.csv").write_text("\n".join([*rows, ""]))
+
+  def wait(self):
+    return 0
+
+
+def _without_training():
+  trainings.subprocess.Popen = _Training
 
 
 def _table(out):
@@ -49,40 +73,46 @@ def _table(out):
 
 def _returns(tmp_path, name):
   rows = list(csv.DictReader((tmp_path / RUNS / name / "metrics.csv").open()))
-  # 300 random steps, and two iterations of 40
   assert [row["env_steps"] for row in rows] == ["340", "380"]
   return [float(row["eval/return"]) for row in rows]
 
 
 def test_variants_are_trained_and_their_returns_listed(tmp_path):
+  def suite(*arguments):
+    return _suite(tmp_path, *arguments, prepare=_without_training)
+
   (tmp_path / "without").mkdir()
   (tmp_path / "shortsighted.gin").write_text("Maac.discount = 0.9")
   (tmp_path / "without" / "far.gin").write_text("include '../shortsighted.gin'")
   variants = "--variant=without/far.gin", "--variant=Critic.num_critics = 3"
-  code, out, err = _suite(tmp_path, *variants, "--seeds=3", "--env_steps=360")
+  code, out, err = suite(*variants, "--seeds=3", "--env_steps=360")
   assert code == 0, err
   table = _table(out)
-  for name, discount, critics in (
-    ("default", 0.995, 2),
-    ("without_far", 0.9, 2),
-    ("Critic.num_critics=3", 0.995, 3),
+  for name, of_variant in (
+    ("default", []),
+    ("without_far", ["--gin_file=without/far.gin"]),
+    ("Critic.num_critics=3", ["--gin_param=Critic.num_critics = 3"]),
   ):
-    config = (tmp_path / RUNS / f"{name}-3" / "operative_config.gin").read_text()
-    assert f"Maac.discount = {discount}\n" in config and "train.seed = 3\n" in config
-    assert f"Critic.num_critics = {critics}\n" in config
+    command = (tmp_path / RUNS / f"{name}-3.log").read_text().splitlines()
+    assert command[1:3] == ["-m", "maac_tf.train"] and command[-1] == "--seed=3"
+    # 300 random steps, and two iterations of 40
+    common = "--threads=1", "--gin_file=tiny.gin", "--gin_param=train.iterations=2"
+    task = "--gin_param=train.task='pendulum'"
+    assert sorted(command[3:-2]) == sorted([*common, task, *of_variant])
     returns = _returns(tmp_path, f"{name}-3")
     assert f"{name}-3: {returns[-1]:,.1f}\n" in out
     assert table[name] == (f"{returns[-1]:,.0f}", f"{sum(returns) / 2:,.0f}")
 
   # With a seed more, only that one is trained.
-  code, out, err = _suite(tmp_path, "--seeds=3,5", "--env_steps=360")
+  code, out, err = suite("--seeds=3,5", "--env_steps=360")
   assert code == 0, err
+  assert (tmp_path / RUNS / "default-3.log").read_text().endswith("Resuming")
   assert "Resuming" not in (tmp_path / RUNS / "default-5.log").read_text()
   ends = sorted(_returns(tmp_path, f"default-{seed}")[-1] for seed in (3, 5))
   assert _table(out)["default"][0] == f"{sum(ends) / 2:,.0f} [{ends[0]:,.0f}, {ends[1]:,.0f}]"
 
   # Shorter: of the rows there are, the first ones.
-  code, out, _ = _suite(tmp_path, "--seeds=3", "--env_steps=340")
+  code, out, _ = suite("--seeds=3", "--env_steps=340")
   assert code == 0 and _table(out)["default"][0] == f"{_returns(tmp_path, 'default-3')[0]:,.0f}"
 
 
@@ -104,14 +134,15 @@ def test_a_setting_is_trained_on_the_tasks_of_a_file_and_reported(tmp_path):
   (tmp_path / "results" / "suite.toml").write_text(TOML)
   random = "task,return,return_std,length,episodes\nswing,-1300,0,200,9\npush,-400,0,200,9\n"
   (tmp_path / "results" / "random_returns.csv").write_text(random)
-  code, out, err = _suite(tmp_path, "--seeds=0", "--name=small", task="")
+  arguments = "--seeds=0", "--name=small"
+  code, out, err = _suite(tmp_path, *arguments, task="", prepare=_without_training)
   assert code == 0, err
   runs = tmp_path / "runs" / "suite"
   assert sorted(p.name for p in runs.iterdir()) == ["push", "suite.csv", "swing"]
   values = {}
-  for task, discount, low, high in (("swing", 0.9, -1300, -100), ("push", 0.995, -400, 0)):
-    config = (runs / task / "small-0" / "operative_config.gin").read_text()
-    assert f"Maac.discount = {discount}\n" in config
+  for task, low, high in (("swing", -1300, -100), ("push", -400, 0)):
+    command = (runs / task / "small-0.log").read_text().splitlines()
+    assert ("--gin_param=Maac.discount=0.9" in command) == (task == "swing")
     (row,) = csv.DictReader((runs / task / "small-0" / "metrics.csv").open())  # the quick part's
     values[task] = (float(row["eval/return"]) - low) / (high - low)
   rows = list(csv.DictReader((runs / "suite.csv").open()))
@@ -137,15 +168,17 @@ def test_a_setting_is_trained_on_the_tasks_of_a_file_and_reported(tmp_path):
 def test_a_signal_lets_the_runs_save(tmp_path):
   (tmp_path / "tiny.gin").write_text(f"{SETTING}\ntrain.task = 'pendulum'")
   arguments = "--gin_file=tiny.gin", "--seeds=0,1", "--jobs=1", "--env_steps=100_000"
-  process = commands.start("suite", *arguments, cwd=tmp_path)
-  metrics = tmp_path / RUNS / "default-0" / "metrics.csv"
-  deadline = time.time() + 120
-  while not metrics.exists() and time.time() < deadline:
-    time.sleep(0.2)
-  process.send_signal(signal.SIGTERM)
-  out, err = process.communicate(timeout=120)
-  assert process.returncode == 130
+  with commands.under_way("suite", *arguments, cwd=tmp_path) as (process, end):
+    metrics = tmp_path / RUNS / "default-0" / "metrics.csv"
+    deadline = time.time() + 120
+    while not metrics.exists() and time.time() < deadline:
+      time.sleep(0.2)
+    process.terminate()
+    code, out, err = end()
+  assert code == 130
   assert "once more stops them at once" in err and "the same command goes on" in out
+  (last, _), rows = _table(out)["default"], list(csv.DictReader(metrics.open()))
+  assert last == f"{float(rows[-1]['eval/return']):,.0f}"
   assert "Saved. Resume with" in (tmp_path / RUNS / "default-0.log").read_text()
   assert not (tmp_path / RUNS / "default-1").exists()
 

@@ -16,7 +16,8 @@ class ImaginedData(tf.Module):
     super().__init__()
     self._learner = learner
     sizes = learner.observation_size, learner.action_size
-    buffer = ReplayBuffer(capacity, *sizes, option="Trainer.rollout_starts")
+    with learner.strategy.scope():
+      buffer = ReplayBuffer(capacity, *sizes, option="Trainer.rollout_starts")
     self.buffer = learner.model_buffer = buffer
 
   @tf.function(autograph=False)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maac_tf import replicas
 from maac_tf.algorithm import objectives
 from maac_tf.algorithm.critic_targets import CriticTargets, RolloutTargets
 from maac_tf.algorithm.noise import normals, permutations, policy_noise
@@ -53,6 +54,7 @@ class Maac(tf.Module):
     actor_critic: policy and critics.
     dynamics, dynamics_fit, model_env: the ensemble, its fit, and what is imagined in it; or None.
     critic_targets: what the critics learn.
+    strategy: its replicas have their share of each batch.
     guard: sees numbers that go wrong in an update.
     env_buffer, model_buffer: D_env, and D_model or None (`imagined_data.ImaginedData`).
   """
@@ -114,8 +116,11 @@ class Maac(tf.Module):
     self.horizon, self.num_final_actions = horizon, num_final_actions
     self.critic_targets = critic_targets or RolloutTargets()
     self.discount, self.kl_penalty = discount, kl_penalty
-    self.batch_size, self.num_real = batch_size, round(batch_size * real_fraction)
-    self.target_entropy, self.jit_compile = -float(self.action_size), jit_compile
+    self.strategy = tf.distribute.get_strategy()
+    self.batch_size = batch_size // replicas.count()  # of each
+    self.num_real = round(self.batch_size * real_fraction)
+    self.target_entropy = -float(self.action_size)
+    jit_compile = self.jit_compile = jit_compile and replicas.count() == 1  # XLA cannot reduce
 
     *seeds, model_seed, fit_seed = (int(s) for s in _seeds(seed))
     self.actor_critic = ActorCritic(*sizes, task.coordinates, discount, seeds)
@@ -133,7 +138,7 @@ class Maac(tf.Module):
       self.model_env = ModelEnv(self.dynamics, task, environment)
     draw_model_noise = self.model_env.draw_noise if self.model_env else normals(0)
     self.noise_arguments = self.action_size, draw_model_noise  # the last ones of `rollout_noise`
-    _check_combination(self)
+    _check_combination(self, batch_size)
 
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
     self._policy_step = _Adam(self.actor_critic.policy.trainable_variables, learning_rate)
@@ -174,7 +179,14 @@ class Maac(tf.Module):
     self.actor_critic.fit_normalizers(self._statistics.now(), newest.reward)
 
   def draw(self, seed: tf.Tensor) -> UpdateNoise:
-    """All the randomness of one update."""
+    """All the randomness of one update; with R replicas, R > 1, a row for each: [R, ...]."""
+    if (count := self.strategy.num_replicas_in_sync) == 1:
+      return self._draw_share(seed)
+    first, *others = [self._draw_share(s) for s in tf.unstack(tf.random.split(seed, count))]
+    others = [noise._replace(critics=first.critics) for noise in others]  # one choice an update
+    return tf.nest.map_structure(lambda *x: tf.stack(x), first, *others)
+
+  def _draw_share(self, seed: tf.Tensor) -> UpdateNoise:
     env, model, policy, targets, critics = tf.unstack(tf.random.split(seed, 5))
     sizes = self.batch_size, self.num_final_actions, *self.noise_arguments
     model_indices = tf.zeros([0], tf.int64)
@@ -259,7 +271,8 @@ class Maac(tf.Module):
 
   def updates(self, noise: UpdateNoise) -> dict[str, tf.Tensor]:
     """One update for each row of `noise`; returns the metrics of `update`, averaged."""
-    metrics = in_turn(self.update, noise)
+    update = replicas.on_each(self.strategy, lambda x: self.update(replicas.row(x)))
+    metrics = in_turn(update, noise)
     self.guard.look(numbers_of(self, metrics))
     return {name: tf.reduce_mean(values) for name, values in metrics.items()}
 
@@ -280,7 +293,8 @@ class Maac(tf.Module):
     require(num_updates >= 1, f"train() makes 1 update or more, not {num_updates!r}.")
     spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.draw(seed))
     seeds = tf.random.split(seed, num_updates)
-    return self.compiled_updates(tf.map_fn(self.draw, seeds, fn_output_signature=spec))
+    draw = tf.autograph.experimental.do_not_convert(self.draw)  # which would take a second
+    return self.compiled_updates(tf.map_fn(draw, seeds, fn_output_signature=spec))
 
 
 def _draw_critics(actor_critic: ActorCritic, seed: tf.Tensor) -> tf.Tensor | tuple[()]:
@@ -315,23 +329,25 @@ class _Adam(tf.Module):
 
     Adam's steps are of the same size in any unit, but for losses near its epsilon.
     """
-    gradient = tape.gradient(loss, self._variables, 1.0 / unit)
-    self._optimizer.apply(gradient, self._variables)
+    gradient = replicas.average(tape.gradient(loss, self._variables, 1.0 / unit))
+    self._optimizer.apply(replicas.summands(gradient), self._variables)
     return tf.linalg.global_norm(gradient)
 
 
-def _check_combination(learner: Maac) -> None:
+def _check_combination(learner: Maac, batch_size: int) -> None:
   decay, penalty = learner.actor_critic.ema_decay, learner.kl_penalty
   require(
     decay or not penalty,
     f"Maac.kl_penalty ({penalty}) is of the policy's divergence from the EMA policy, which with "
     "ActorCritic.ema_decay = 0 is the policy itself: set Maac.kl_penalty = 0.0, too.",
   )
+  replicas.require_shares("Maac.batch_size", batch_size)
   if learner.dynamics:
-    batch_size, ensemble_size = learner.batch_size, learner.dynamics.ensemble_size
+    ensemble_size = learner.dynamics.ensemble_size
+    on_each = f" on each of {count} devices" if (count := replicas.count()) > 1 else ""
     require(
-      batch_size % ensemble_size == 0,
+      learner.batch_size % ensemble_size == 0,
       f"Maac.batch_size ({batch_size}) must be a multiple of Dynamics.ensemble_size "
-      f"({ensemble_size}): each member predicts an equal share of the batch.",
+      f"({ensemble_size}){on_each}: each member predicts an equal share of the batch.",
     )
   learner.critic_targets.check(learner)

@@ -12,9 +12,10 @@ from maac_tf.algorithm.evaluator import COLUMNS, Evaluator
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.learning import Learning, UnderWay
 from maac_tf.checks import ConfigError, Option, configurable, require
-from maac_tf.data.collector import Collector
+from maac_tf.data.collector import Collector, Environments, Single
 from maac_tf.tasks import environment_check
 from maac_tf.tasks.adapter import Environment
+from maac_tf.tasks.parallel import ParallelEnvironment
 
 # Random steps in one go, at the most: a checkpoint is between two.
 MAX_RANDOM_STEPS = 1_000
@@ -118,7 +119,7 @@ class Trainer(tf.Module):
 
     Args:
       learner: what is trained.
-      environment: what is learned in; of the learner's task.
+      environment: what is learned in, or a `ParallelEnvironment`; of the learner's task.
       seed: of everything random but the learner's first weights.
 
     Raises:
@@ -129,8 +130,12 @@ class Trainer(tf.Module):
     if learner.dynamics:
       learner.task.check_functions(learner.observation_size, learner.action_size)
       _check_random_steps(random_steps, learner.dynamics.ensemble_size)
+    environments: Environments = Single(environment)
+    if isinstance(environment, ParallelEnvironment):
+      environments = environment
     require(
-      max(random_steps, steps_per_iteration) <= learner.env_buffer.capacity,
+      max(random_steps, steps_per_iteration) + environments.count - 1
+      <= learner.env_buffer.capacity,
       f"Maac.env_capacity ({learner.env_buffer.capacity}) must hold Trainer.random_steps "
       f"({random_steps}) and Trainer.steps_per_iteration ({steps_per_iteration}).",
     )
@@ -143,7 +148,7 @@ class Trainer(tf.Module):
     self.learning = Learning(
       learner, rounds, rollout_frequency, rollout_starts, rollout_schedule, self._next_seed
     )
-    self.collector = Collector(environment, learner.env_buffer, self._next_seed, replay_on_resume)
+    self.collector = Collector(environments, learner.env_buffer, self._next_seed, replay_on_resume)
     self.evaluator = Evaluator(
       learner, environment, evaluation_environment, eval_episodes, self.collector.cut_off
     )
@@ -257,11 +262,13 @@ class Trainer(tf.Module):
     return self.collect(left) if left > 0 else None
 
   def collect(self, steps: int, random: bool = False, progress: Progress = _untold) -> float | None:
-    """Line 3: `steps` steps of the real environment into D_env; its episode goes on.
+    """Line 3: `steps` real steps into D_env, or up to E - 1 more, as many of each environment.
 
     Returns:
       The mean return of the episodes that ended or were cut off, None where none did.
     """
+    count = self.collector.environments.count
+    steps = -(-steps // count) * count
     shape = [steps, self.learner.action_size]
     known = max(self.random_steps, int(self.learner.env_buffer.added))
     until = _longest_episode(known, self.min_episodes)

@@ -113,7 +113,7 @@ def _fill(trainer: Trainer, size: int, count: int) -> None:
     rows = min(AT_ONCE, count - start)
     state = rng.standard_normal((rows, size), np.float32)
     action = rng.uniform(-1.0, 1.0, (rows, ACTIONS)).astype(np.float32)
-    after = 0.9 * state + 0.1 * np.resize(action[0], state.shape)
+    after = 0.9 * state + 0.1 * action[:, np.arange(size) % ACTIONS]
     columns = state, action, -np.mean(state**2, 1), after, np.zeros(rows)
     trainer.learner.env_buffer.add(Transition(*(tf.constant(x, tf.float32) for x in columns)))
 

@@ -1,7 +1,8 @@
 """Real steps into D_env (Algorithm 1, line 3); episodes go on from one call to the next."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from maac_tf.data.types import TimeStep, Transition
 
 
 class Steppable(Protocol):
-  """What is collected from: a `tasks.adapter.Environment`, or what behaves like one."""
+  """An environment: a `tasks.adapter.Environment`, or what behaves like one."""
 
   @property
   def time_limit(self) -> int | None:
@@ -27,40 +28,116 @@ class Steppable(Protocol):
     """Takes `action`, [A] in [-1, 1]."""
 
 
-class Collector(tf.Module):
-  """An environment, of which the episode under way is part of the checkpoint.
+@dataclasses.dataclass
+class Episode:
+  """An episode under way: where it is, and what it has come to."""
 
-  No checkpoint holds a simulator: after a restore, the episode is played again from D_env. Where
-  the environment does not repeat it, a new one begins.
+  seed: int
+  observation: np.ndarray
+  steps: int = 0
+  total_reward: float = 0.0
+
+  def take(self, step: TimeStep) -> None:
+    self.observation = step.observation
+    self.steps += 1
+    self.total_reward += step.reward
+
+
+def play_again(environment: Steppable, seed: int, rows: Transition) -> tuple[Episode, bool]:
+  """Takes the actions of [N, ...] rows, as long as what comes of them is what it was.
+
+  Returns:
+    The episode, and whether it is where it was.
+  """
+  episode = Episode(seed, environment.reset(seed))
+  for observation, action, reward, next_observation, _ in zip(*rows, strict=True):
+    if not np.array_equal(episode.observation, observation):
+      return episode, False
+    step = environment.step(action)
+    episode.take(step)
+    same = np.array_equal(step.observation, next_observation) and np.float32(step.reward) == reward
+    if not same or step.terminal or step.truncated:
+      return episode, False
+  return episode, True
+
+
+class Environments(Protocol):
+  """What is collected from: E environments side by side, by their numbers from 0."""
+
+  count: int
+
+  @property
+  def time_limit(self) -> int | None:
+    """As of `Steppable`."""
+
+  def begin(self, seeds: Mapping[int, int]) -> list[Episode]:
+    """An episode in each that has a seed; the others stay where they are."""
+
+  def step_all(self, actions: Sequence[np.ndarray]) -> Sequence[TimeStep]:
+    """Takes an action in each, [A] in [-1, 1]."""
+
+  def play_again(
+    self, seeds: Sequence[int], rows: Sequence[Transition]
+  ) -> list[tuple[Episode, bool]]:
+    """The function of this name, in each."""
+
+
+class Single:
+  """One environment, as `Environments`."""
+
+  count = 1
+
+  def __init__(self, environment: Steppable):
+    self.environment, self.time_limit = environment, environment.time_limit
+
+  def begin(self, seeds: Mapping[int, int]) -> list[Episode]:
+    return [Episode(seed, self.environment.reset(seed)) for seed in seeds.values()]
+
+  def step_all(self, actions: Sequence[np.ndarray]) -> Sequence[TimeStep]:
+    return (self.environment.step(actions[0]),)
+
+  def play_again(
+    self, seeds: Sequence[int], rows: Sequence[Transition]
+  ) -> list[tuple[Episode, bool]]:
+    return [play_again(self.environment, seeds[0], rows[0])]
+
+
+class Collector(tf.Module):
+  """Environments, of which the episodes under way are part of the checkpoint.
+
+  Steps are in the order in which they are taken: each environment takes one before any takes its
+  next. No checkpoint holds a simulator: after a restore, the episodes are played again from D_env.
+  Where an environment does not repeat its own, a new one begins.
 
   Attributes:
+    environments: what is stepped.
     replay: whether a restored episode is played again.
     log: gets each step as soon as it is taken, if there is one.
   """
 
   def __init__(
     self,
-    environment: Steppable,
+    environments: Environments,
     buffer: ReplayBuffer,
     next_seed: Callable[[], tf.Tensor],
     replay: bool = True,
   ):
-    """Does not step the environment yet.
+    """Does not step an environment yet.
 
     Args:
-      environment: as of `tasks.adapter`.
+      environments: as `Single`, or of `tasks.parallel`.
       buffer: D_env.
       next_seed: gives a fresh seed, [2] int64, at each call.
       replay: whether a restored episode is played again.
     """
     super().__init__()
-    self._environment, self._buffer, self._next_seed = environment, buffer, next_seed
+    self.environments, self._buffer, self._next_seed = environments, buffer, next_seed
     self.replay = replay
     self.log: StepLog | None = None
-    self._limit_watch = _LimitWatch(environment.time_limit)
-    # Of the episode under way: the seed of its reset (-1: none yet) and its steps so far.
-    self._episode = tf.Variable([-1, 0], dtype=tf.int64, trainable=False)
-    self._running: _Episode | None = None
+    self._limit_watch = _LimitWatch(environments.time_limit)
+    # Of each episode under way: the seed of its reset (-1: none yet) and its steps so far.
+    self._episode = tf.Variable([-1, 0] * environments.count, dtype=tf.int64, trainable=False)
+    self._running: list[Episode] = []
 
   def collect(
     self,
@@ -68,90 +145,80 @@ class Collector(tf.Module):
     noise: Iterable[np.ndarray],
     episode_steps: float = math.inf,
   ) -> float | None:
-    """A step for each row of `noise` [N, A], with the action `act(observation, noise)` [A].
+    """A step for each row of `noise` [N, A], N a multiple of E.
 
     Args:
+      act: gives the action `act(observation, noise)` of [S] and [A]; of several environments, those
+        of [E, S] and [E, A].
       episode_steps: after so many an episode is cut off, as by a time limit.
 
     Returns:
       The mean return of the episodes that ended or were cut off, None where none did.
     """
-    rows, returns = [], []
-    episode = self._running or self._restored_episode()
-    for row in noise:
-      observation = episode.observation
-      action = act(observation, row)
-      step = episode.step(action)
-      rows.append((observation, action, step.reward, step.observation, step.terminal))
-      if self.log:
-        self.log.append(rows[-1], first=episode.steps == 1)
-      over = step.terminal or step.truncated
+    count, rows, returns = self.environments.count, [], []
+    episodes = self._running or self._restored_episodes()
+    for drawn in zip(*[iter(noise)] * count, strict=True):
+      if count == 1:
+        actions = [act(episodes[0].observation, drawn[0])]
+      else:
+        actions = list(act(np.stack([e.observation for e in episodes]), np.stack(drawn)))
+      over, steps = [], self.environments.step_all(actions)
+      for i, (episode, action, step) in enumerate(zip(episodes, actions, steps, strict=True)):
+        rows.append((episode.observation, action, step.reward, step.observation, step.terminal))
+        episode.take(step)
+        if self.log:
+          self.log.append(rows[-1], episode.steps == 1, i)
+        ended = step.terminal or step.truncated
+        if ended:
+          self._limit_watch(episode.steps, step.terminal)
+        if ended or episode.steps >= episode_steps:
+          returns.append(episode.total_reward)
+          over.append(i)
       if over:
-        self._limit_watch(episode.steps, step.terminal)
-      if over or episode.steps >= episode_steps:
-        returns.append(episode.total_reward)
-        episode = self._new_episode()
+        self._begin(episodes, over)
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
     self._buffer.add(Transition(*map(tf.constant, columns)))
-    self._running = episode
-    self._episode.assign([episode.seed, episode.steps])
+    self._running = episodes
+    self._episode.assign([number for e in episodes for number in (e.seed, e.steps)])
     return float(np.mean(returns)) if returns else None
 
   def cut_off(self) -> None:
     """The environment is needed elsewhere: the next step is the first of a new episode."""
-    self._running = None
-    self._episode.assign([-1, 0])
+    self._running = []
+    self._episode.assign([-1, 0] * self.environments.count)
 
-  def _new_episode(self) -> "_Episode":
-    seed = tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32)
-    return _Episode(self._environment, int(seed))
+  def _begin(self, episodes: list[Episode], which: Sequence[int]) -> None:
+    """New episodes in the place of some."""
+    seeds = {i: self._new_seed() for i in which}
+    for i, episode in zip(which, self.environments.begin(seeds), strict=True):
+      episodes[i] = episode
 
-  def _restored_episode(self) -> "_Episode":
-    seed, steps = map(int, self._episode.numpy())
-    # There is none; or its first steps are lost.
-    if seed < 0 or steps > self._buffer.capacity or not self.replay:
-      return self._new_episode()
-    episode = _Episode(self._environment, seed)
-    stored = (column.numpy() for column in self._buffer.newest(steps))
-    for observation, action, reward, next_observation, _ in zip(*stored, strict=True):
-      if not episode.repeats(observation, action, reward, next_observation):
+  def _new_seed(self) -> int:
+    return int(tf.random.stateless_uniform([], self._next_seed(), 0, 2**31 - 1, tf.int32))
+
+  def _restored_episodes(self) -> list[Episode]:
+    count = self.environments.count
+    seeds, steps = self._episode.numpy().reshape(count, 2).T.tolist()
+    length = max(steps)
+    # There are none; or the first steps are lost.
+    if min(seeds) < 0 or length * count > self._buffer.capacity or not self.replay:
+      return self.environments.begin({i: self._new_seed() for i in range(count)})
+    stored = [x.numpy() for x in self._buffer.newest(length * count)]
+    rows = [Transition(*(x[i::count][length - n :] for x in stored)) for i, n in enumerate(steps)]
+    played = self.environments.play_again(seeds, rows)
+    episodes, differing = [episode for episode, _ in played], []
+    for i, (episode, is_same) in enumerate(played):
+      if not is_same:
         logging.warning(
           "The environment does not repeat the episode under way from its seed and actions (it "
           "differs after %d of %d steps): a new episode begins.",
           episode.steps,
-          steps,
+          steps[i],
         )
-        return self._new_episode()
-    return episode
-
-
-class _Episode:
-  """An episode under way: where it is, and what it has come to."""
-
-  def __init__(self, environment: Steppable, seed: int):
-    self._environment, self.seed = environment, seed
-    self.observation, self.steps, self.total_reward = environment.reset(seed), 0, 0.0
-
-  def step(self, action: np.ndarray) -> TimeStep:
-    step = self._environment.step(action)
-    self.observation = step.observation
-    self.steps += 1
-    self.total_reward += step.reward
-    return step
-
-  def repeats(
-    self,
-    observation: np.ndarray,
-    action: np.ndarray,
-    reward: np.float32,
-    next_observation: np.ndarray,
-  ) -> bool:
-    """Takes `action`, if it is where it was; whether the outcome is what it was, too."""
-    if not np.array_equal(self.observation, observation):
-      return False
-    step = self.step(action)
-    same = np.array_equal(step.observation, next_observation) and np.float32(step.reward) == reward
-    return bool(same) and not (step.terminal or step.truncated)
+        differing.append(i)
+    if differing:
+      self._begin(episodes, differing)
+    return episodes
 
 
 class _LimitWatch(tf.Module):

@@ -55,7 +55,8 @@ class RunningStatistics:
 
   def now(self) -> Statistics:
     """The buffer must not be empty."""
-    added, size, capacity = int(self._buffer.added), int(self._buffer.size), self._buffer.capacity
+    added, size = (int(x.numpy()) for x in (self._buffer.added, self._buffer.size))
+    capacity = self._buffer.capacity
     new = added - self._added if added >= self._added else size  # else another one was restored
     written = np.arange(added - min(new, size), added) % capacity
     for block in np.unique(written // BLOCK).tolist():

@@ -25,20 +25,30 @@ SYNC_EVERY = 10.0  # seconds from a step to the disk, at the most
 ROWS_AT_ONCE = 10_000
 
 
-def row_type(observation_size: int, action_size: int) -> np.dtype:
-  """A row: the fields of `Transition`, then `first` and `checksum`.
+def row_type(observation_size: int, action_size: int, environments: int = 1) -> np.dtype:
+  """A row: the fields of `Transition`, then `first` and `checksum`; of several environments, before
+  that `environment`, the number of the one that took the step.
 
-  `first` is 1 where the step does not go on from that of the row before, as that of a new episode.
+  `first` is 1 where the step does not go on from that of the row before, as that of a new episode;
+  of several environments, from that of the same one's row before.
   `checksum` is the CRC-32 of what is before it in the row, which begins with that of the last row.
   """
   state, action = (observation_size,), (action_size,)
   shapes = Transition(state, action, (), state, ())._asdict() | {"first": ()}
+  if environments > 1:
+    shapes["environment"] = ()
   fields = [(name, "<f4", shape) for name, shape in shapes.items()]
   return np.dtype([*fields, ("checksum", "<u4", ())])
 
 
 class DamagedError(Exception):
   """What a run wrote is not as it was written; the message says which file."""
+
+
+def is_of_several(path: str) -> bool:
+  """Whether several environments took the steps in a file."""
+  with open(path, "rb") as file:
+    return b'"environment"' in file.readline()
 
 
 class StepLog:
@@ -49,19 +59,23 @@ class StepLog:
     checksum: of all of them, which is that of the last; of what `begin` left.
   """
 
-  def __init__(self, path: str, observation_size: int, action_size: int):
+  def __init__(self, path: str, observation_size: int, action_size: int, environments: int = 1):
     """Reads its size; a file that is not there has no rows.
+
+    Args:
+      environments: how many take the steps.
 
     Raises:
       DamagedError: for a file that does not begin as it should.
     """
     self.path, self.rows, self.checksum = path, 0, 0
-    self._type = row_type(observation_size, action_size)
+    self._environments = environments
+    self._type = row_type(observation_size, action_size, environments)
     fields = [(n, self._type[n].base.str, self._type[n].shape) for n in self._type.names or ()]
     self._header = json.dumps(fields).encode() + b"\n"
     # A row to write, and views of its parts, made once: a step of a simulator takes microseconds.
     row = np.zeros(1, self._type)
-    self._fields = [row[name].reshape(-1) for name in (*Transition._fields, "first")]
+    self._fields = [row[n].reshape(-1) for n in self._type.names or () if n != "checksum"]
     self._stored_checksum, self._bytes = row["checksum"], row.view(np.uint8).data
     self._payload = self._bytes[:-4]
     self._file = -1
@@ -70,7 +84,10 @@ class StepLog:
     if os.path.exists(path) and os.path.getsize(path) > len(self._header):
       with open(path, "rb") as file:
         if file.read(len(self._header)) != self._header:
-          raise DamagedError(f"{path!r} does not begin as a log of this task's steps does")
+          raise DamagedError(
+            f"{path!r} does not begin as a log of steps with {observation_size} numbers of an "
+            f"observation and {action_size} of an action does"
+          )
       self.rows = (os.path.getsize(path) - len(self._header)) // self._type.itemsize
 
   def read(self, first: int, end: int) -> Iterator[Transition]:
@@ -117,7 +134,7 @@ class StepLog:
     """
     if self.rows > rows:
       moved = np.concatenate(list(self.read_rows(rows, self.rows)))
-      moved["first"][0] = 1.0
+      moved["first"][: self._environments] = 1.0
       with open(aside, "ab") as file:
         file.write(moved.tobytes() if file.tell() else self._header + moved.tobytes())
         file.flush()
@@ -131,17 +148,19 @@ class StepLog:
     self.sync()
     self._thread.start()
 
-  def append(self, step: Sequence[np.ndarray | float], first: bool) -> None:
+  def append(self, step: Sequence[np.ndarray | float], first: bool, environment: int = 0) -> None:
     """Gives a step to the operating system.
 
     Args:
       step: the values of a `Transition`.
-      first: whether it does not go on from the last one.
+      first: whether it does not go on from the environment's last one.
+      environment: the number of the one that took it.
 
     Raises:
       ConfigError: when it cannot be written.
     """
-    for field, value in zip(self._fields, (*step, first), strict=True):
+    # Of a single environment, there is no field for its number.
+    for field, value in zip(self._fields, (*step, first, environment), strict=False):
       field[:] = value
     self._stored_checksum[0] = zlib.crc32(self._payload, self.checksum)
     with files.using(self.path):

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import keras
 import tensorflow as tf
 
+from maac_tf import replicas
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.statistics import RunningStatistics
@@ -98,6 +99,7 @@ class DynamicsFit(tf.Module):
       f"A batch of {batch_size} transitions is too small for the {len(symmetries)} symmetries of "
       "the task: each has its share of it.",
     )
+    replicas.require_shares("The batch of a fitting step", batch_size)
     self.symmetries = symmetries
     self._dynamics, self._buffer = dynamics, buffer
     self.batch_size, self._max_batches = batch_size, max_batches
@@ -109,9 +111,8 @@ class DynamicsFit(tf.Module):
       [v for v in dynamics.trainable_variables if v.shape[1] == 1]
     )
     self._optimizer.build(dynamics.trainable_variables)
-    self._compiled_step = tf.function(
-      self.train_step, autograph=False, jit_compile=jit_compile or None
-    )
+    step = replicas.on_each(tf.distribute.get_strategy(), self.train_step)
+    self._compiled_step = tf.function(step, autograph=False, jit_compile=jit_compile or None)
     early_stopping = max_batches is None
     variables = dynamics.trainable_variables
     # The weights that training goes on from, while the network has their average; else the average.
@@ -271,11 +272,11 @@ class DynamicsFit(tf.Module):
       Its mean NLL.
     """
     variables = self._dynamics.trainable_variables
-    batch = with_images(batch, self.symmetries)
+    batch = replicas.share(with_images(batch, self.symmetries), axis=1)
     with tf.GradientTape() as tape:
       loss, likelihood = training_loss(self._dynamics, batch)
     gradient = tape.gradient(loss, variables)
-    self._optimizer.apply(gradient, variables)
+    self._optimizer.apply(replicas.summands(gradient), variables)
     _follow(self._swapped, variables, self._optimizer.iterations)
     return likelihood
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from maac_tf import replicas
 from maac_tf.checks import Option, configurable
 from maac_tf.data.statistics import Statistics
 from maac_tf.data.types import Transition, Value
@@ -173,7 +174,7 @@ class ActorCritic(tf.Module):
   def follow_rewards(self, reward: tf.Tensor) -> None:
     """Moves the range of values, and with it the critics' scale, towards these soft rewards."""
     if self.value_range:
-      self.value_range.follow(reward)
+      self.value_range.follow(replicas.together(reward))
       self._scale_critics()
 
   def _scale_critics(self) -> None:

@@ -44,7 +44,7 @@ class Guard(tf.Module):
 
   def stop_if_wrong(self) -> None:
     """Raises FloatingPointError, which names the number, if one was found."""
-    if (first := int(self._first)) < 0:
+    if (first := int(self._first.numpy())) < 0:
       return
     size, limit = self._seen.numpy()
     raise wrong(self._names[first], size, limit)

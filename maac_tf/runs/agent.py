@@ -76,6 +76,7 @@ class MAAC:
     gin_files: Path | Sequence[Path] = (),
     trust: bool = False,
     dataset: Path | None = None,
+    strategy: tf.distribute.Strategy | None = None,
   ):
     """Makes the networks, and restores what `run_dir` holds; writes nothing.
 
@@ -90,10 +91,12 @@ class MAAC:
       gin_files: one or several, as of `--gin_file`.
       trust: whether the settings of a run in `run_dir` may name code. The other arguments may.
       dataset: logged steps that a new run has at first, as of `--dataset`; a path or "minari:NAME".
+      strategy: such as tf.distribute.MirroredStrategy(), whose devices share each batch.
 
     Raises:
       ConfigError: a ValueError, of what cannot be trained, or goes on with no run of `run_dir`.
     """
+    self._strategy = strategy
     self.run_dir = None if run_dir is None else files.local(run_dir)
     named = dict(settings or {}) | ({} if seed is None else {"train.seed": seed})
     self._bindings = config.Bindings()
@@ -280,7 +283,8 @@ class MAAC:
   def _make_trainer(self) -> Trainer:
     with self._bindings:
       with config.user_errors():
-        trainer = experiment.build_trainer(self._task, config.value("train.seed"))
+        of_run = config.value("train.seed"), config.value("train.environments")
+        trainer = experiment.build_trainer(self._task, *of_run, self._strategy)
       if self.run_dir and run_directory.has_checkpoint(self.run_dir):
         run_directory.check_config(self.run_dir, config.operative())
         run_directory.restore(trainer, self.run_dir)

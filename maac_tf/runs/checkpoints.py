@@ -65,7 +65,7 @@ def save(folder: str, trainer: Trainer, log: StepLog, texts: Mapping[str, str]) 
     in_use = buffer.newest(tf.minimum(buffer.size, buffer.window))
     np.savez(os.path.join(new, _D_MODEL), **{k: x.numpy() for k, x in in_use._asdict().items()})
   state = {
-    "env_steps": int(trainer.learner.env_buffer.added),
+    "env_steps": int(trainer.learner.env_buffer.added.numpy()),
     "checksum": log.checksum,
     "under_way": dataclasses.asdict(trainer.under_way),
     "texts": dict(texts),

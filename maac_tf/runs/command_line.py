@@ -53,11 +53,12 @@ class Setting(NamedTuple):
   gin_param: flags.FlagHolder[Any]
   env: flags.FlagHolder[Any]
   episode_steps: flags.FlagHolder[Any]
+  envs: flags.FlagHolder[Any]
   seed: flags.FlagHolder[Any]
 
 
 def define_setting() -> Setting:
-  """Defines --gin_file, --gin_param, --env, --episode_steps and --seed for the caller."""
+  """Defines --gin_file, --gin_param, --env, --episode_steps, --envs and --seed for the caller."""
   return Setting(
     define_paths(
       "gin_file",
@@ -77,6 +78,13 @@ def define_setting() -> Setting:
       "episode_steps",
       None,
       "A time limit, for an environment that has none. The same as make_task.episode_steps.",
+      lower_bound=1,
+    ),
+    flags.DEFINE_integer(
+      "envs",
+      None,
+      "Environments to take steps in, each in a process of its own; default 1. The same as "
+      "train.environments.",
       lower_bound=1,
     ),
     flags.DEFINE_integer("seed", None, "Of everything random; default 0.", lower_bound=0),
@@ -146,6 +154,7 @@ def load(setting: Setting, run_dir: str | None = None, trusted: bool = False) ->
   named = {
     "train.task": setting.env.value,
     "make_task.episode_steps": setting.episode_steps.value,
+    "train.environments": setting.envs.value,
     "train.seed": setting.seed.value,
   }
   params += [f"{name} = {value!r}" for name, value in named.items() if value is not None]

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
-from maac_tf.data.step_log import DamagedError, StepLog
+from maac_tf.data.step_log import DamagedError, StepLog, is_of_several
 from maac_tf.data.types import Transition
 from maac_tf.runs import runtimes, version
 from maac_tf.tasks.actions import ActionBox
@@ -114,13 +114,16 @@ def write(dataset: Dataset, environment: Environment, format: str, out: str) -> 
 def _of_run(path: str, environment: Environment) -> Dataset:
   file = os.path.join(path, STEPS) if os.path.isdir(path) else path
   try:
-    log = StepLog(file, environment.observation_size, environment.action_size)
+    count = 1 + (os.path.isfile(file) and is_of_several(file))
+    log = StepLog(file, environment.observation_size, environment.action_size, count)
   except DamagedError as error:
     raise ConfigError(f"{error}.") from error
   rows = list(log.read_rows(0, log.whole(0, 0)[0]))
   if not rows:
     raise ConfigError(f"{file!r} has no steps.")
   row = np.concatenate(rows)
+  if "environment" in (row.dtype.names or ()):  # one after the other: its episodes are whole then
+    row = row[np.argsort(row["environment"], kind="stable")]
   steps = Transition(*(np.ascontiguousarray(row[name]) for name in Transition._fields))
   return Dataset(path, steps, row["first"] > 0)
 

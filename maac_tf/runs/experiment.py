@@ -16,12 +16,14 @@ from maac_tf.algorithm.critic_targets import CriticTargets
 from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
-from maac_tf.checks import ConfigError, Option, configurable
+from maac_tf.checks import ConfigError, Option, configurable, integer
 from maac_tf.runs import config, datasets, room, run_directory, version
 from maac_tf.runs.pauses import Pauses, Stopped
 from maac_tf.runs.progress import Progress
 from maac_tf.runs.run_directory import RunDirectory
+from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.coordinates import PLAIN
+from maac_tf.tasks.parallel import ParallelEnvironment
 from maac_tf.tasks.registry import find_task, make_task
 from maac_tf.tasks.task import Task
 
@@ -35,6 +37,7 @@ def train(
   overridden: Collection[str] = (),
   dataset: str | None = None,
   offline: bool = False,
+  strategy: tf.distribute.Strategy | None = None,
   *,
   task: Annotated[
     str,
@@ -45,6 +48,9 @@ def train(
   ] = gin.REQUIRED,
   seed: Annotated[int, Option("of everything random", low=0)] = 0,
   iterations: Annotated[int, Option("of Algorithm 1's loop, in all", low=1)] = 200,
+  environments: Annotated[
+    int, Option("that steps are taken in side by side, each in a process of its own", low=1)
+  ] = 1,
 ) -> int | None:
   """Trains MAAC on a task, or goes on with the run that `run_dir` holds.
 
@@ -56,6 +62,7 @@ def train(
     overridden: names of parameters that the user set; what has no effect is reported.
     dataset: logged steps that D_env has at first, see `datasets.read`; a run that goes on has them.
     offline: whether iterations, from now on, take no environment steps.
+    strategy: of several devices, see `devices.device`.
 
   Returns:
     The number of the signal that stopped the run, or None when it is finished.
@@ -66,7 +73,7 @@ def train(
     Exception: whatever the environment raises, with a note on what is saved.
   """
   with config.user_errors():
-    trainer = build_trainer(task, seed)
+    trainer = build_trainer(task, seed, environments, strategy)
   warn_of_unused(trainer, overridden)
   logged = take(trainer, dataset, run_dir)
   if offline and not run_directory.has_checkpoint(run_dir):
@@ -112,31 +119,6 @@ def use_threads(count: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
-def device(name: str | None) -> contextlib.AbstractContextManager[None]:
-  """A context in which variables live, and operations run, on one device.
-
-  Args:
-    name: such as "GPU:1" or "TPU:0", the TPU of this machine; None leaves it to TensorFlow, which
-      takes the first GPU if there is one.
-
-  Raises:
-    ConfigError: for a device that there is not.
-  """
-  if name is None:
-    return contextlib.nullcontext()
-  if name.startswith("TPU"):
-    try:
-      resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
-      tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-      reason = str(error).strip().partition("\n")[0]
-      raise ConfigError(f"TensorFlow cannot connect to a TPU: {reason}") from error
-  known = [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()]
-  if name not in known:
-    raise ConfigError(f"There is no device {name!r}: TensorFlow sees {', '.join(known)}.")
-  return tf.device(name)
-
-
 def iterations_until(trainer: Trainer, env_steps: int, name: str = "env_steps") -> int:
   """Iterations, in all, of a run with so many environment steps, or those of its last iteration.
 
@@ -148,7 +130,8 @@ def iterations_until(trainer: Trainer, env_steps: int, name: str = "env_steps") 
     ConfigError: for fewer than an iteration needs.
   """
   first = trainer.first_steps
-  if type(env_steps) is not int or env_steps <= first:
+  env_steps = integer(name, env_steps)
+  if env_steps <= first:
     raise ConfigError(f"{name} must be more than Trainer.random_steps ({first}), not {env_steps}.")
   online = math.ceil((env_steps - first) / trainer.steps_per_iteration)
   return online + trainer.under_way.offline
@@ -160,8 +143,9 @@ def iterations_offline(trainer: Trainer, updates: int) -> int:
   Raises:
     ConfigError: for less than one, or too few steps to learn from.
   """
-  if type(updates) is not int or updates < 1:
-    raise ConfigError(f"offline_updates must be an integer of 1 or more, not {updates}.")
+  updates = integer("offline_updates", updates)
+  if updates < 1:
+    raise ConfigError(f"offline_updates must be 1 or more, not {updates}.")
   trainer.go_offline()
   now, learning = trainer.under_way, trainer.learning
   begun = int(trainer.iteration) + ("collect/return" in now.row)
@@ -236,15 +220,29 @@ def _summary(row: Mapping[str, float | None]) -> str:
   return text
 
 
-def build_trainer(task: str | Task, seed: int = 0) -> Trainer:
+def build_trainer(
+  task: str | Task,
+  seed: int = 0,
+  environments: int = 1,
+  strategy: tf.distribute.Strategy | None = None,
+) -> Trainer:
   """Environment, learner and trainer, with the options that are bound.
+
+  Args:
+    environments: how many steps are taken in.
+    strategy: of the learner, with several devices; None: there is one.
 
   Raises:
     ValueError: for a wrong one.
   """
   made = make_task(task)
-  environment = made.make_environment()
-  return Trainer(Maac(made, environment, seed), environment, seed)
+  if environments > 1:
+    environment: Environment = ParallelEnvironment(made.make_gym_env, environments)
+  else:
+    environment = made.make_environment()
+  with (strategy or tf.distribute.get_strategy()).scope():
+    learner = Maac(made, environment, seed)
+  return Trainer(learner, environment, seed)
 
 
 def warn_of_unused(trainer: Trainer, overridden: Collection[str], task: Task | None = None) -> None:
@@ -273,6 +271,8 @@ def unused_options(trainer: Trainer, task: Task | None = None) -> dict[str, str]
   for other in CriticTargets.__subclasses__():
     if other is not used:
       unused[other.__name__] = f"the critics' targets are {used.__name__} (Maac.critic_targets)"
+  if learner.strategy.num_replicas_in_sync > 1:
+    unused["Maac.jit_compile"] = "what several devices do together is not compiled with XLA"
   if not learner.imagines:
     reason = "all data are real (Maac.real_fraction = 1)"
     unused |= dict.fromkeys(("Trainer.rollout_starts", "Trainer.rollout_schedule"), reason)
@@ -306,7 +306,7 @@ def make_trainer() -> Trainer:
   """
   name = bound_task().name
   with config.user_errors():
-    return build_trainer(name)
+    return build_trainer(name, environments=config.value("train.environments"))
 
 
 def load_run(

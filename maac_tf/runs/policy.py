@@ -117,6 +117,10 @@ def load_policy(path: str | os.PathLike[str], environment: gym.Env | None = None
   act, sizes = (_in_file if is_file else _in_saved_model)(path)
   spaces: list[Any] = [gym.spaces.Box(-np.inf, np.inf, (n,), np.float32) for n in sizes]
   if environment is not None:
+    if not isinstance(environment, gym.Env | gym.vector.VectorEnv):
+      raise ConfigError(
+        f"environment must be one of Gymnasium, such as gym.make('Hopper-v5'), not {environment!r}."
+      )
     given = environment.observation_space, environment.action_space
     for space, size, what in zip(given, sizes, ("observations", "actions"), strict=True):
       if gym.spaces.flatdim(space) != size:

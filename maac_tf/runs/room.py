@@ -48,7 +48,8 @@ def of(trainer: Trainer, iterations: int) -> Room:
     if isinstance(x, (tf.Variable, keras.Variable))
   )
   steps = trainer.random_steps + iterations * trainer.steps_per_iteration
-  row = row_type(learner.observation_size, learner.action_size).itemsize
+  count = trainer.collector.environments.count
+  row = row_type(learner.observation_size, learner.action_size, count).itemsize
   # Of the updates in a call, all that is random in the models; D_model as it is saved; the rows
   # that the models are validated on.
   more = COMPILING + 2 * in_use

@@ -167,9 +167,10 @@ def check_config(path: str, operative: str) -> None:
 
 
 def _open_log(run_dir: str, trainer: Trainer) -> StepLog:
-  learner = trainer.learner
+  learner, count = trainer.learner, trainer.collector.environments.count
+  sizes = learner.observation_size, learner.action_size, count
   try:
-    return StepLog(os.path.join(run_dir, STEPS), learner.observation_size, learner.action_size)
+    return StepLog(os.path.join(run_dir, STEPS), *sizes)
   except DamagedError as error:
     raise ConfigError(f"{error}: bring it back, or give another --run_dir.") from error
 

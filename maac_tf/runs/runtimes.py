@@ -1,6 +1,7 @@
 """Exported policies, each in the runtime that its file is for."""
 
 import contextlib
+import difflib
 import importlib
 import json
 import os
@@ -86,8 +87,13 @@ def saved_model(path: str) -> Any:
     if os.path.isfile(os.path.join(folder, "saved_model.pb")):
       with _loading(folder):
         return tf.saved_model.load(folder)
+  if os.path.isfile(os.path.join(path, "policy", "saved_model.pb")):
+    raise ConfigError(f"{path!r} is a run: its policy is {os.path.join(path, 'policy')!r}.")
+  nearest = difflib.get_close_matches(path, policies(), 1)
+  hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
   raise ConfigError(
     f"There is no SavedModel in {path!r}. The policies that come along are {', '.join(policies())}."
+    f"{hint}"
   )
 
 

@@ -188,7 +188,8 @@ def of_episodes(seen: Seen, time_limit: int | None) -> list[Finding]:
     return [Finding("note", text)]
   if not lengths:
     text = f"No episode was over in {count:,} random steps, and no time limit is known. If nothing "
-    return [Finding("warning", text + "ends an episode, give one: --episode_steps=1000.")]
+    text += "ends an episode, give one: --episode_steps=1000 (make_task.episode_steps)."
+    return [Finding("warning", text)]
   text = f"Episodes: {len(seen.ends)} ended, {len(seen.limits)} were cut off by a time limit; "
   text += f"{min(lengths)} to {max(lengths)} steps long, return {np.mean(seen.returns):.4g} on "
   found = [Finding("note", text + "average.")]

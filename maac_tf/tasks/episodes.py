@@ -106,7 +106,8 @@ def _side_by_side(
     if lengths[running].max() >= LONGEST_EPISODE and not environments[0].time_limit:
       raise ConfigError(
         f"An episode of {name!r} was not over after {LONGEST_EPISODE:,} steps, and its "
-        "environment has no time limit: give one, such as --episode_steps=1000."
+        "environment has no time limit: give one, such as --episode_steps=1000 "
+        "(make_task.episode_steps)."
       )
     actions = act(observations)
     for i in np.flatnonzero(running).tolist():

@@ -131,8 +131,8 @@ def make_task(
   learn_end: Annotated[
     bool,
     Option(
-      "learn the end of an episode, even where the task has a function: that has no gradient, and a "
-      "fall that is coming has one; always without a function, and never where nothing ends"
+      "learn the end of an episode, even where the task has a function: a fall that is coming then "
+      "has a gradient. Always without a function, and never where nothing ends"
     ),
   ] = True,
   coordinates: Annotated[

@@ -1,28 +1,32 @@
 """Where evaluations are, and what they do to the training."""
 
 import csv
+import os
 
 import gin
 import numpy as np
 import pytest
 
+from maac_tf.algorithm import evaluator
+from maac_tf.runs import plotting, saved_model
 from maac_tf.runs.experiment import build_trainer, train
 from maac_tf.tasks import episodes
 from tests import simulators
 from tests.conftest import BARE
 from tests.learners import eagerly
 
+BINDINGS = *BARE, "Trainer.random_steps = 310"
+
 
 @pytest.fixture(autouse=True)
 def small_runs():
   simulators.forget()
-  gin.parse_config([*BARE, "Trainer.random_steps = 310"])
+  gin.parse_config(BINDINGS)
   with eagerly():
     yield
 
 
-@pytest.fixture
-def warnings(monkeypatch):
+def _note_warnings(monkeypatch):
   said = []
   monkeypatch.setattr(episodes.logging, "warning", lambda text, *values: said.append(text % values))
   return said
@@ -39,20 +43,33 @@ def _two_iterations(name, where="auto"):
   return [row["eval/return"] for row in rows], np.flatnonzero(~follows).tolist()
 
 
+@pytest.fixture(scope="module")
+def own_environments():
+  """The returns, where evaluations have environments of their own."""
+  with pytest.MonkeyPatch.context() as patch, eagerly():
+    warnings = _note_warnings(patch)
+    gin.parse_config(BINDINGS)
+    returns, ends = _two_iterations("line")
+  gin.clear_config()
+  assert ends == [*LIMITS, 349] and not warnings
+  return returns
+
+
 LIMITS = [49, 99, 149, 199, 249, 299]
 
 
 @pytest.mark.parametrize(
   ("name", "where"), [("same_object", "auto"), ("exclusive", "auto"), ("line", "training")]
 )
-def test_in_the_environment_of_the_training_its_episode_is_cut_off(warnings, name, where):
+def test_in_the_environment_of_the_training_its_episode_is_cut_off(
+  own_environments, monkeypatch, name, where
+):
+  warnings = _note_warnings(monkeypatch)
   returns, ends = _two_iterations(name, where)
   assert ends == [*LIMITS, 309, 349]
   assert len(warnings) == (where == "auto")  # once, of three evaluations
-  simulators.forget()
-  own, ends = _two_iterations("line")
-  assert ends == [*LIMITS, 349] and len(warnings) == (where == "auto")
-  assert returns[0] == pytest.approx(own[0], rel=1e-4)  # of the same policy, from the same starts
+  # Of the same policy, from the same starts.
+  assert returns[0] == pytest.approx(own_environments[0], rel=1e-4)
 
 
 def test_own_environments_may_be_asked_for():
@@ -60,8 +77,11 @@ def test_own_environments_may_be_asked_for():
     _two_iterations("exclusive", "own")
 
 
-def test_a_run_in_one_environment_resumes_bit_for_bit(tmp_path):
+def test_a_run_in_one_environment_resumes_bit_for_bit(tmp_path, monkeypatch):
   """After an iteration with an evaluation, which cuts the episode off, and after one without."""
+  monkeypatch.setattr(evaluator, "BEST_EVALUATION_EPISODES", 1)
+  monkeypatch.setattr(saved_model, "save_policy", lambda _, path, *others: os.makedirs(path))
+  monkeypatch.setattr(plotting, "plot_run", lambda _, path: open(path, "w").close())
   gin.parse_config("train.task = 'tests.simulators:exclusive'")
   gin.parse_config("Trainer.eval_every = 80")  # in the second iteration, not in the first
   runs = {"whole": (3,), "resumed": (1, 2, 3)}

@@ -9,24 +9,25 @@ import tensorflow as tf
 from maac_tf.tasks.coordinates import PLAIN, sine_and_cosine
 from maac_tf.tasks.registry import make_task
 from maac_tf.tasks.symmetries import Symmetry
-from tests.learners import H0, ROLLOUT, SAC, SEED, STEVE, TD, make_learner, values_of
+from tests.learners import ROLLOUT, SAC, SEED, STEVE, TD, eagerly, make_learner, values_of
 
 
 @pytest.mark.parametrize(
   "bindings",
   [
     (*STEVE, "Maac.horizon = 1", "SteveTargets.horizon = 1"),
-    ROLLOUT,
-    (*H0, "Maac.kl_penalty = 1.0"),
+    (*ROLLOUT, "Maac.kl_penalty = 1.0"),
   ],
-  ids=["steve", "rollouts", "h0_with_kl_penalty"],
+  ids=["steve", "rollouts_with_kl_penalty"],
 )
 def test_xla_and_plain_updates_agree(bindings):
   plain, xla = make_learner(*bindings), make_learner(*bindings, "Maac.jit_compile = True")
   draws = [plain.draw(seed) for seed in tf.random.split(SEED, 2)]
   noise = tf.nest.map_structure(lambda *x: tf.stack(x), *draws)
   for _ in range(2):
-    want, got = plain.compiled_updates(noise), xla.compiled_updates(noise)
+    got = xla.compiled_updates(noise)
+    with eagerly():
+      want = plain.updates(noise)
   for name in want:
     np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-5, err_msg=name)
   for a, b in zip(xla.network_variables(), plain.network_variables(), strict=True):
@@ -106,7 +107,7 @@ def test_a_penalty_keeps_the_policy_near_its_average():
 
 
 def test_one_call_of_train_is_as_many_updates():
-  together, apart = (make_learner(*ROLLOUT, "ActorCritic.ema_decay = 0.27") for _ in range(2))
+  together, apart = (make_learner(*SAC, "ActorCritic.ema_decay = 0.27") for _ in range(2))
   mean = together.train(3, SEED)
   losses = [apart.update(apart.draw(seed))["critic/loss"] for seed in tf.random.split(SEED, 3)]
   assert mean["critic/loss"].numpy() == pytest.approx(np.mean(losses), rel=1e-5)

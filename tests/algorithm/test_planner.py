@@ -1,6 +1,7 @@
 """The cross-entropy method where the best plan is known, and where it is the policy."""
 
 import json
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -13,11 +14,9 @@ import tensorflow as tf
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.noise import normals
 from maac_tf.algorithm.planner import Planner
-from maac_tf.runs import experiment
 from maac_tf.runs.saved_model import save_planner
 from maac_tf.tasks.registry import make_task
 from tests import commands
-from tests.conftest import BARE
 from tests.learners import eagerly
 
 A = np.array([[1.0, 0.1], [0.0, 0.9]])
@@ -271,18 +270,16 @@ def test_a_planner_in_the_frame_of_a_torso_is_exported(tiny, tmp_path):
   assert outputs["plan"].shape == (3, 2, 8) and np.any(outputs["plan"][:, 0])
 
 
-def test_commands_evaluate_and_export_a_run(tmp_path):
-  run = tmp_path / "run"
-  gin.parse_config([*BARE, "Planner.num_candidates = 16"])
-  with eagerly():
-    experiment.train(str(run), iterations=1)
+def test_commands_evaluate_and_export_a_run(original_run, tmp_path):
+  shutil.copytree(original_run, tmp_path / "run")
 
   def command(*arguments):
     code, out, err = commands.run(*arguments, cwd=tmp_path)
     return code, out + err
 
   planner = "--run_dir=run", "--planner=cem"
-  evaluated = *planner, "--episodes=2", "--seed=3", "--out=p.csv", "--gin_param=Planner.horizon=2"
+  small = "--gin_param=Planner.horizon=2", "--gin_param=Planner.num_candidates=16"
+  evaluated = *planner, "--episodes=2", "--seed=3", "--out=p.csv", *small
   code, out = command("evaluate", *evaluated)
   assert code == 0, out
   for text in ("policy: return -", "policy and cem: return -", "times a second"):
@@ -300,7 +297,7 @@ def test_commands_evaluate_and_export_a_run(tmp_path):
   ):
     code, out = command("evaluate", *refused)
     assert code == 1 and message in out
-  code, out = command("export", *planner, "--gin_param=Planner.horizon=2")
+  code, out = command("export", *planner, *small)
   assert code == 0, out
   exported = "--policy=run/policy_cem", "--episodes=1"
   assert "pendulum: return -" in command("evaluate", *exported)[1]

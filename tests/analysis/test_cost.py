@@ -9,9 +9,11 @@ from maac_tf.analysis import cost
 from maac_tf.runs import config
 from maac_tf.runs.experiment import build_trainer
 from maac_tf.tasks import environment_check
+from tests.learners import eagerly
 
 STEPPING, ACTING, FITTING, IMAGINING, UPDATING, SAVING = 0.5, 2.0, 3.0, 5.0, 7.0, 11.0
 COMPILING = 100.0
+SHORT = "Trainer.rollout_schedule = (1, 1, 0, 1)", "Maac.horizon = 1"
 
 
 def _trainer(*bindings):
@@ -38,7 +40,7 @@ def _measured(monkeypatch, trainer, iterations):
 
 @pytest.mark.parametrize("model_free", [False, True])
 def test_it_is_that_of_what_a_training_does(tiny, monkeypatch, model_free):
-  options = ["Trainer.initial_updates = 30", "DynamicsFit.max_batches = 5"]
+  options = ["Trainer.initial_updates = 30", "DynamicsFit.max_batches = 5", *SHORT]
   if model_free:
     options += ["Maac.horizon = 0", "Maac.real_fraction = 1.0"]
     options += ["Maac.critic_targets = @SteveTargets()", "SteveTargets.horizon = 0"]
@@ -60,8 +62,9 @@ def test_it_is_that_of_what_a_training_does(tiny, monkeypatch, model_free):
   evaluation = dict.fromkeys(("eval/return", "eval/return_std", "eval/length"), 0.0)
   trainer.evaluator.evaluate = count("evaluated", lambda: 1, evaluation)
   trainer.evaluator.evaluate_again = lambda: np.zeros(1)
-  for _ in range(iterations):
-    trainer.run_iteration()
+  with eagerly():
+    for _ in range(iterations):
+      trainer.run_iteration()
   batches = int(trainer.learner.dynamics_fit.steps) if trainer.learner.dynamics else 0
   assert done["updates"] == 40 + 20 * iterations and done["evaluated"] == 2
   assert batches == (0 if model_free else 2 * 6 + 2 * 6 + 6)  # epochs of 2 batches, then of 2
@@ -82,12 +85,13 @@ def test_it_is_that_of_what_a_training_does(tiny, monkeypatch, model_free):
 
 
 def test_the_environment_is_left_alone_and_memory_counts_the_buffer(tiny, monkeypatch):
-  trainer = _trainer("Maac.env_capacity = 700")
+  trainer = _trainer("Maac.env_capacity = 700", *SHORT)
   environment = trainer.environment
   seen = environment_check.random_steps(environment, 800)
   monkeypatch.setattr(environment, "step", None)
   monkeypatch.setattr(environment, "reset", None)
-  found = cost.measure(trainer, seen, 200, 2, 3)
+  with eagerly():
+    found = cost.measure(trainer, seen, 200, 2, 3)
   assert 0 < found.start < found.total and 0.1 < found.memory < 100
   stored = trainer.learner.env_buffer
   assert stored.size == 700

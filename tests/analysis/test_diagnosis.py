@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 
 import gin
 import numpy as np
@@ -11,12 +12,10 @@ import tensorflow as tf
 from maac_tf.algorithm.real_returns import Episode, critic_errors, soft_returns
 from maac_tf.analysis import diagnosis
 from maac_tf.data.types import Transition
-from maac_tf.runs import experiment
 from maac_tf.runs.experiment import build_trainer
 from maac_tf.tasks.registry import find_task
 from tests import commands
-from tests.conftest import BARE, TINY
-from tests.learners import eagerly
+from tests.conftest import TINY
 
 
 def _measured(name, *bindings, episodes=4):
@@ -197,16 +196,13 @@ def test_ends_are_counted_in_the_world_and_in_the_models():
   assert diagnosis.ends(learner, cut, max(lengths) + 1) is None
 
 
-def test_command_reads_a_run_and_leaves_it_as_it_is(tmp_path):
-  run = tmp_path / "run"
-  gin.parse_config([*BARE, "Maac.discount = 0.97"])
-  with eagerly():
-    experiment.train(str(run), iterations=1)
+def test_command_reads_a_run_and_leaves_it_as_it_is(original_run, tmp_path):
+  run = shutil.copytree(original_run, tmp_path / "run")
   before = {f: f.stat().st_mtime_ns for f in run.rglob("*")}
   arguments = "diagnose", "--episodes=2", "--run_dir"
   code, out, err = commands.run(*arguments, run, cwd=tmp_path)
   assert code == 0, err
-  assert "2 episodes of the sampled policy after 340 steps: 200 to 200 steps" in out
+  assert "2 episodes of the sampled policy after 380 steps: 200 to 200 steps" in out
   for text in (
     "Q: bias",
     "the models' own: bias",

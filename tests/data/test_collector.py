@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from maac_tf.data import collector as collector_module
-from maac_tf.data.collector import Collector
+from maac_tf.data.collector import Collector, Single
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.registry import find_task
@@ -20,7 +20,7 @@ def _make(task="pendulum", seed=0, capacity=2_000, replay=True):
   buffer = ReplayBuffer(capacity, environment.observation_size, environment.action_size)
   generator = tf.random.Generator.from_seed(seed)
   next_seed = lambda: generator.make_seeds(1)[:, 0]  # noqa: E731
-  collector = Collector(environment, buffer, next_seed, replay)
+  collector = Collector(Single(environment), buffer, next_seed, replay)
   return collector, buffer, generator
 
 
@@ -90,13 +90,13 @@ def test_the_buffer_holds_what_the_environment_returned(monkeypatch):
   """Of an ant, whose policy normalises quaternions, which after a reset have another length."""
   collector, buffer, _ = _make("ant_v5")
   features, seen = find_task("ant_v5").coordinates.features, []
-  reset = type(collector._environment).reset
+  reset = Environment.reset
 
   def recorded(self, seed):
     seen.append(reset(self, seed).copy())
     return seen[-1].copy()
 
-  monkeypatch.setattr(type(collector._environment), "reset", recorded)
+  monkeypatch.setattr(Environment, "reset", recorded)
   collector.collect(lambda x, noise: np.tanh(features(x)[:8] + noise), _noise(20, 8), 5)
   starts = buffer.newest(20).observation.numpy()[::5]
   assert np.abs(np.linalg.norm(starts[:, 1:5], axis=1) - 1).max() > 1e-3
@@ -110,7 +110,7 @@ def test_the_buffer_holds_what_the_environment_returned(monkeypatch):
 )
 def test_a_restored_episode_goes_on(tmp_path, warnings, task, episode_steps):
   one, other = (_make(task, seed) for seed in (0, 1))
-  size = one[0]._environment.action_size
+  size = one[0].environments.environment.action_size
   one[0].collect(_random, _noise(130, size), episode_steps)
   _restore(one, other, tmp_path)
   noise = _noise(120, size, seed=1)
@@ -253,6 +253,6 @@ def test_an_episode_whose_first_steps_are_lost_begins_again():
   collector, buffer, _ = _make(capacity=100)
   for i in range(3):
     collector.collect(_random, _noise(50, seed=i))  # 150 steps into an episode of 200
-  collector._running = None  # as after a restore
+  collector._running = []  # as after a restore
   collector.collect(_random, _noise(20, seed=3))
   assert _ends(buffer, 100) == [79]

@@ -116,7 +116,7 @@ def test_what_a_simulator_takes_again_is_kept_elsewhere(tmp_path):
 def test_another_file_is_refused(tmp_path):
   path = tmp_path / "steps.bin"
   path.write_bytes(b"\x80\x04\x95" * 1_000)
-  with pytest.raises(DamagedError, match="does not begin as a log of this task's steps does"):
+  with pytest.raises(DamagedError, match="does not begin as a log of steps with"):
     StepLog(str(path), *SIZES)
   _write(tmp_path / "other.bin", _steps(30))
   with pytest.raises(DamagedError, match="does not begin"):

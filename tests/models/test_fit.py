@@ -7,44 +7,22 @@ import tensorflow as tf
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.statistics import statistics_of
 from maac_tf.data.types import Transition
-from maac_tf.models import bootstrap
 from maac_tf.models import fit as fit_module
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.fit import DynamicsFit
 from maac_tf.models.likelihood import training_loss, validation_loss
 from maac_tf.tasks.symmetries import Symmetry
+from tests.learners import eagerly
+from tests.models.linear_system import (
+  DEFAULT_NETWORK,
+  NOISE,
+  data,
+  for_each,
+  make_fit,
+  validation_roles,
+)
 
-A = np.array([[0.9, 0.2], [-0.3, 0.8]])
-B = np.array([[0.5], [2.0]])
-NOISE = np.array([0.05, 0.4])
 ODD = Symmetry(tf.negative, tf.negative)  # as this system is
-
-
-def _data(count, seed):
-  rng = np.random.default_rng(seed)
-  observation, action = rng.normal(size=(count, 2)), rng.uniform(-1, 1, (count, 1))
-  mean = observation @ A.T + action @ B.T
-  after = mean + NOISE * rng.normal(size=(count, 2))
-  columns = observation, action, np.zeros(count), after, np.zeros(count)
-  return Transition(*(tf.constant(c, tf.float32) for c in columns)), mean
-
-
-def _fit(count=3_000, network=None, **options):
-  """Of the paper's models, by early stopping, but for what is said."""
-  network = {"layer_norm": False, "constant_noise": False} | (network or {})
-  options = {"max_batches": None, "weight_decay": 0.0, "recent_fraction": 0.0} | options
-  dynamics = Dynamics(2, 1, ensemble_size=4, hidden_units=(32, 32), seed=1, **network)
-  buffer = ReplayBuffer(count + 100, 2, 1)
-  buffer.add(_data(count, 0)[0])
-  return dynamics, buffer, DynamicsFit(dynamics, buffer, seed=3, **options)
-
-
-def _for_each(rows):
-  """The same for every member."""
-  return Transition(*(tf.stack([x] * 4) for x in rows))
-
-
-DEFAULT_NETWORK = {"layer_norm": True, "constant_noise": True}
 
 
 @pytest.mark.parametrize(
@@ -56,10 +34,10 @@ DEFAULT_NETWORK = {"layer_norm": True, "constant_noise": True}
   ids=["paper", "default"],
 )
 def test_recovers_mean_and_noise_of_a_linear_system(network, options):
-  dynamics, _, fit = _fit(network=network, **options)
+  dynamics, _, fit = make_fit(network=network, **options)
   report = fit.fit(tf.constant([3, 4]))
-  test, mean = _data(500, 9)
-  gaussian = dynamics(*_for_each(test)[:2])
+  test, mean = data(500, 9)
+  gaussian = dynamics(*for_each(test)[:2])
   change = mean - test.observation
   error = np.sqrt(np.mean((gaussian.mean() - change) ** 2, axis=(0, 1)))
   assert np.all(error < 0.4 * NOISE), error
@@ -74,10 +52,10 @@ def test_recovers_mean_and_noise_of_a_linear_system(network, options):
 @pytest.mark.parametrize("constant_noise", [False, True])
 def test_gradient_of_the_mean(constant_noise):
   """In closed form, for the biases: error / variance of the likelihood, error of least squares."""
-  dynamics, buffer, _ = _fit(100, {"constant_noise": constant_noise})
+  dynamics, buffer, _ = make_fit(100, {"constant_noise": constant_noise})
   rows = buffer.gather(tf.range(100))
   dynamics.set_normalizer(statistics_of(dynamics.columns(rows)))
-  batch = _for_each(rows)
+  batch = for_each(rows)
   if constant_noise:
     dynamics.set_noise(batch)
   # Of the mean of two outputs, and their log-variance.
@@ -95,18 +73,12 @@ def test_gradient_of_the_mean(constant_noise):
 
 def _validation_loss(fit, buffer, count):
   """The mean over members, of their weights as they are, by hand."""
-  everything = _for_each(buffer.gather(tf.range(count)))
+  everything = for_each(buffer.gather(tf.range(count)))
   gaussian = fit._dynamics(everything.observation, everything.action)
   outcome = everything.next_observation - everything.observation
   losses = -(gaussian.log_prob(outcome) + sum(np.log(fit._dynamics.target_normalizer.scale))) / 2
-  roles = _roles(fit, count)
+  roles = validation_roles(fit, count)
   return np.mean([loss[role].mean() for loss, role in zip(losses.numpy(), roles, strict=True)])
-
-
-def _roles(fit, count):
-  """Which rows each member is validated on, by a loop."""
-  places = fit.bootstrap.validation_places.numpy()
-  return np.array([[i % 10 == member[i // 10] for i in range(count)] for member in places])
 
 
 @pytest.mark.parametrize("constant_noise", [False, True])
@@ -114,7 +86,7 @@ def test_every_member_keeps_the_weights_of_its_best_epoch(monkeypatch, constant_
   """The reported loss is that of the weights kept, also after a fit that only made it worse."""
   monkeypatch.setattr(fit_module, "PATIENCE", 3)
   monkeypatch.setattr(fit_module, "MAX_EPOCHS", 30)
-  _, buffer, fit = _fit(600, {"constant_noise": constant_noise}, learning_rate=0.05)
+  _, buffer, fit = make_fit(600, {"constant_noise": constant_noise}, learning_rate=0.05)
   fit.fit(tf.constant([1, 2]))
   before = fit.fit(tf.constant([3, 4]))["validation_loss"].numpy()
   after = fit.fit(tf.constant([5, 6]))["validation_loss"].numpy()
@@ -124,7 +96,7 @@ def test_every_member_keeps_the_weights_of_its_best_epoch(monkeypatch, constant_
 
 def test_a_fit_of_a_budget_ends_with_the_average_as_it_is_then():
   """Though in these epochs it becomes worse."""
-  _, buffer, fit = _fit(600, learning_rate=0.1, max_batches=60, batch_size=32)
+  _, buffer, fit = make_fit(600, learning_rate=0.1, max_batches=60, batch_size=32)
   losses = [fit.fit(tf.constant([i, 2]))["validation_loss"].numpy() for i in range(4)]
   assert max(np.diff(losses)) > 1e-3, losses
   assert _validation_loss(fit, buffer, 600) == pytest.approx(losses[-1], abs=1e-4)
@@ -138,7 +110,7 @@ def test_a_fit_of_a_budget_ends_with_the_average_as_it_is_then():
 def test_where_its_calls_end_changes_no_bit_of_a_fit(monkeypatch, tmp_path, network, max_batches):
   """One call; or many, of which each but the first is by an object that has read a checkpoint."""
   monkeypatch.setattr(fit_module, "MAX_EPOCHS", 3)
-  whole, cut, other = (_fit(1_200, network, max_batches=max_batches) for _ in range(3))
+  whole, cut, other = (make_fit(1_200, network, max_batches=max_batches) for _ in range(3))
   report = whole[2].fit(tf.constant([1, 2]))
   cut[2].begin(tf.constant([1, 2]))
   calls = 0
@@ -156,16 +128,17 @@ def test_where_its_calls_end_changes_no_bit_of_a_fit(monkeypatch, tmp_path, netw
 
 
 def test_a_fit_ends_after_max_batches():
-  _, _, fit = _fit(2_900, max_batches=25)  # ten batches an epoch
-  assert fit.fit(tf.constant([1, 2]))["epochs"] == 3 and fit.steps == 30
+  _, _, fit = make_fit(2_900, max_batches=25)  # ten batches an epoch
+  with eagerly():
+    assert fit.fit(tf.constant([1, 2]))["epochs"] == 3 and fit.steps == 30
 
 
 def test_an_xla_fit_is_the_plain_one():
   options = {"max_batches": 6, "symmetries": (ODD,)}
-  fits = [_fit(600, DEFAULT_NETWORK, jit_compile=jit, **options) for jit in (False, True)]
-  batch = _for_each(_data(64, 1)[0])
+  fits = [make_fit(600, DEFAULT_NETWORK, jit_compile=jit, **options) for jit in (False, True)]
+  batch = for_each(data(64, 1)[0])
   for dynamics, _, fit in fits:
-    dynamics.set_normalizer(statistics_of(dynamics.columns(_data(600, 2)[0])))
+    dynamics.set_normalizer(statistics_of(dynamics.columns(data(600, 2)[0])))
     fit._compiled_step(batch)
   for plain, xla in zip(*(d.trainable_variables + f._swapped for d, _, f in fits), strict=True):
     np.testing.assert_allclose(xla, plain, rtol=1e-4, atol=1e-6)
@@ -176,11 +149,11 @@ def test_an_xla_fit_is_the_plain_one():
 def test_the_network_is_the_average_of_the_weights_it_was_trained_to(monkeypatch):
   """By a loop: what it is trained to goes on from step to step, as if there were no average."""
   monkeypatch.setattr(fit_module, "AVERAGE_DECAY", 0.8)
-  plain, averaged = (_fit(600, max_batches=batches) for batches in (None, 1))
+  plain, averaged = (make_fit(600, max_batches=batches) for batches in (None, 1))
   want = [v.numpy() for v in averaged[0].trainable_variables]
   averaged[2]._swap()
   for step in range(1, 61):
-    batch = _for_each(_data(64, step)[0])
+    batch = for_each(data(64, step)[0])
     plain[2]._compiled_step(batch)
     averaged[2]._compiled_step(batch)
     decay = min(0.8, step / (step + 9))
@@ -195,78 +168,24 @@ def test_the_network_is_the_average_of_the_weights_it_was_trained_to(monkeypatch
 
 
 def test_the_average_is_better_than_the_last_weights_where_steps_are_noisy():
-  _, _, fit = _fit(1_000, learning_rate=0.02, batch_size=32, max_batches=600)
+  _, _, fit = make_fit(1_000, learning_rate=0.02, batch_size=32, max_batches=600)
   fit.fit(tf.constant([1, 2]))
-  test, losses = _for_each(_data(500, 9)[0]), []
+  test, losses = for_each(data(500, 9)[0]), []
   for _ in range(2):
     losses.append(np.mean(validation_loss(fit._dynamics, test)))
     fit._swap()
   assert losses[0] < losses[1] - 0.01, losses
 
 
-def test_nothing_validated_is_ever_trained_on_and_all_else_is(monkeypatch):
-  """Also where the ring has been written round, and where its last group is cut short."""
-  monkeypatch.setattr(bootstrap, "RECENT_TRANSITIONS", 300)
-  for added, recent_fraction in ((0, 0.0), (650, 0.0), (650, 1.0)):
-    _, buffer, fit = _fit(503, recent_fraction=recent_fraction)
-    for seed in range(added // 50):
-      buffer.add(_data(50, seed)[0])
-    size = int(buffer.size)
-    roles, ages = _roles(fit, size), (int(buffer.added) - 1 - np.arange(size)) % size
-    assert not np.array_equal(roles[0], roles[1])
-    drawn = [fit.bootstrap.draw([seed, 0]).numpy() for seed in range(30)]
-    for member, bag in enumerate(np.concatenate(drawn, 1)):
-      newest = ages <= np.sort(ages[~roles[member]])[int((~roles[member]).sum() * 300 / size)]
-      trained = ~roles[member] & (newest if recent_fraction else True)
-      seen = np.bincount(bag, minlength=size)
-      assert not np.any(seen[~trained]) and len(np.unique(drawn[0][member])) < drawn[0].shape[1]
-      assert np.sum(seen[trained] == 0) <= 2
-      assert seen[trained].std() < 1.5 * np.sqrt(seen[trained].mean())
-
-
-def test_all_is_validated_but_a_group_cut_short_and_no_more_than_so_many_rows(monkeypatch):
-  _, buffer, fit = _fit(503)
-  rows = buffer.gather(tf.range(503)).observation.numpy()
-  for most in (4_096, 7):
-    monkeypatch.setattr(bootstrap, "MAX_VALIDATION_ROWS", most)
-    got = fit.bootstrap.validation().observation.numpy()
-    for member, role in enumerate(_roles(fit, 500)):
-      want = rows[np.flatnonzero(role)]
-      want = want if most > 50 else want[[i * 50 // 7 for i in range(7)]]
-      np.testing.assert_array_equal(got[member], want)
-
-
-def _bag(fit, seed):
-  """What a fit trains on."""
-  return fit.bootstrap.draw(seed).numpy()
-
-
-def test_a_share_of_a_bootstrap_is_of_the_newest(monkeypatch):
-  """Also where the ring has been written round: the newest rows are then in its middle."""
-  monkeypatch.setattr(bootstrap, "RECENT_TRANSITIONS", 200)
-  _, buffer, fit = _fit(2_000, max_batches=None, recent_fraction=0.5)
-  buffer.add(_data(600, 1)[0])  # a capacity of 2,100: slots 0..499 are the newest 500
-  bag = _bag(fit, [1, 2])
-  is_new = (bag >= 300) & (bag < 500)
-  assert is_new.mean() == pytest.approx(0.5 + 0.5 * 200 / 2_100, abs=0.03)
-  assert len(np.unique(bag)) > 1_500  # the others are drawn evenly, from all
-  assert np.mean(bag[~is_new] < 300) == pytest.approx(300 / 1_900, abs=0.04)
-
-
-def test_a_fit_takes_no_more_batches_of_more_data():
-  for count, batches in ((2_900, 10), (3_200, 11), (6_000, 12)):
-    _, _, fit = _fit(count, max_batches=12)
-    assert _bag(fit, [1, 2]).shape == (4, batches * 256)
-
-
 def test_members_have_a_validation_row_however_little_data_there_is():
-  _, _, fit = _fit(20, max_batches=3)
-  assert np.isfinite(fit.fit(tf.constant([1, 2]))["validation_loss"])
+  _, _, fit = make_fit(20, max_batches=3)
+  with eagerly():
+    assert np.isfinite(fit.fit(tf.constant([1, 2]))["validation_loss"])
 
 
 def test_the_reward_is_one_more_output():
   """Mean and noise of a reward of known function; the change's columns stay first."""
-  dynamics, buffer, _ = _fit(network={"predicts_reward": True})
+  dynamics, buffer, _ = make_fit(network={"predicts_reward": True})
   rows = buffer.gather(tf.range(3_000))
   noise = np.random.default_rng(1).normal(size=3_000)
   reward = 3.0 * rows.observation[:, 0] - rows.action[:, 0] + 7.0 + 0.2 * noise
@@ -274,8 +193,8 @@ def test_the_reward_is_one_more_output():
   known.add(rows._replace(reward=tf.cast(reward, tf.float32)))
   fit = DynamicsFit(dynamics, known, 3, max_batches=600, learning_rate=3e-3, weight_decay=0.0)
   fit.fit(tf.constant([1, 2]))
-  test, mean = _data(500, 9)
-  gaussian = dynamics(*_for_each(test)[:2])
+  test, mean = data(500, 9)
+  gaussian = dynamics(*for_each(test)[:2])
   want = np.concatenate(
     [mean - test.observation, (3.0 * test.observation[:, :1] - test.action + 7.0).numpy()], axis=-1
   )
@@ -287,11 +206,12 @@ def test_the_reward_is_one_more_output():
 
 def test_weight_decay_is_of_the_kernels_only():
   plain, decayed = (
-    _fit(600, learning_rate=1e-2, weight_decay=decay, max_batches=1)[0::2] for decay in (0.0, 10.0)
+    make_fit(600, learning_rate=1e-2, weight_decay=decay, max_batches=1)[0::2]
+    for decay in (0.0, 10.0)
   )
   sizes = []
   for dynamics, fit in (plain, decayed):
-    fit.train_step(_for_each(_data(256, 0)[0]))
+    fit.train_step(for_each(data(256, 0)[0]))
     sizes.append([np.abs(v).mean() for v in dynamics.trainable_variables])
   for variable, without, with_decay in zip(plain[0].trainable_variables, *sizes, strict=True):
     if variable.shape[1] > 1:  # a step takes 10 times the learning rate of them
@@ -302,8 +222,8 @@ def test_weight_decay_is_of_the_kernels_only():
 
 def test_each_symmetry_has_an_equal_share_of_a_batch():
   thrice = Symmetry(lambda x: 3.0 * x, lambda x: 3.0 * x)
-  fit = _fit(100, max_batches=1, symmetries=[ODD, thrice])[2]
-  batch = _for_each(_data(32, 1)[0])
+  fit = make_fit(100, max_batches=1, symmetries=[ODD, thrice])[2]
+  batch = for_each(data(32, 1)[0])
   got = fit_module.with_images(batch, fit.symmetries)
   factors = np.repeat([1.0, -1.0, 3.0], [10, 11, 11])[:, np.newaxis]
   for field in ("observation", "action", "next_observation"):
@@ -315,17 +235,17 @@ def test_each_symmetry_has_an_equal_share_of_a_batch():
 def test_what_was_seen_on_one_side_is_known_on_the_other():
   errors = []
   for symmetries in ((), (ODD,)):
-    dynamics, buffer, _ = _fit()
-    rows, _ = _data(9_000, 0)
+    dynamics, buffer, _ = make_fit()
+    rows, _ = data(9_000, 0)
     right = tf.boolean_mask(tf.range(9_000), rows.observation[:, 0] > 0.5)[:2_000]
     seen = ReplayBuffer(2_000, 2, 1)
     seen.add(Transition(*(tf.gather(x, right) for x in rows)))
     fit = DynamicsFit(dynamics, seen, 3, symmetries=symmetries, max_batches=600, learning_rate=3e-3)
     fit.fit(tf.constant([1, 2]))
-    test, mean = _data(2_000, 9)
+    test, mean = data(2_000, 9)
     left = test.observation[:, 0] < -1.0
     test = Transition(*(tf.boolean_mask(x, left) for x in test))
-    got = dynamics(*_for_each(test)[:2]).mean()
+    got = dynamics(*for_each(test)[:2]).mean()
     errors.append(np.sqrt(np.mean((got + test.observation - mean[left]) ** 2)))
   assert errors[1] < 0.5 * errors[0] and errors[1] < 0.1, errors
 
@@ -334,7 +254,7 @@ def test_a_batch_must_hold_an_image_by_each_symmetry():
   with pytest.raises(
     ValueError, match="A batch of 2 transitions is too small for the 2 symmetries"
   ):
-    _fit(100, symmetries=[ODD] * 2, batch_size=2)
+    make_fit(100, symmetries=[ODD] * 2, batch_size=2)
 
 
 def _relative_error(constants=0, linear=0):
@@ -371,7 +291,7 @@ def test_what_never_changes_or_is_linear_does_not_spoil_what_else_is_learned():
 
 
 def test_an_output_that_starts_to_move_is_learned_from_the_next_fit_on():
-  dynamics, buffer, fit = _fit(500, DEFAULT_NETWORK, max_batches=300, learning_rate=3e-3)
+  dynamics, buffer, fit = make_fit(500, DEFAULT_NETWORK, max_batches=300, learning_rate=3e-3)
   rows = buffer.gather(tf.range(500))
   still = tf.ones([500, 1])
   buffer.add(
@@ -385,9 +305,9 @@ def test_an_output_that_starts_to_move_is_learned_from_the_next_fit_on():
   buffer.add(buffer.newest(100))  # they leave
   fit.fit(tf.constant([1, 2]))
   assert dynamics.moves.numpy().tolist() == [1, 0]
-  prediction = dynamics(*_for_each(rows)[:2])
+  prediction = dynamics(*for_each(rows)[:2])
   assert not np.any(prediction.mean()[..., 1]) and not np.any(prediction.stddev()[..., 1])
   buffer.add(rows)
   fit.fit(tf.constant([3, 4]))
-  error = dynamics(*_for_each(rows)[:2]).mean() - (rows.next_observation - rows.observation)
+  error = dynamics(*for_each(rows)[:2]).mean() - (rows.next_observation - rows.observation)
   assert np.std(error[..., 1]) < 0.5 * np.std(rows.next_observation[:, 1] - rows.observation[:, 1])

@@ -224,7 +224,7 @@ def test_a_file_of_something_else_is_refused(content, environment, tmp_path):
 
 
 def test_a_run_of_other_sizes_or_none_is_refused(run, environment, tmp_path):
-  with pytest.raises(ConfigError, match="does not begin as a log of this task's steps does"):
+  with pytest.raises(ConfigError, match="does not begin as a log of steps with"):
     datasets.read(str(run[0]), Environment(Parts()))
   with pytest.raises(ConfigError, match="has no steps"):
     datasets.read(str(tmp_path), environment)

@@ -54,7 +54,8 @@ def test_evaluate_takes_a_name_and_says_what_the_file_states(tmp_path):
   code, out, err = commands.run("evaluate", "--policy=hoper_v5", cwd=tmp_path)
   known = ", ".join(runtimes.policies())
   assert code == 1 and err == (
-    f"Error: There is no SavedModel in 'hoper_v5'. The policies that come along are {known}.\n"
+    f"Error: There is no SavedModel in 'hoper_v5'. The policies that come along are {known}. "
+    "Did you mean 'hopper_v5'?\n"
   )
 
 

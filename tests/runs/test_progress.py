@@ -8,6 +8,7 @@ import threading
 import gin
 import pytest
 
+from maac_tf.algorithm import evaluator
 from maac_tf.runs import progress as progress_module
 from maac_tf.runs.experiment import build_trainer, train
 from maac_tf.runs.progress import Progress
@@ -102,6 +103,7 @@ def test_a_terminal_gets_a_bar_with_the_phase_and_no_lines(monkeypatch, capsys):
 
 def test_the_trainer_tells_each_phase_from_its_start_to_its_end(tiny):
   gin.parse_config("Trainer.initial_updates = 30")  # of 20 an iteration
+  gin.parse_config("Trainer.rollout_schedule = (1, 1, 0, 1)")
   trainer, told = build_trainer("pendulum"), []
   trainer.learner.train = lambda number, seed: {}
   trainer.learning.fit = lambda now, pause: {}
@@ -120,7 +122,10 @@ def test_the_trainer_tells_each_phase_from_its_start_to_its_end(tiny):
   assert trainer.initial_iterations == 2
 
 
-def test_the_first_line_of_a_run_is_of_the_policy_that_learned_nothing(tmp_path, capsys):
+def test_the_first_line_of_a_run_is_of_the_policy_that_learned_nothing(
+  tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(evaluator, "BEST_EVALUATION_EPISODES", 1)
   gin.parse_config([*BARE, "Trainer.initial_updates = 1"])
   with eagerly():
     train(str(tmp_path / "run"), iterations=1)

@@ -16,9 +16,10 @@ from maac_tf.algorithm.evaluator import Evaluator
 from maac_tf.algorithm.learner import Maac
 from maac_tf.data.step_log import StepLog
 from maac_tf.models import fit
-from maac_tf.runs import checkpoints, pauses, plotting, saved_model
+from maac_tf.runs import checkpoints, datasets, pauses, plotting, saved_model
 from maac_tf.runs.datasets import COLUMNS
 from maac_tf.runs.experiment import restore, train
+from maac_tf.tasks.registry import find_task
 from tests.conftest import BARE
 from tests.equal_runs import differences, newest_checkpoint, run_values
 from tests.learners import eagerly
@@ -87,7 +88,8 @@ def _assert_equal(run, other):
   assert len(want) > 50 and not differences(want, got)
 
 
-def test_a_run_that_ends_at_pauses_is_the_one_that_does_not(tmp_path, monkeypatch):
+@pytest.mark.parametrize("environments", [1, 3])
+def test_a_run_that_ends_at_pauses_is_the_one_that_does_not(tmp_path, monkeypatch, environments):
   """Within random steps, fits, and updates before and after the policy acts."""
   monkeypatch.setattr(trainer, "MAX_RANDOM_STEPS", 170)
   monkeypatch.setattr(learning, "MAX_UPDATES_PER_CALL", 1)
@@ -95,7 +97,7 @@ def test_a_run_that_ends_at_pauses_is_the_one_that_does_not(tmp_path, monkeypatc
   monkeypatch.setattr(fit, "SECONDS_PER_CALL", 0.0)
   updates = "Trainer.updates_per_step = 0.1", "Trainer.rollout_frequency = 2"
   gin.parse_config([*BARE, *updates, "Trainer.initial_updates = 4"])
-  gin.parse_config("DynamicsFit.max_batches = 3")
+  gin.parse_config(["DynamicsFit.max_batches = 3", f"train.environments = {environments}"])
   monkeypatch.setattr(pauses, "SAVE_EVERY", math.inf)
   assert train(str(tmp_path / "whole"), iterations=2) is None
   monkeypatch.setattr(pauses, "SAVE_EVERY", -1.0)
@@ -103,6 +105,10 @@ def test_a_run_that_ends_at_pauses_is_the_one_that_does_not(tmp_path, monkeypatc
   ends = _train_again_and_again(tmp_path / "ended", iterations=2)
   assert len(count) > 20 and ends[:2] == ["killed", signal.SIGUSR1]
   _assert_equal(tmp_path / "whole", tmp_path / "ended")
+  steps = datasets.read(str(tmp_path / "ended"), find_task("pendulum").make_environment())
+  assert len(steps.first) in (380, 381)  # whole rounds of the environments
+  jumps = np.any(steps.steps.observation[1:] != steps.steps.next_observation[:-1], axis=1)
+  np.testing.assert_array_equal(steps.first, [True, *jumps])
 
 
 def test_a_run_that_began_with_a_dataset_goes_on_without_it(tmp_path, monkeypatch):
@@ -119,7 +125,7 @@ def test_a_run_that_began_with_a_dataset_goes_on_without_it(tmp_path, monkeypatc
   assert train(str(tmp_path / "whole"), dataset=dataset, offline=True, iterations=2) is None
   assert train(str(tmp_path / "whole"), iterations=4) is None
   monkeypatch.setattr(pauses, "SAVE_EVERY", -1.0)
-  _kill_or_stop(monkeypatch, every=3)
+  _kill_or_stop(monkeypatch, every=5)
   with pytest.raises(_KilledError):
     train(str(tmp_path / "ended"), dataset=dataset, offline=True, iterations=2)
   os.remove(dataset)

@@ -1,12 +1,9 @@
 """What a run leaves behind, and what resuming does to it."""
 
-import csv
 import json
-import math
 import os
 import re
 import shutil
-import subprocess
 
 import filelock
 import gin
@@ -17,30 +14,11 @@ import tensorflow as tf
 import maac_tf
 from maac_tf.algorithm.evaluator import Evaluator
 from maac_tf.checks import ConfigError
-from maac_tf.data.step_log import StepLog
-from maac_tf.runs import checkpoints, config, pauses, run_directory, sealed, version
-from maac_tf.runs.experiment import restore, train
-from tests.commands import ROOT
-from tests.conftest import BARE
-from tests.learners import eagerly
+from maac_tf.runs import config, run_directory, sealed
+from maac_tf.runs.experiment import train
+from tests.runs.conftest import rows_of, step_log
 
-
-@pytest.fixture(autouse=True)
-def run_without_tracing(monkeypatch):
-  """And with checkpoints at the ends of iterations alone, however slow the machine is."""
-  monkeypatch.setattr(pauses, "SAVE_EVERY", math.inf)
-  with eagerly():
-    yield
-
-
-@pytest.fixture
-def bare():
-  gin.parse_config(BARE)
-
-
-def _rows(path):
-  with open(path / "metrics.csv", newline="") as file:
-    return list(csv.DictReader(file))
+pytestmark = pytest.mark.usefixtures("untraced")
 
 
 def _event_steps(path):
@@ -52,19 +30,12 @@ def _event_steps(path):
   return steps
 
 
-@pytest.fixture
-def finished_run(original_run, bare, tmp_path):
-  """A run of two iterations, and its config bound."""
-  shutil.copytree(original_run, tmp_path / "run")
-  return tmp_path / "run"
-
-
 def test_a_run_leaves_all_of_its_files(finished_run):
   assert {f.name for f in finished_run.iterdir() if f.name[0] not in ".e"} == {
     "config.gin", "operative_config.gin", "metrics.csv", "checkpoints", "policy", "policy_last",
     "curve.png", "version.json", "steps.bin",
   }  # fmt: skip
-  rows = _rows(finished_run)
+  rows = rows_of(finished_run)
   assert [row["env_steps"] for row in rows] == ["340", "380"]
   assert all(row.pop("collect/return") == "" for row in rows)  # no episode ended
   for row in rows:
@@ -83,15 +54,15 @@ def test_what_came_after_the_checkpoint_is_dropped(finished_run):
   with open(finished_run / "metrics.csv", "a") as file:
     file.write("420,3,-1.0")  # cut off by the kill
   assert train(str(finished_run), iterations=1) is None  # there is nothing left to do
-  assert [row["env_steps"] for row in _rows(finished_run)] == ["340"]
+  assert [row["env_steps"] for row in rows_of(finished_run)] == ["340"]
   assert set(_event_steps(finished_run)) == {0, 300, 340}
-  before = float(_rows(finished_run)[0]["seconds/total"])
+  before = float(rows_of(finished_run)[0]["seconds/total"])
   assert train(str(finished_run), iterations=2) is None
-  assert [row["env_steps"] for row in _rows(finished_run)] == ["340", "380"]
+  assert [row["env_steps"] for row in rows_of(finished_run)] == ["340", "380"]
   assert set(_event_steps(finished_run)) == {0, 300, 340, 380}
-  assert float(_rows(finished_run)[1]["seconds/total"]) > before
+  assert float(rows_of(finished_run)[1]["seconds/total"]) > before
   assert (finished_run / "steps.bin").read_bytes() == steps
-  assert _log(finished_run / "unused_steps.bin").rows == 40  # which the simulator took again
+  assert step_log(finished_run / "unused_steps.bin").rows == 40  # which the simulator took again
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(finished_run):
@@ -99,7 +70,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(finished_run):
   lines = (finished_run / "metrics.csv").read_text().splitlines(keepends=True)
   (finished_run / "metrics.csv").write_text("".join(lines[:2]))
   assert train(str(finished_run), iterations=1) is None
-  assert [row["env_steps"] for row in _rows(finished_run)] == ["340"]
+  assert [row["env_steps"] for row in rows_of(finished_run)] == ["340"]
 
 
 def test_metrics_without_their_checkpoints_are_not_overwritten(finished_run):
@@ -117,11 +88,11 @@ def test_another_config_is_refused_and_run_length_is_not(finished_run):
     train(str(finished_run), iterations=3)
   assert "+ Maac.discount = 0.5" in str(error.value)
   with gin.unlock_config():
-    gin.bind_parameter("Maac.discount", 0.995)
+    gin.bind_parameter("Maac.discount", 0.97)
     gin.bind_parameter("Trainer.eval_every", 20)
     gin.bind_parameter("Trainer.replay_on_resume", False)
   assert train(str(finished_run), iterations=3) is None
-  assert [row["iteration"] for row in _rows(finished_run)] == ["1", "2", "3"]
+  assert [row["iteration"] for row in rows_of(finished_run)] == ["1", "2", "3"]
 
 
 def test_policy_is_of_the_best_evaluation_also_after_a_kill(bare, tmp_path, monkeypatch):
@@ -144,7 +115,7 @@ def test_policy_is_of_the_best_evaluation_also_after_a_kill(bare, tmp_path, monk
   np.testing.assert_array_equal(actions("policy"), best)
   last = actions("policy_last")
   assert not np.array_equal(last, best)
-  assert [row["best/env_steps"] for row in _rows(run)] == ["340.0", "380.0", "380.0"]
+  assert [row["best/env_steps"] for row in rows_of(run)] == ["340.0", "380.0", "380.0"]
   shutil.rmtree(run / "policy")  # as a kill between two renames leaves it
   train(str(run), iterations=3)
   np.testing.assert_array_equal(actions("policy"), best)
@@ -162,7 +133,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(finished_run):
   with filelock.FileLock(finished_run / ".lock"):
     with pytest.raises(ConfigError, match="Another process is training in"):
       train(str(finished_run), iterations=3)
-  assert len(_rows(finished_run)) == 2
+  assert len(rows_of(finished_run)) == 2
 
 
 def test_a_file_in_place_of_the_folder_is_refused(bare, tmp_path):
@@ -182,110 +153,6 @@ def test_nothing_is_created_for_a_wrong_value(bare, tmp_path):
   with pytest.raises(ConfigError, match="Maac.horizon must be"):
     train(str(tmp_path / "run"), iterations=1)
   assert not (tmp_path / "run").exists()
-
-
-def _log(path):
-  return StepLog(str(path), 3, 1)
-
-
-def _half(data):
-  return data[: len(data) // 2]
-
-
-def _bit(data):
-  place = len(data) // 3
-  return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
-
-
-DAMAGES = {"empty": lambda _: b"", "binary": lambda _: b"\x80\x04\x95", "half": _half, "bit": _bit}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-@pytest.mark.parametrize(
-  "name", ["variables.data-00000-of-00001", "variables.index", "d_model.npz", "state.json",
-           "checksums.json"],
-)  # fmt: skip
-def test_every_damage_to_a_checkpoint_is_seen(original_run, tmp_path, name, damage):
-  shutil.copytree(original_run / "checkpoints", tmp_path / "checkpoints")
-  log, file = _log(original_run / "steps.bin"), tmp_path / "checkpoints" / "2" / name
-  assert checkpoints.find(str(tmp_path / "checkpoints"), log)[0].env_steps == 380
-  file.write_bytes(damage(file.read_bytes()))
-  found, damaged = checkpoints.find(str(tmp_path / "checkpoints"), log)
-  assert found.env_steps == 340 and list(damaged) == [str(tmp_path / "checkpoints" / "2")]
-  file.unlink()
-  assert checkpoints.find(str(tmp_path / "checkpoints"), log)[0].env_steps == 340
-
-
-def test_damaged_steps_are_seen_where_a_checkpoint_needs_them(original_run, tmp_path):
-  folder, path = str(original_run / "checkpoints"), tmp_path / "steps.bin"
-  data = (original_run / "steps.bin").read_bytes()
-  for place, env_steps in ((-100, 340), (1_000, None)):
-    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-    found, damaged = checkpoints.find(folder, _log(path))
-    assert (found and found.env_steps) == env_steps
-    assert all("does not hold its" in reason for reason in damaged.values())
-
-
-def test_a_damaged_checkpoint_is_kept_and_the_one_before_is_taken(finished_run, capsys):
-  (finished_run / "checkpoints" / "2" / "variables.data-00000-of-00001").write_bytes(b"")
-  (finished_run / "metrics.csv").write_text("env_steps,iteration\n340,one\n")
-  assert train(str(finished_run), iterations=2) is None
-  err = capsys.readouterr().err
-  assert "checkpoints/2' is damaged (variables.data-00000-of-00001 is not as it was" in err
-  assert "the one before, of 340 of 380 environment steps, is taken" in err
-  assert "metrics.csv' was not as the run wrote it; it is now" in err
-  assert [row["env_steps"] for row in _rows(finished_run)] == ["340", "380"]
-  assert (finished_run / "damaged-1-metrics.csv").read_text().endswith("340,one\n")
-  assert {f.name for f in (finished_run / "checkpoints").iterdir()} == {"1", "2", "damaged-1-2"}
-
-
-def test_a_run_without_a_whole_checkpoint_ends_with_one_line(finished_run):
-  for number in ("1", "2"):
-    (finished_run / "checkpoints" / number / "state.json").write_bytes(b"")
-  before = {f: f.read_bytes() for f in finished_run.rglob("*") if f.is_file()}
-  with pytest.raises(ConfigError, match=r"No checkpoint in .* is whole .*steps\.bin'\."):
-    train(str(finished_run), iterations=3)
-  with pytest.raises(ConfigError, match="No checkpoint in .* is whole"):
-    restore(str(finished_run))
-  assert {f: f.read_bytes() for f in finished_run.rglob("*") if f.is_file()} == before
-
-
-def test_a_run_of_older_checkpoints_is_left_alone(finished_run):
-  shutil.rmtree(finished_run / "checkpoints" / "1")
-  os.rename(finished_run / "checkpoints" / "2", finished_run / "checkpoints" / "checkpoint")
-  with pytest.raises(ConfigError, match="whose checkpoints this version does not read. Go on"):
-    train(str(finished_run), iterations=3)
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_configs_that_are_damaged_come_back(finished_run, capsys, damage):
-  names = "config.gin", "operative_config.gin"
-  texts = [(finished_run / name).read_text() for name in names]
-  damaged = [damage(text.encode()) for text in texts]
-  for name, data in zip(names, damaged, strict=True):
-    (finished_run / name).write_bytes(data)
-  assert run_directory.saved_config(str(finished_run)) == str(finished_run / "config.gin")
-  assert [(finished_run / name).read_text() for name in names] == texts
-  assert [(finished_run / f"damaged-1-{name}").read_bytes() for name in names] == damaged
-  err = capsys.readouterr().err.splitlines()
-  assert len(err) == 2 and "To change an option, give --gin_param." in err[0]
-  shutil.rmtree(finished_run / "checkpoints")
-  (finished_run / "config.gin").write_bytes(b"")
-  with pytest.raises(
-    ConfigError, match="config.gin' is not as the run wrote it, and no checkpoint"
-  ):
-    run_directory.load_config(str(finished_run))
-
-
-def test_what_is_not_there_comes_back(finished_run):
-  before = [(finished_run / name).read_bytes() for name in ("config.gin", "metrics.csv")]
-  for name in ("config.gin", "metrics.csv", "version.json", "curve.png"):
-    (finished_run / name).unlink()
-  shutil.rmtree(finished_run / "policy")
-  run_directory.load_config(str(finished_run))
-  assert train(str(finished_run), iterations=2) is None
-  assert [(finished_run / n).read_bytes() for n in ("config.gin", "metrics.csv")] == before
-  assert (finished_run / "policy" / "saved_model.pb").exists()
 
 
 def _changed(path, old, new):
@@ -341,35 +208,3 @@ def test_a_mistake_of_the_users_is_not_taken_for_an_old_run(finished_run):
     run_directory.load_config(str(finished_run.parent))
   run_directory.load_config(str(finished_run), ["Maac.horizon = 3"])
   assert config.values()["Maac.horizon"] == "3" and config.values()["Maac.batch_size"] == "32"
-
-
-def test_the_version_is_that_of_the_checkout(finished_run):
-  found = json.loads((finished_run / "version.json").read_text())
-  git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-  head = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-  assert found["maac_tf"] == maac_tf.__version__
-  # "+": with changes. Nothing where the package is no checkout.
-  assert found["commit"] in (head, f"{head}+") if head else found["commit"] is None
-
-
-def test_a_run_remembers_who_began_it_and_who_went_on(tmp_path, monkeypatch):
-  file = tmp_path / "version.json"
-  records, (first, second, third) = [], [{"maac_tf": v, "commit": None} for v in "123"]
-  for i, now in enumerate((first, first, second, second, third, first)):
-    monkeypatch.setattr(version, "current", lambda now=now: now)
-    records.append(version.record(str(tmp_path), resumed=i > 0))
-    file.write_text(json.dumps(records[-1]))
-  assert records[0] == records[1] == first
-  assert records[2] == records[3] == first | {"resumed_by": [second]}
-  assert records[4] == first | {"resumed_by": [second, third]}
-  assert records[5]["commit"] is None and records[5]["maac_tf"] == "1"
-  assert version.describe(str(tmp_path)) == "maac_tf 1, commit unknown"
-  file.write_text("cut o")  # in mid-write
-  assert version.describe(str(tmp_path)) == "maac_tf of an unknown version, commit unknown"
-  unknown = {"maac_tf": None, "commit": None}
-  assert version.record(str(tmp_path), resumed=True) == unknown | {"resumed_by": [first]}
-
-
-def test_a_package_outside_a_checkout_has_no_commit(monkeypatch, tmp_path):
-  monkeypatch.setattr(maac_tf, "__file__", str(tmp_path / "__init__.py"))
-  assert version.current() == {"maac_tf": maac_tf.__version__, "commit": None}

@@ -1,69 +1,18 @@
-"""Somebody else's run or policy: no code of theirs runs, and nothing outside of it is touched."""
+"""Somebody else's run or policy: no code of theirs runs."""
 
 import json
-import math
-import os
-import pathlib
-import pickle
-import shutil
 import sys
 import zipfile
-import zlib
 
 import gin
-import numpy as np
 import pytest
 
 from maac_tf import MAAC
 from maac_tf.checks import ConfigError
-from maac_tf.runs import pauses, run_directory, sealed, trust, version
-from maac_tf.runs.experiment import restore, train
+from maac_tf.runs import run_directory, sealed, trust
+from maac_tf.runs.experiment import restore
 from tests import commands
-from tests.conftest import BARE
-from tests.learners import eagerly
-
-EVIL = """
-import pathlib
-from maac_tf.tasks.registry import TASKS
-pathlib.Path(__file__).with_name("it ran").touch()
-make = TASKS["pendulum"]
-"""
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  """A run of an iteration on a task of the package."""
-  path = tmp_path_factory.mktemp("original") / "run"
-  gin.parse_config(BARE)
-  with eagerly(), pytest.MonkeyPatch.context() as patch:
-    patch.setattr(pauses, "SAVE_EVERY", math.inf)
-    assert train(str(path), iterations=1) is None
-  gin.clear_config()
-  return path
-
-
-@pytest.fixture
-def theirs(run, tmp_path, monkeypatch):
-  """A copy of it, in a working folder that has a hostile module."""
-  shutil.copytree(run, tmp_path / "run")
-  (tmp_path / "evil.py").write_text(EVIL)
-  (tmp_path / "evil.gin").write_text("import evil\n")
-  (tmp_path / "run" / "evil.gin").write_text("import evil\n")
-  monkeypatch.chdir(tmp_path)
-  monkeypatch.syspath_prepend(tmp_path)
-  yield tmp_path / "run"
-  sys.modules.pop("evil", None)
-
-
-def _ran():
-  return os.path.exists("it ran")
-
-
-def _write(run, code):
-  """Puts code into the config, sealed as the run itself would."""
-  text = (run / "config.gin").read_text().rpartition("# CRC")[0]
-  (run / "config.gin").write_text(sealed.seal(f"{text}\n{code}\n"))
-
+from tests.runs.conftest import it_ran, snapshot, write_into_config
 
 HOSTILE = {
   "import": ("import evil", "import evil"),
@@ -109,7 +58,7 @@ def elsewhere():
 
 @pytest.mark.parametrize(("code", "named"), HOSTILE.values(), ids=HOSTILE)
 def test_a_config_that_names_code_is_refused_and_runs_none(theirs, code, named):
-  _write(theirs, code)
+  write_into_config(theirs, code)
   first = (theirs / "config.gin").read_text().split(code)[0].count("\n") + 1
   for read in (
     lambda: restore(str(theirs)),
@@ -124,7 +73,7 @@ def test_a_config_that_names_code_is_refused_and_runs_none(theirs, code, named):
     assert "--trust (trust=True in Python)" in message
     line = int(message.split("config.gin', line ")[1].split(":")[0])
     assert first <= line <= first + code.count("\n")
-  assert not _ran() and "evil" not in sys.modules
+  assert not it_ran() and "evil" not in sys.modules
 
 
 @pytest.mark.parametrize(
@@ -135,18 +84,18 @@ def test_a_config_that_names_code_is_refused_and_runs_none(theirs, code, named):
    "train.task: 'evil:make'", "train.task = f'{__import__(\"evil\")}'"],
 )  # fmt: skip
 def test_what_is_no_gin_text_is_refused_too(theirs, code):
-  _write(theirs, code)
+  write_into_config(theirs, code)
   with pytest.raises(ConfigError) as error:
     restore(str(theirs))
   assert "\n" not in str(error.value)
-  assert not _ran() and "evil" not in sys.modules
+  assert not it_ran() and "evil" not in sys.modules
 
 
 def test_an_include_in_a_text_is_a_text(theirs):
-  _write(theirs, "x = '''\ninclude 'evil.gin'\n'''")
+  write_into_config(theirs, "x = '''\ninclude 'evil.gin'\n'''")
   with pytest.raises(ConfigError):
     restore(str(theirs))
-  assert not _ran()
+  assert not it_ran()
 
 
 def test_own_lines_and_trust_run_it(theirs):
@@ -159,13 +108,13 @@ def test_own_lines_and_trust_run_it(theirs):
       trust.check_config("a", text, own)
   with pytest.raises(ConfigError, match="include"):  # another file, seen from another folder
     trust.check_config("a", "include 'evil.gin'", given)
-  _write(theirs, "import evil")
+  write_into_config(theirs, "import evil")
   assert restore(str(theirs), trusted=True).env_steps == 340
-  assert _ran()
+  assert it_ran()
 
 
-def test_an_ordinary_config_needs_no_trust(run):
-  text = (run / "config.gin").read_text()
+def test_an_ordinary_config_needs_no_trust(original_run):
+  text = (original_run / "config.gin").read_text()
   assert not trust.names_code(text)
   for more in (
     "train.task = 'Hopper-v5'",
@@ -187,16 +136,12 @@ COMMANDS = {
 @pytest.mark.parametrize("module", COMMANDS)
 def test_every_command_that_reads_a_run_refuses_it_in_one_line(theirs, module):
   """And reads it with the same --env, the same gin file, or --trust."""
-  _write(theirs, "import evil\ntrain.task = 'evil:make'")
-  before = _snapshot(theirs.parent)
+  write_into_config(theirs, "import evil\ntrain.task = 'evil:make'")
+  before = snapshot(theirs.parent)
   code, out, err = commands.run(module, "--run_dir=run", *COMMANDS[module], cwd=theirs.parent)
   assert (code, out) == (1, "") and err.startswith("Error: 'run/config.gin', line "), err
   assert err.count("\n") == 1 and "'import evil' would run code: " in err
-  assert _snapshot(theirs.parent) == before
-
-
-def _snapshot(folder):
-  return {f: f.lstat().st_mtime_ns for f in folder.rglob("*") if "pycache" not in str(f)}
+  assert snapshot(theirs.parent) == before
 
 
 def test_a_run_of_ones_own_module_goes_on_with_its_environment_or_trust(theirs):
@@ -208,11 +153,12 @@ def test_a_run_of_ones_own_module_goes_on_with_its_environment_or_trust(theirs):
   (theirs.parent / "task.gin").write_text("train.task = 'evil:make'\n")
 
   def run(module, *arguments):
-    return commands.run(module, "--run_dir=run", *arguments, cwd=theirs.parent)
+    arguments = module, "--run_dir=run", *arguments
+    return commands.run(*arguments, cwd=theirs.parent, prepare=commands.run_eagerly)
 
   code, _, err = run("evaluate", "--trust", "--env=Hopper-v5")
   assert code == 1 and err == "Error: 'run' is a run of 'evil:make', not of 'Hopper-v5'.\n"
-  assert not _ran()
+  assert not it_ran()
   for own in ("--env=evil:make", "--gin_file=mine.gin", "--trust"):
     code, _, err = run("evaluate", "--episodes=1", own)
     assert (code, err) == (0, ""), err
@@ -237,175 +183,9 @@ def test_a_policys_file_that_names_code_is_refused(theirs):
     and out == ""
     and err.startswith("Error: 'run/policy.tflite' is of 'evil:make', which would run code: ")
   )
-  assert not _ran()
+  assert not it_ran()
   code, _, err = commands.run(*evaluate, "--env=pendulum", cwd=theirs.parent)
   assert code == 0 and "was trained for evil:make, not pendulum" in err
-  assert not _ran()
+  assert not it_ran()
   code, _, err = commands.run(*evaluate, "--trust", cwd=theirs.parent)
-  assert code == 0 and _ran(), err
-
-
-def _link_to_file(place, target):
-  place.unlink(missing_ok=True)
-  place.symlink_to(target / "precious")
-
-
-def _link_to_folder(place, target):
-  shutil.rmtree(place, ignore_errors=True)
-  place.symlink_to(target)
-
-
-LINKS = {
-  "metrics.csv": _link_to_file,
-  "config.gin": _link_to_file,
-  "steps.bin": _link_to_file,
-  "version.json": _link_to_file,
-  "curve.png": _link_to_file,
-  ".curve.png": _link_to_file,
-  ".metrics.csv": _link_to_file,
-  ".events": _link_to_file,
-  ".lock": _link_to_file,
-  "unused_steps.bin": _link_to_file,
-  "diagnosis.png": _link_to_file,
-  "events.out.tfevents.1.film": _link_to_file,
-  "checkpoints/1/state.json": _link_to_file,
-  "checkpoints": _link_to_folder,
-  "checkpoints/1": _link_to_folder,
-  "checkpoints/.new": _link_to_folder,
-  "policy": _link_to_folder,
-  ".policy": _link_to_folder,
-  ".old-policy": _link_to_folder,
-  "policy_last/variables": _link_to_folder,
-  "policy_saved_model": lambda place, target: place.symlink_to(target / "new"),
-  "pipe": lambda place, _: os.mkfifo(place),
-}
-
-
-@pytest.mark.parametrize(("name", "make"), LINKS.items(), ids=LINKS)
-def test_a_link_in_a_run_is_refused(theirs, tmp_path, name, make):
-  target = tmp_path / "target"
-  target.mkdir()
-  (target / "precious").write_text("a year of work")
-  make(theirs / name, target)
-  before = _snapshot(tmp_path)
-  gin.parse_config(BARE)
-  for use in (
-    lambda: train(str(theirs), iterations=2),
-    lambda: restore(str(theirs)),
-    lambda: MAAC.load(theirs),
-    lambda: MAAC(run_dir=theirs, gin_files="gin/pendulum.gin"),
-  ):
-    with pytest.raises(ConfigError, match=f"{name}' is (a link|no plain file)"):
-      use()
-  assert _snapshot(tmp_path) == before
-
-
-def test_the_run_itself_may_be_a_link(theirs, tmp_path):
-  (tmp_path / "link").symlink_to(theirs)
-  assert restore(str(tmp_path / "link")).env_steps == 340
-
-
-def _states(run, change):
-  """Changes the newest checkpoint, with the checksums that it should then have."""
-  folder = run / "checkpoints" / "1"
-  state = json.loads((folder / "state.json").read_text())
-  sums = json.loads((folder / "checksums.json").read_text())
-  change(state, sums)
-  text = json.dumps(state)
-  (folder / "state.json").write_text(text)
-  (folder / "checksums.json").write_text(
-    json.dumps(sums | {"state.json": zlib.crc32(text.encode())})
-  )
-
-
-STATES = {
-  "a file above": lambda state, sums: sums.update({"../../../precious": 0}),
-  "a file in a folder": lambda state, sums: sums.update({"a/b": 0}),
-  "a whole path": lambda state, sums: sums.update({"/etc/passwd": 0}),
-  "the folder": lambda state, sums: sums.update({"": 0}),
-  "the folder above": lambda state, sums: sums.update({"..": 0}),
-  "no texts": lambda state, sums: state.update(texts={}),
-  "other texts": lambda state, sums: state.update(texts=[1, 2]),
-  "a text that is none": lambda state, sums: state["texts"].update({"metrics.csv": 3}),
-  "no number of steps": lambda state, sums: state.update(env_steps="340"),
-  "steps below zero": lambda state, sums: state.update(env_steps=-1),
-}
-
-
-@pytest.mark.parametrize("change", STATES.values(), ids=STATES)
-def test_a_state_that_names_other_files_is_damaged(theirs, change):
-  _states(theirs, change)
-  with pytest.raises(ConfigError, match="No checkpoint in .* is whole") as error:
-    restore(str(theirs))
-  assert "\n" not in str(error.value)
-
-
-class _Evil:
-  def __reduce__(self):
-    return open, ("it ran", "w")
-
-
-def _pickled(columns):
-  np.savez("new.npz", **(columns | {"reward": np.array([_Evil()], dtype=object)}))
-
-
-@pytest.mark.parametrize(
-  "write",
-  [_pickled, lambda columns: np.savez("new.npz", reward=columns["reward"]),
-   lambda columns: pathlib.Path("new.npz").write_bytes(pickle.dumps(_Evil())),
-   lambda columns: pathlib.Path("new.npz").write_bytes(b"PK\3\4 no archive")],
-  ids=["a pickle", "a column alone", "a pickle alone", "no archive"],
-)  # fmt: skip
-def test_numbers_that_are_a_program_are_refused(theirs, write):
-  folder = theirs / "checkpoints" / "1"
-  with np.load(folder / "d_model.npz") as columns:
-    write(dict(columns))
-  shutil.move("new.npz", folder / "d_model.npz")
-  pathlib.Path("it ran").unlink(missing_ok=True)  # to write it is no proof
-  checksum = zlib.crc32((folder / "d_model.npz").read_bytes())
-  _states(theirs, lambda state, sums: sums.update({"d_model.npz": checksum}))
-  with pytest.raises(ConfigError, match="is of other networks than"):
-    restore(str(theirs))
-  assert not _ran()
-
-
-@pytest.mark.parametrize(
-  "text", ["env_steps\n", "env_steps,x\n1,2\n", "env_steps,seconds/total\nmany,1\n"]
-)
-def test_rows_that_are_none_are_one_line(theirs, text):
-  _states(theirs, lambda state, sums: state["texts"].update({"metrics.csv": text}))
-  (theirs / "version.json").write_text('{"maac_tf": "\\u001b[2J", "resumed_by": 5}')
-  gin.parse_config(BARE)
-  if "," not in text:  # no row is as good as none yet
-    assert train(str(theirs), iterations=1) is None
-    assert version.describe(str(theirs)).startswith("maac_tf of an unknown version, commit ")
-    return
-  with pytest.raises(ConfigError, match="The rows that a checkpoint has of .* are none"):
-    train(str(theirs), iterations=1)
-
-
-def test_the_copy_of_a_config_is_no_better_than_the_config(theirs):
-  text = sealed.seal("import evil\n")
-  _states(theirs, lambda state, sums: state["texts"].update({"config.gin": text}))
-  (theirs / "config.gin").write_text("damaged")
-  with pytest.raises(ConfigError, match="'import evil' would run code"):
-    restore(str(theirs))
-  assert not _ran()
-
-
-def test_what_only_reads_curves_runs_nothing_and_writes_through_no_link(theirs, tmp_path):
-  _write(theirs, "import evil")
-  runs = tmp_path / "runs" / "pendulum"
-  runs.mkdir(parents=True)
-  theirs.rename(runs / "theirs-0")
-  code, _, err = commands.run("plot", "runs", cwd=tmp_path)
-  assert (code, err) == (0, ""), err
-  report = "suite", "--notrain", "--run_dir=runs"
-  (tmp_path / "precious").write_text("a year of work")
-  (tmp_path / "runs" / "suite.csv").symlink_to(tmp_path / "precious")
-  code, _, err = commands.run(*report, cwd=tmp_path)
-  assert code == 1 and err.startswith("Error: 'runs/suite.csv' is a link"), err
-  (tmp_path / "runs" / "suite.csv").unlink()
-  code, _, err = commands.run(*report, cwd=tmp_path)
-  assert (code, err) == (0, ""), err
-  assert (tmp_path / "precious").read_text() == "a year of work" and not _ran()
+  assert code == 0 and it_ran(), err

@@ -7,8 +7,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from maac_tf.tasks import registry
 from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.registry import TASKS, find_task, make_task
+from maac_tf.tasks.task import Task
+from tests import simulators
 
 
 def test_unknown_task_names_the_nearest():
@@ -66,6 +69,27 @@ class Cart(gym.Env):
 
   observation_space = gym.spaces.Box(-1.0, 1.0, (2,))
   action_space = gym.spaces.Box(-1.0, 1.0, (1,))
+
+
+swing = Task("pendulum", lambda: gym.make("Pendulum-v1"))  # not the package's of that name
+
+
+def _local():
+  return simulators.line()
+
+
+def test_an_environment_has_the_name_by_which_it_is_found(monkeypatch):
+  name = f"{__name__}:swing"
+  assert registry.task_of(swing).name == name
+  assert registry.find_task(name).make_gym_env is swing.make_gym_env
+  assert registry.task_of(simulators.line).name == "tests.simulators:line"
+  assert registry.task_of(Cart).name == f"{__name__}:Cart"
+  assert registry.task_of(registry.TASKS["pendulum"]).name == "pendulum"
+  monkeypatch.setattr(_local, "__module__", "__main__")
+  monkeypatch.setattr(sys.modules["__main__"], "_local", _local, raising=False)
+  assert registry.task_of(_local).name == "__main__:_local"
+  assert registry.task_of(lambda: None).name.endswith("<lambda>")
+  assert registry.task_of(Task("t", simulators.line)).name == "<t>"
 
 
 @pytest.mark.parametrize(

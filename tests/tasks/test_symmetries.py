@@ -45,12 +45,12 @@ def test_the_images_of_an_ant_are_a_group():
   rng = np.random.default_rng(0)
   x, a = tf.constant(rng.normal(size=[1, 27])), tf.constant(rng.normal(size=[1, 8]))
   group = [Symmetry(tf.identity, tf.identity), *find_task("ant_v5").symmetries]
+  all_images = [np.concatenate([s.observation(x), s.action(a)], 1) for s in group]
 
   def index(symmetry):
     image = np.concatenate([symmetry.observation(x), symmetry.action(a)], 1)
     # A quaternion and its negative are the same orientation.
     flips = np.where((np.arange(35) >= 1) & (np.arange(35) < 5), -1.0, 1.0)
-    all_images = [np.concatenate([s.observation(x), s.action(a)], 1) for s in group]
     return [
       i for i, y in enumerate(all_images) if np.allclose(y, image) or np.allclose(y, flips * image)
     ]

@@ -1,0 +1,86 @@
+"""Updates on the two CPUs that a process has, and on one; `tests.test_replicas` runs it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from maac_tf.runs import devices
+from maac_tf.tasks.registry import make_task
+from maac_tf.tasks.symmetries import Symmetry
+from tests.learners import SEED, make_learner
+
+SETTING = (
+  "Maac.horizon = 1",
+  "Dynamics.ensemble_size = 4",
+  "Maac.batch_size = 16",
+  "Maac.real_fraction = 0.5",
+  "Maac.kl_penalty = 0.1",
+  "Critic.num_critics = 3",
+  "ActorCritic.hidden_units = (8,)",
+  "Dynamics.hidden_units = (8,)",
+)
+MIRROR = Symmetry(lambda x: x * [1.0, -1.0, -1.0], lambda a: -a)
+UPDATES, MEMBERS = 5, 4
+
+
+def merged(shares):
+  """The noise of a batch, for one device, of [R, ...] noises for its shares, in NumPy.
+
+  Of a share, the real rows come before those of D_model; so they do in the batch.
+  """
+  count = len(shares.env_indices)
+  real, imagined = shares.env_indices.shape[1], shares.model_indices.shape[1]
+  rows = np.arange(count * (real + imagined)).reshape(count, -1)  # as they are concatenated
+  order = np.concatenate([rows[:, :real].ravel(), rows[:, real:].ravel()])
+
+  def batch(x):  # [R, n, b, ...] -> [n, R b, ...]
+    return np.concatenate(list(x.numpy()), 1)[:, order]
+
+  model_noise, permutations = shares.policy.rollout.model
+  place = np.argsort(order)[rows]  # of the shares' rows in the batch
+  dealt = np.stack([p[x] for p, x in zip(place, permutations.numpy(), strict=True)])  # [R, H, b]
+  dealt = dealt.reshape(*dealt.shape[:2], MEMBERS, -1).transpose(1, 2, 0, 3)  # [H, E, R, b / E]
+  dealt = dealt.reshape(len(dealt), -1).astype(np.int32)
+  rollout = shares.policy.rollout._replace(
+    action=batch(shares.policy.rollout.action), model=(batch(model_noise), dealt)
+  )
+  policy = shares.policy._replace(rollout=rollout, final_action=batch(shares.policy.final_action))
+  noise = shares._replace(
+    env_indices=shares.env_indices.numpy().ravel(),
+    model_indices=shares.model_indices.numpy().ravel(),
+    policy=policy,
+    critics=shares.critics[0],
+  )
+  return tf.nest.map_structure(tf.constant, noise)
+
+
+def largest_difference(one, two):
+  one, two = np.asarray(one, np.float64), np.asarray(two, np.float64)
+  return float(np.max(np.abs(one - two)) / np.max(np.abs(one), initial=1e-30))
+
+
+def main():
+  """Prints the largest relative difference of each metric and weight, by name, as JSON."""
+  task = dataclasses.replace(make_task("pendulum"), symmetries=(MIRROR,))
+  one = make_learner(*SETTING, task=task)
+  with devices.device("CPU") as strategy:
+    two = make_learner(*SETTING, task=task, strategy=strategy)
+  assert strategy.num_replicas_in_sync == 2 and two.batch_size == 8
+  found, update = {}, tf.function(one.update, autograph=False)
+  for i, seed in enumerate(tf.unstack(tf.random.split(SEED, UPDATES))):
+    shares = two.draw(seed)
+    got = two.compiled_updates(tf.nest.map_structure(lambda x: x[tf.newaxis], shares))
+    want = update(merged(shares))
+    del want["policy/kl"]  # of two policies that are all but equal: rounding
+    found |= {f"{name}, {i}": largest_difference(x, got[name]) for name, x in want.items()}
+  rng = np.random.default_rng(0)
+  batch = one.env_buffer.gather(tf.constant(rng.integers(0, 200, [4, 32])))
+  losses = one.dynamics_fit.train_step(batch), two.dynamics_fit._compiled_step(batch)
+  found["model/train_loss"] = largest_difference(*losses)
+  for a, b in zip(one.network_variables(), two.network_variables(), strict=True):
+    first, second = b.values
+    np.testing.assert_array_equal(first, second)
+    found[f"weights, {b.name}, {len(found)}"] = largest_difference(a, b.numpy())
+  print(json.dumps(found))
