@@ -137,16 +137,9 @@ def _evaluate_run(run_dir: str) -> None:
     def act(observation: np.ndarray) -> np.ndarray:
       return policy(observation, 0.0)
 
-    last: tf.Tensor | None = None
-
     def plan(observation: np.ndarray) -> np.ndarray:
-      nonlocal last
       assert planner
-      if last is None or len(last) != len(observation):  # a search may start from any other plan
-        last = planner.no_plan(len(observation))
-      seed = generator.make_seeds(1)[:, 0]
-      action, last = planner.plan(tf.constant(observation), seed, last)
-      return action.numpy()
+      return planner.plan(tf.constant(observation), generator.make_seeds(1)[:, 0]).numpy()
 
     found = trainer.best.metrics()["best/env_steps"] or trainer.env_steps
     _film(learner.task, plan if planner else act, run_dir, int(found))

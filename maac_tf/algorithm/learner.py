@@ -54,8 +54,7 @@ class Maac(tf.Module):
     actor_critic: policy and critics.
     dynamics, dynamics_fit, model_env: the ensemble, its fit, and what is imagined in it; or None.
     critic_targets: what the critics learn.
-    strategy: its replicas have their share of each batch.
-    guard: sees numbers that go wrong in an update.
+    strategy, guard: has replicas that share each batch; sees numbers that go wrong in an update.
     env_buffer, model_buffer: D_env, and D_model or None (`imagined_data.ImaginedData`).
   """
 

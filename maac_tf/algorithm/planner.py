@@ -25,8 +25,7 @@ class Planner(tf.Module):
   The search is over the noises of the policy's next H actions, and starts from the standard normal
   that the policy itself draws them from. In an imagined trajectory the policy acts with a
   candidate's noises: what it does depends on where the model leads. The action is that of the mean
-  of the last elites; without iterations that mean is zero, the deterministic policy. The rest of
-  the mean is where the search of the next step may start.
+  of the last elites; without iterations that mean is zero, the deterministic policy.
 
   Every member of the ensemble imagines a share of the candidates. The elites are the best of each
   share, so that no member decides alone, and a candidate takes one trajectory.
@@ -74,33 +73,21 @@ class Planner(tf.Module):
     assert self._learner.model_env, "there is one where there are models"
     return self._learner.model_env
 
-  def no_plan(self, num_observations: tf.Tensor | int) -> tf.Tensor:
-    """What a search starts from at the begin of an episode: zeros [B, H, A], the policy."""
-    return tf.zeros([num_observations, self.horizon, self._learner.action_size])
-
   @tf.function(autograph=False)
-  def plan(
-    self, observation: tf.Tensor, seed: tf.Tensor, last: tf.Tensor
-  ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Actions [B, A] in [-1, 1] for observations [B, S], and the plan [B, H, A] for the next step.
+  def plan(self, observation: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Actions [B, A] in [-1, 1] for observations [B, S]; `seed` [2] is of the search.
 
     All observations are searched with the same random numbers.
-
-    Args:
-      seed: [2], of the search.
-      last: the plan that the step before returned, or `no_plan`.
     """
     learner = self._learner
-    mean, std = last, tf.ones_like(last)
+    mean = tf.zeros([tf.shape(observation)[0], self.horizon, learner.action_size])
+    std = tf.ones_like(mean)
     for seeds in tf.unstack(tf.random.split(seed, self._num_iterations)):
       sampling, imagining = tf.unstack(tf.random.split(seeds))
       shape = [self._ensemble_size, 1, self._share, *mean.shape[1:]]
       noise = tf.random.stateless_normal(shape, sampling)
+      noise = tf.concat([tf.zeros_like(noise[:, :, :1]), noise[:, :, 1:]], 2)  # the mean, too
       candidates = mean[:, tf.newaxis] + std[:, tf.newaxis] * noise
-      # The mean and the policy are candidates, too.
-      known = tf.stack([mean, tf.zeros_like(mean)], 1)[:, : self._share]
-      known = tf.repeat(known[tf.newaxis], self._ensemble_size, 0)
-      candidates = tf.concat([known, candidates[:, :, known.shape[2] :]], 2)
       returns = self.returns(observation, candidates, imagining)
       # Ranked last, and never an elite, whatever the models' numbers ran away to.
       returns = tf.where(tf.math.is_finite(returns), returns, -np.inf)
@@ -114,7 +101,7 @@ class Planner(tf.Module):
       some = count > 0.0
       mean, std = tf.where(some, fitted, mean), tf.where(some, tf.sqrt(variance), std)
     action, _ = learner.actor_critic.ema_policy.act(observation, mean[:, 0])
-    return action, tf.concat([mean[:, 1:], tf.zeros_like(mean[:, :1])], 1)
+    return action
 
   def returns(self, observation: tf.Tensor, candidates: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Predicted returns [E, B, N] of candidates [E, B, N, H, A] from observations [B, S].

@@ -138,7 +138,7 @@ class Setting:
     observation, seed = tf.zeros([1, self.learner.observation_size]), tf.constant(SEED)
 
     def plan() -> None:
-      planner.plan(observation, seed, planner.no_plan(1))[0].numpy()
+      planner.plan(observation, seed).numpy()
 
     (seconds,) = self._seconds(plan)
     return self.row("plan", 1 / seconds, "plans/s")

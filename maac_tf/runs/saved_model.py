@@ -87,30 +87,19 @@ class _ExportedPlanner(_Exported):
     # The variables themselves: loaders that restore by name fail on a Keras model tracked here.
     self._weights = [v.value for network in networks for v in network.variables]
     spec, units = _spec(learner), learner.action_box.units
-    last = tf.TensorSpec([None, planner.horizon, learner.action_size], tf.float32, "plan")
-
-    def resume(observation: tf.Tensor, plan: tf.Tensor) -> dict[str, tf.Tensor]:
-      seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
-      observation = tf.ensure_shape(observation, spec.shape)
-      action, plan = planner.plan(observation, seed, tf.ensure_shape(plan, last.shape))
-      return {"action": units(action), "plan": plan}
-
-    # Of a method, a tf.function holds its object weakly; as an attribute, it would be saved whole.
-    self.resume = tf.function(resume, input_signature=[spec, last], autograph=False)
-    resume = self.resume
 
     def plan(observation: tf.Tensor) -> dict[str, tf.Tensor]:
-      return {"action": resume(observation, planner.no_plan(tf.shape(observation)[0]))["action"]}
+      seed = tf.random.uniform([2], maxval=tf.int32.max, dtype=tf.int32)
+      return {"action": units(planner.plan(tf.ensure_shape(observation, spec.shape), seed))}
 
+    # Of a method, a tf.function holds its object weakly; as an attribute, it would be saved whole.
     self.plan = tf.function(plan, input_signature=[spec], autograph=False)
 
 
 def save_planner(learner: Maac, planner: Planner, path: str, metadata: Mapping[str, Any]) -> None:
   """Writes a SavedModel that plans: `serving_default`, from `observation` [B, S] to `action`.
 
-  `resume` starts from the plan of the step before: from `observation` and `plan` [B, H, A] to
-  `action` and the next `plan`; zeros begin an episode. And `task` and `metadata`, as a policy's.
+  And `task` and `metadata`, as a policy's.
   """
   module = _ExportedPlanner(learner, planner, metadata)
-  signatures = {"serving_default": module.plan, "resume": module.resume}
-  tf.saved_model.save(module, path, signatures=signatures | module.about)
+  tf.saved_model.save(module, path, signatures={"serving_default": module.plan} | module.about)

@@ -23,7 +23,6 @@ A = np.array([[1.0, 0.1], [0.0, 0.9]])
 B = np.array([[0.0], [0.3]])
 Q, R = np.diag([1.0, 0.1]), np.array([[0.2]])
 DISCOUNT = 0.95
-SEED = tf.constant([1, 2])
 
 
 def _linear_quadratic_learner(
@@ -80,12 +79,7 @@ def test_finds_the_optimum_of_a_linear_quadratic_problem():
   )
   want = -observation @ _riccati(5).T
   assert np.abs(want).max() < 0.9  # inside the limits
-  action, rest = planner.plan(observation, SEED, planner.no_plan(3))
-  np.testing.assert_allclose(action, want, atol=0.02)
-  # The next search starts where this one ended, and needs no other iteration.
-  after = observation @ A.T + want @ B.T
-  assert rest.shape == (3, 5, 1) and np.all(rest[:, -1] == 0.0)
-  np.testing.assert_allclose(np.clip(0.7 * rest[:, 0], -1, 1), -after @ _riccati(4).T, atol=0.1)
+  np.testing.assert_allclose(planner.plan(observation, tf.constant([1, 2])), want, atol=0.02)
 
 
 def test_returns_are_those_of_a_loop_and_stop_where_the_plan_ends():
@@ -164,7 +158,7 @@ def test_the_elites_are_the_best_of_each_member(monkeypatch):
 
   monkeypatch.setattr(Planner, "returns", watched)
   with eagerly():
-    action = planner.plan(tf.zeros([1, 2]), SEED, planner.no_plan(1))[0].numpy()
+    action = planner.plan(tf.zeros([1, 2]), tf.constant([1, 2])).numpy()
   best = np.sort(seen[0].numpy()[:, 0, :, 0, 0])[:, -2:]  # an eighth of 16
   np.testing.assert_allclose(action, [[best.mean()]], rtol=1e-5)
 
@@ -177,8 +171,7 @@ def test_what_is_not_finite_is_ranked_last():
     _linear_quadratic_learner(_broad, decide), horizon=2, num_candidates=200, num_iterations=6
   )
   # The best action would be positive; all that is finite is below 0.
-  observation = np.array([[-1.0, 0.0]], np.float32)
-  action = planner.plan(observation, SEED, planner.no_plan(1))[0].numpy()
+  action = planner.plan(np.array([[-1.0, 0.0]], np.float32), tf.constant([1, 2])).numpy()
   assert np.isfinite(action) and -0.3 < action < 0.02
 
 
@@ -192,7 +185,7 @@ def test_without_a_finite_return_the_policy_stands():
     )
 
   planner = Planner(_linear_quadratic_learner(act, decide), horizon=2, num_candidates=8)
-  action, _ = planner.plan(np.zeros((3, 2), np.float32), SEED, planner.no_plan(3))
+  action = planner.plan(np.zeros((3, 2), np.float32), tf.constant([1, 2]))
   np.testing.assert_allclose(action, 0.4, atol=1e-6)
 
 
@@ -208,7 +201,7 @@ def test_without_iterations_it_is_the_policy(tiny):
   learner = _learner()
   observation = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
   planner = Planner(learner, num_iterations=0)
-  got, _ = planner.plan(observation, SEED, planner.no_plan(5))
+  got = planner.plan(observation, tf.constant([1, 2]))
   np.testing.assert_allclose(
     got, learner.actor_critic.ema_policy.in_numpy()(observation, 0.0), atol=1e-6
   )
@@ -248,8 +241,7 @@ def test_exported_planner_plans_in_a_fresh_process(tiny, tmp_path):
   done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
   assert done.returncode == 0, done.stderr
   got = np.array(json.loads(done.stdout))  # each search has random numbers of its own
-  seeds, none = [tf.constant([1, i]) for i in range(40)], planner.no_plan(3)
-  want = 2.0 * np.array([planner.plan(observation, seed, none)[0] for seed in seeds])
+  want = 2.0 * np.array([planner.plan(observation, tf.constant([1, i])) for i in range(40)])
   policy = 2.0 * learner.actor_critic.ema_policy.in_numpy()(observation, 0.0)
   error = np.sqrt((got.var(0) + want.var(0)) / 40)
   assert np.all(np.abs(got.mean(0) - want.mean(0)) < 5.0 * error + 0.02)
@@ -261,13 +253,10 @@ def test_a_planner_in_the_frame_of_a_torso_is_exported(tiny, tmp_path):
   learner = Maac(task, task.make_environment(), horizon=1)
   planner = Planner(learner, horizon=2, num_candidates=32, num_iterations=1)
   save_planner(learner, planner, str(tmp_path / "planner"), {})
-  resume = tf.saved_model.load(str(tmp_path / "planner")).signatures["resume"]
-  observation = tf.constant(np.random.default_rng(0).normal(size=(3, 27)).astype(np.float32))
-  outputs = {"plan": planner.no_plan(3)}
-  for _ in range(2):
-    outputs = resume(observation=observation, plan=outputs["plan"])
-  assert outputs["action"].shape == (3, 8) and np.isfinite(outputs["action"]).all()
-  assert outputs["plan"].shape == (3, 2, 8) and np.any(outputs["plan"][:, 0])
+  plan = tf.saved_model.load(str(tmp_path / "planner")).signatures["serving_default"]
+  observation = np.random.default_rng(0).normal(size=(3, 27)).astype(np.float32)
+  action = plan(observation=tf.constant(observation))["action"]
+  assert action.shape == (3, 8) and np.isfinite(action).all()
 
 
 def test_commands_evaluate_and_export_a_run(original_run, tmp_path):
