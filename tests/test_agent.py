@@ -15,7 +15,7 @@ import tensorflow as tf
 from maac_tf import MAAC, ConfigError, load_policy
 from maac_tf.algorithm import evaluator
 from maac_tf.algorithm.learner import Maac
-from maac_tf.runs import config, experiment, run_directory, saved_model
+from maac_tf.runs import config, experiment, saved_config, saved_model
 from maac_tf.tasks import registry
 from maac_tf.tasks.episodes import run_episodes
 from tests import simulators
@@ -120,7 +120,7 @@ def test_its_run_is_that_of_the_command_and_either_goes_on(no_exports, original,
   config.load([], bindings)
   assert experiment.train(str(tmp_path / "command")) is None
   assert_same(original, tmp_path / "command")
-  run_directory.load_config(str(run), ["train.iterations = 3"], trusted=True)
+  saved_config.load(str(run), ["train.iterations = 3"], trusted=True)
   assert experiment.train(str(run)) is None
   gin.clear_config()
   agent = MAAC.load(tmp_path / "command", trust=True)
