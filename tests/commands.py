@@ -37,6 +37,19 @@ def start(module, *arguments, cwd, environment=()):
   )
 
 
+def python(lines, cwd=ROOT):
+  """What a fresh Python prints on these lines."""
+  done = subprocess.run(
+    [sys.executable, "-c", lines],
+    cwd=cwd,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
 def run(module, *arguments, cwd, prepare=None):
   """(exit code, stdout, stderr) of the same, where the start of Python itself is not the point.
 

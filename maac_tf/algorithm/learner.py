@@ -54,7 +54,8 @@ class Maac(tf.Module):
     actor_critic: policy and critics.
     dynamics, dynamics_fit, model_env: the ensemble, its fit, and what is imagined in it; or None.
     critic_targets: what the critics learn.
-    strategy, guard: has replicas that share each batch; sees numbers that go wrong in an update.
+    strategy: its replicas have their share of each batch.
+    guard: sees numbers that go wrong in an update.
     env_buffer, model_buffer: D_env, and D_model or None (`imagined_data.ImaginedData`).
   """
 
@@ -115,10 +116,9 @@ class Maac(tf.Module):
     self.horizon, self.num_final_actions = horizon, num_final_actions
     self.critic_targets = critic_targets or RolloutTargets()
     self.discount, self.kl_penalty = discount, kl_penalty
-    self.strategy = tf.distribute.get_strategy()
+    self.strategy, self.target_entropy = tf.distribute.get_strategy(), -float(self.action_size)
     self.batch_size = batch_size // replicas.count()  # of each
     self.num_real = round(self.batch_size * real_fraction)
-    self.target_entropy = -float(self.action_size)
     jit_compile = self.jit_compile = jit_compile and replicas.count() == 1  # XLA cannot reduce
 
     *seeds, model_seed, fit_seed = (int(s) for s in _seeds(seed))
