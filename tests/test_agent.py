@@ -250,9 +250,7 @@ def test_a_run_of_an_object_without_a_name_asks_for_it_again(no_exports, tmp_pat
 
 def test_a_planner_has_settings_of_its_own(no_exports, run, tmp_path, monkeypatch):
   agent, planners = MAAC.load(run, trust=True, settings={"Planner.horizon": 3}), []
-  monkeypatch.setattr(
-    exports, "save_planner", lambda _, planner, *others: planners.append(planner)
-  )
+  monkeypatch.setattr(exports, "save_planner", lambda _, planner, *others: planners.append(planner))
   agent.export(tmp_path / "p", planner="cem")
   agent.export(tmp_path / "q", planner="cem", settings={"Planner.horizon": 4})
   assert [planner.horizon for planner in planners] == [3, 4]

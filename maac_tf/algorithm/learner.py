@@ -11,11 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from maac_tf import replicas
-from maac_tf.algorithm import objectives
+from maac_tf.algorithm import objectives, soundness
 from maac_tf.algorithm.critic_targets import CriticTargets, RolloutTargets
 from maac_tf.algorithm.noise import normals, permutations, policy_noise
 from maac_tf.algorithm.objectives import Path, PolicyNoise
-from maac_tf.algorithm.soundness import numbers_of
 from maac_tf.algorithm.updates import in_turn
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
@@ -153,6 +152,13 @@ class Maac(tf.Module):
     networks = filter(None, (*self.actor_critic.networks, self.dynamics))
     return [v.value for network in networks for v in network.variables]
 
+  def updated_variables(self) -> list[tf.Variable]:
+    """What an update changes."""
+    steps = self._policy_step, self._critic_step, self._temperature_step
+    parts = *self.actor_critic.networks, *(step.optimizer for step in steps)
+    of_keras = [v.value for part in parts for v in part.variables]
+    return [*of_keras, *self.actor_critic.variables, self._log_temperature]
+
   @property
   def act(self) -> Act:
     """The policy that collects data: (observation, noise) -> (action, log_prob)."""
@@ -271,8 +277,9 @@ class Maac(tf.Module):
   def updates(self, noise: UpdateNoise) -> dict[str, tf.Tensor]:
     """One update for each row of `noise`; returns the metrics of `update`, averaged."""
     update = replicas.on_each(self.strategy, lambda x: self.update(replicas.row(x)))
+    limits = soundness.limits(self)
     metrics = in_turn(update, noise)
-    self.guard.look(numbers_of(self, metrics))
+    self.guard.look(soundness.numbers(metrics, limits))
     return {name: tf.reduce_mean(values) for name, values in metrics.items()}
 
   @tf.function(autograph=False)
@@ -315,6 +322,10 @@ class _Adam(tf.Module):
     super().__init__()
     self._variables, self._optimizer = variables, keras.optimizers.Adam(learning_rate)
     self._optimizer.build(variables)
+
+  @property
+  def optimizer(self) -> keras.optimizers.Adam:
+    return self._optimizer
 
   @property
   def count(self) -> tf.Tensor:

@@ -181,7 +181,7 @@ class MAAC:
     Raises:
       ConfigError: for a wrong or too small number of steps, what the machine has no room for, or a
         run directory that cannot be used.
-      FloatingPointError: when a number went wrong in an update.
+      FloatingPointError: when numbers went on going wrong in updates.
     """
     callbacks = [callbacks] if callable(callbacks) else callbacks
     trainer = self.trainer
