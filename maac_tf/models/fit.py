@@ -128,7 +128,7 @@ class DynamicsFit(tf.Module):
     self._epochs_without = count([0] * dynamics.ensemble_size)
     self._kept_loss = tf.Variable([0.0] * dynamics.ensemble_size, trainable=False)
     self._total, self._train_loss = (tf.Variable(0.0, trainable=False) for _ in range(2))
-    self._batches_per_call = MIN_BATCHES_PER_CALL
+    self._batches_per_call, self._is_replica = MIN_BATCHES_PER_CALL, replicas.count() > 1
 
   @property
   def steps(self) -> tf.Tensor:
@@ -184,7 +184,8 @@ class DynamicsFit(tf.Module):
     if not math.isfinite(loss):
       raise guard.error(guard.said("the models: loss", loss))
     seconds = (time.perf_counter() - start) / max(trained, 1)
-    self._batches_per_call = max(MIN_BATCHES_PER_CALL, int(SECONDS_PER_CALL / seconds))
+    if not self._is_replica:  # which must do as all others
+      self._batches_per_call = max(MIN_BATCHES_PER_CALL, int(SECONDS_PER_CALL / seconds))
 
   def report(self) -> dict[str, tf.Tensor]:
     """Of the last fit, scalars.

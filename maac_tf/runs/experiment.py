@@ -15,10 +15,20 @@ from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError, Option, configurable, integer
-from maac_tf.runs import config, datasets, room, run_directory, saved_config, unused, version
+from maac_tf.runs import (
+  config,
+  datasets,
+  room,
+  run_directory,
+  saved_config,
+  unused,
+  version,
+  workers,
+)
 from maac_tf.runs.pauses import Pauses, Stopped
 from maac_tf.runs.progress import Progress
 from maac_tf.runs.run_directory import RunDirectory
+from maac_tf.runs.workers import Follower
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.parallel import ParallelEnvironment
 from maac_tf.tasks.registry import make_task
@@ -71,15 +81,16 @@ def train(
   """
   with config.user_errors():
     trainer = build_trainer(task, seed, environments, strategy)
-  unused.warn(trainer, overridden)
+  if show := workers.is_chief(strategy):
+    unused.warn(trainer, overridden)
   logged = take(trainer, dataset, run_dir)
   if offline and not run_directory.has_checkpoint(run_dir):
     trainer.go_offline()
-  room.check(trainer, run_dir, iterations)
-  with contextlib.closing(RunDirectory(run_dir, trainer, logged)) as run:
+  room.check(trainer, run_dir, iterations, show)
+  with contextlib.closing(workers.open_run(run_dir, trainer, logged)) as run:
     if offline:
       trainer.go_offline()
-    return iterate(trainer, run, iterations)
+    return iterate(trainer, run, iterations, show=show)
 
 
 def take(trainer: Trainer, dataset: str | None, run_dir: str | None) -> datasets.Dataset | None:
@@ -152,7 +163,7 @@ def iterations_offline(trainer: Trainer, updates: int) -> int:
 
 def iterate(
   trainer: Trainer,
-  run: RunDirectory,
+  run: RunDirectory | Follower,
   iterations: int,
   callbacks: Sequence[Callback] = (),
   show: bool = True,
@@ -167,7 +178,8 @@ def iterate(
     As `train`; None also where a callback ended it.
   """
   try:
-    return _iterate(trainer, run, iterations, callbacks, show)
+    with workers.errors(trainer):
+      return _iterate(trainer, run, iterations, callbacks, show)
   except Exception as error:
     error.add_note(run.what_is_saved())
     raise
@@ -175,7 +187,7 @@ def iterate(
 
 def _iterate(
   trainer: Trainer,
-  run: RunDirectory,
+  run: RunDirectory | Follower,
   iterations: int,
   callbacks: Sequence[Callback],
   show: bool,
@@ -192,6 +204,7 @@ def _iterate(
       progress.write(f"{_summary(first)}  (before the first update)")
     while int(trainer.iteration) < iterations and pauses.signal is None:
       row = trainer.run_iteration(progress)
+      workers.agree(trainer)
       run.metrics.log(row)
       run.save()
       pauses.saved()
