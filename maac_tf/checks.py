@@ -27,8 +27,8 @@ class ConfigError(ValueError):
   """What the user asked for cannot be run; the message is for them."""
 
   def _render_traceback_(self) -> list[str]:
-    """What IPython shows of it: the line, without the calls that led to it."""
-    return [f"{type(self).__name__}: {self}"]
+    """What IPython shows of it: line and notes, without the calls that led to it."""
+    return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
 
 
 def integer(name: str, value: Any) -> int:

@@ -12,16 +12,12 @@ import sys
 
 from absl import app, flags, logging
 
-from maac_tf import files
-from maac_tf.algorithm.planner import Planner
 from maac_tf.checks import ConfigError
 from maac_tf.runs import (
   command_line,
-  config,
   datasets,
   experiment,
   exports,
-  saved_model,
   version,
 )
 
@@ -74,9 +70,7 @@ def main(argv: list[str]) -> int:
     trainer = _VOUCHED.restore(_RUN_DIR.value, _GIN_PARAM.value)
     code = version.of_run(_RUN_DIR.value)
     if _PLANNER.value:
-      with config.user_errors(), trainer.best.in_use(), files.creating(path):
-        planner, about = Planner(trainer.learner), exports.metadata(trainer, False, code)
-        saved_model.save_planner(trainer.learner, planner, path, about)
+      exports.export_planner(trainer, path, code)
       said = "policy, models and critics"
     else:
       difference = exports.export_policy(trainer, path, _FORMAT.value, _QUANTIZE.value, code)

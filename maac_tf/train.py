@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from maac_tf.checks import ConfigError
-from maac_tf.runs import command_line, config, devices, experiment, trust
+from maac_tf.runs import command_line, config, devices, experiment, trust, workers
 
 _SETTING, _THREADS = command_line.define_setting(), command_line.define_threads()
 _TRUST = command_line.define_trust()
@@ -55,8 +55,9 @@ def main(argv: list[str]) -> int:
       raise ConfigError(
         f"{where}: give --env=ENVIRONMENT or a task file, such as --gin_file=gin/hopper.gin."
       )
-    run_dir = run_dir or experiment.default_run_dir()
     with devices.device(_DEVICE.value) as strategy:
+      workers.check_folder(run_dir, strategy)
+      run_dir = run_dir or experiment.default_run_dir()
       stopped_by = experiment.train(run_dir, overridden, _DATASET.value, _OFFLINE.value, strategy)
   except (ConfigError, FloatingPointError) as error:
     notes = getattr(error, "__notes__", [])  # on what is saved of a run that had begun
@@ -74,10 +75,11 @@ def main(argv: list[str]) -> int:
   if stopped_by:
     print(f"Saved. Resume with: {_resume_command(run_dir)}")
     return 128 + stopped_by
-  print(
-    f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, "
-    f"the curve in {run_dir}/curve.png."
-  )
+  if workers.is_chief(strategy):
+    print(
+      f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, "
+      f"the curve in {run_dir}/curve.png."
+    )
   return 0
 
 

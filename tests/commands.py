@@ -37,6 +37,19 @@ def start(module, *arguments, cwd, environment=()):
   )
 
 
+def python(lines, cwd=ROOT):
+  """What a fresh Python prints on these lines."""
+  done = subprocess.run(
+    [sys.executable, "-c", lines],
+    cwd=cwd,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
 def run(module, *arguments, cwd, prepare=None):
   """(exit code, stdout, stderr) of the same, where the start of Python itself is not the point.
 
@@ -48,11 +61,11 @@ def run(module, *arguments, cwd, prepare=None):
 
 
 @contextlib.contextmanager
-def under_way(module, *arguments, cwd, prepare=None):
+def under_way(module, *arguments, cwd, prepare=None, environment=()):
   """The process of `run`, and what waits for its end and returns as `run` does."""
   with tempfile.TemporaryDirectory() as folder:
     paths = [os.path.join(folder, name) for name in ("out", "err")]
-    target = f"maac_tf.{module}", [*map(str, arguments)], str(cwd), paths, prepare
+    target = f"maac_tf.{module}", [*map(str, arguments)], str(cwd), paths, prepare, environment
     process = _forked.Process(target=_main, args=target)
 
     def end():
@@ -68,8 +81,9 @@ def under_way(module, *arguments, cwd, prepare=None):
       process.kill()
 
 
-def _main(module, arguments, cwd, paths, prepare):
+def _main(module, arguments, cwd, paths, prepare, environment):
   collect_less_garbage()
+  os.environ.update(environment)
   os.chdir(cwd)
   sys.path.insert(0, cwd)  # as `python -m` does
   for descriptor, path in enumerate(paths, 1):

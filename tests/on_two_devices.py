@@ -9,8 +9,9 @@ import tensorflow as tf
 from maac_tf.runs import devices
 from maac_tf.tasks.registry import make_task
 from maac_tf.tasks.symmetries import Symmetry
-from tests.learners import SEED, make_learner
+from tests.learners import SEED, STEVE, make_learner
 
+TINY_NETWORKS = "ActorCritic.hidden_units = (8,)", "Dynamics.hidden_units = (8,)"
 SETTING = (
   "Maac.horizon = 1",
   "Dynamics.ensemble_size = 4",
@@ -18,8 +19,7 @@ SETTING = (
   "Maac.real_fraction = 0.5",
   "Maac.kl_penalty = 0.1",
   "Critic.num_critics = 3",
-  "ActorCritic.hidden_units = (8,)",
-  "Dynamics.hidden_units = (8,)",
+  *TINY_NETWORKS,
 )
 MIRROR = Symmetry(lambda x: x * [1.0, -1.0, -1.0], lambda a: -a)
 UPDATES, MEMBERS = 5, 4
@@ -61,6 +61,32 @@ def largest_difference(one, two):
   return float(np.max(np.abs(one - two)) / np.max(np.abs(one), initial=1e-30))
 
 
+def go_back(learner, train):
+  """Largest difference of what `train` updates from what it was, once it is assigned again."""
+  variables = learner.updated_variables()
+  before = [tf.identity(v) for v in variables]
+  train()
+  assert any(np.any(v.numpy() != x.numpy()) for v, x in zip(variables, before, strict=True))
+  for variable, value in zip(variables, before, strict=True):
+    variable.assign(value)
+  pairs = [(x, copy) for v, x in zip(variables, before, strict=True) for copy in v.values]
+  return max(largest_difference(*pair) for pair in pairs)
+
+
+def steve(strategy):
+  """Differences of two devices that have the same share from one that has it."""
+  setting = (*STEVE, *TINY_NETWORKS)
+  one = make_learner(*setting, "Maac.batch_size = 8")
+  two = make_learner(*setting, "Maac.batch_size = 16", strategy=strategy)
+  found, update = {}, tf.function(one.update, autograph=False)
+  for i, seed in enumerate(tf.unstack(tf.random.split(SEED, UPDATES))):
+    noise = one.draw(seed)
+    want = update(noise)
+    got = two.compiled_updates(tf.nest.map_structure(lambda x: tf.stack([x, x])[tf.newaxis], noise))
+    found |= {f"STEVE, {name}, {i}": largest_difference(x, got[name]) for name, x in want.items()}
+  return found
+
+
 def main():
   """Prints the largest relative difference of each metric and weight, by name, as JSON."""
   task = dataclasses.replace(make_task("pendulum"), symmetries=(MIRROR,))
@@ -83,4 +109,7 @@ def main():
     first, second = b.values
     np.testing.assert_array_equal(first, second)
     found[f"weights, {b.name}, {len(found)}"] = largest_difference(a, b.numpy())
+  again = tf.nest.map_structure(lambda x: x[tf.newaxis], two.draw(SEED))
+  found["skipped"] = go_back(two, lambda: two.compiled_updates(again))
+  found |= steve(strategy)
   print(json.dumps(found))

@@ -15,7 +15,7 @@ import tensorflow as tf
 from maac_tf import MAAC, ConfigError, load_policy
 from maac_tf.algorithm import evaluator
 from maac_tf.algorithm.learner import Maac
-from maac_tf.runs import config, experiment, run_directory, saved_model
+from maac_tf.runs import config, experiment, exports, saved_config, saved_model
 from maac_tf.tasks import registry
 from maac_tf.tasks.episodes import run_episodes
 from tests import simulators
@@ -120,7 +120,7 @@ def test_its_run_is_that_of_the_command_and_either_goes_on(no_exports, original,
   config.load([], bindings)
   assert experiment.train(str(tmp_path / "command")) is None
   assert_same(original, tmp_path / "command")
-  run_directory.load_config(str(run), ["train.iterations = 3"], trusted=True)
+  saved_config.load(str(run), ["train.iterations = 3"], trusted=True)
   assert experiment.train(str(run)) is None
   gin.clear_config()
   agent = MAAC.load(tmp_path / "command", trust=True)
@@ -250,11 +250,9 @@ def test_a_run_of_an_object_without_a_name_asks_for_it_again(no_exports, tmp_pat
 
 def test_a_planner_has_settings_of_its_own(no_exports, run, tmp_path, monkeypatch):
   agent, planners = MAAC.load(run, trust=True, settings={"Planner.horizon": 3}), []
-  monkeypatch.setattr(
-    saved_model, "save_planner", lambda _, planner, *others: planners.append(planner)
-  )
+  monkeypatch.setattr(exports, "save_planner", lambda _, planner, *others: planners.append(planner))
   agent.export(tmp_path / "p", planner="cem")
-  agent.export(tmp_path / "p", planner="cem", settings={"Planner.horizon": 4})
+  agent.export(tmp_path / "q", planner="cem", settings={"Planner.horizon": 4})
   assert [planner.horizon for planner in planners] == [3, 4]
   learn(agent, 180)  # the planner is no part of it
   assert "Planner.horizon = 3" in (run / "config.gin").read_text()

@@ -168,3 +168,13 @@ def test_a_whole_number_of_any_kind_is_an_integer(value):
 def test_what_is_no_whole_number_is_named(value):
   with pytest.raises(ConfigError, match=f"n must be an integer, not {value!r}"):
     integer("n", value)
+
+
+def test_a_notebook_shows_the_line_and_what_is_saved(capsys):
+  shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
+  error = ConfigError("Maac.horizon must be 0 or more, not -1.")
+  error.add_note("100 steps are saved.")
+  shell.push({"error": error})
+  shell.run_cell("raise error")
+  shown = capsys.readouterr().out
+  assert shown == "ConfigError: Maac.horizon must be 0 or more, not -1.\n100 steps are saved.\n"

@@ -1,14 +1,13 @@
 """What the package shows, and its scripts."""
 
 import os
-import subprocess
 import sys
 
 import pytest
 
 import maac_tf
 from maac_tf.runs import command_line
-from tests.commands import ROOT
+from tests import commands
 
 
 def test_the_package_shows_its_public_names_and_imports_none_of_them(tmp_path):
@@ -20,15 +19,11 @@ def test_the_package_shows_its_public_names_and_imports_none_of_them(tmp_path):
     "import sys, types; sys.modules['tensorflow'] = types.ModuleType('tensorflow'); import maac_tf;"
     "print(*sorted(m for m in sys.modules if m.split('.')[0] in ('maac_tf', 'gin', 'keras')))"
   )
-  done = subprocess.run(
-    [sys.executable, "-c", line],
-    cwd=tmp_path,
-    env=os.environ | {"PYTHONPATH": str(ROOT)},
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert done.stdout.split() == ["maac_tf", "maac_tf._quiet_import", "maac_tf._streams"]
+  assert commands.python(line, tmp_path).split() == [
+    "maac_tf",
+    "maac_tf._quiet_import",
+    "maac_tf._streams",
+  ]
 
 
 def test_a_console_script_is_the_module(monkeypatch):

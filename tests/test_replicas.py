@@ -1,11 +1,14 @@
 """The same update on several devices."""
 
 import json
-import os
-import subprocess
-import sys
 
-from tests.commands import ROOT
+import pytest
+import tensorflow as tf
+
+from maac_tf import MAAC
+from maac_tf.checks import ConfigError
+from maac_tf.runs import devices
+from tests import commands
 
 ON_TWO_CPUS = """
 import maac_tf
@@ -19,14 +22,26 @@ on_two_devices.main()
 
 def test_two_devices_make_the_updates_of_one():
   """Five updates at an equal batch, and a step of the fit: losses and weights."""
-  done = subprocess.run(
-    [sys.executable, "-c", ON_TWO_CPUS],
-    cwd=ROOT,
-    env=os.environ | {"PYTHONPATH": str(ROOT)},
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
-  found = json.loads(done.stdout.splitlines()[-1])
+  found = json.loads(commands.python(ON_TWO_CPUS).splitlines()[-1])
   assert len(found) > 80
   assert max(found.values()) <= 1e-5, {k: x for k, x in found.items() if x > 1e-5}
+
+
+def test_an_agent_learns_with_the_strategy_that_it_is_given():
+  strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+  settings = {"ActorCritic.hidden_units": (8,), "Dynamics.hidden_units": (8,)}
+  learner = MAAC("pendulum", settings=settings, strategy=strategy).trainer.learner
+  assert learner.strategy is strategy
+  assert all(v.distribute_strategy is strategy for v in learner.network_variables())
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("CPU:0,CPU:0", "'CPU:0,CPU:0' names a device twice."),
+    ("CPU:0,GPU:7", "There is no device 'GPU:7': TensorFlow sees "),
+  ],
+)
+def test_devices_that_cannot_share_are_named(name, message):
+  with pytest.raises(ConfigError, match=message):
+    devices.device(name)

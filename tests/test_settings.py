@@ -10,8 +10,8 @@ import tensorflow as tf
 from maac_tf.algorithm import evaluator, learning
 from maac_tf.algorithm.critic_targets import RolloutTargets, SteveTargets
 from maac_tf.algorithm.imagined_data import ImaginedData
-from maac_tf.runs import config
-from maac_tf.runs.experiment import build_trainer, make_trainer, unused_options
+from maac_tf.runs import config, unused
+from maac_tf.runs.experiment import build_trainer, make_trainer
 from tests.commands import ROOT
 from tests.conftest import OPTIONS, TINY
 from tests.learners import SEED, batch_and_path, eagerly, fill, targets
@@ -112,7 +112,7 @@ def test_every_value_of_a_file_changes_something(path, capsys):
   assert same <= {"SteveTargets.horizon", "LambdaTargets.decay"}, same
   assert "no option's name" not in capsys.readouterr().err
   _load(*([] if path in COMPLETE else [_over(path)]), path)
-  assert config.without_effect(names, unused_options(make_trainer())) == {}
+  assert config.without_effect(names, unused.options(make_trainer())) == {}
 
 
 PAPER = {
@@ -282,7 +282,7 @@ def test_what_has_no_effect_is_found():
   def found(names, *bindings, task="pendulum"):
     gin.clear_config()
     gin.parse_config([*TINY, *bindings])
-    return config.without_effect(names, unused_options(build_trainer(task)))
+    return config.without_effect(names, unused.options(build_trainer(task)))
 
   names = {"SteveTargets.horizon", "Maac.horizon", "train.seed", "make_task.coordinates"}
   assert found(names | {"make_task.symmetries", "a_macro"}) == {

@@ -11,11 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from maac_tf import replicas
-from maac_tf.algorithm import objectives
+from maac_tf.algorithm import objectives, soundness
 from maac_tf.algorithm.critic_targets import CriticTargets, RolloutTargets
 from maac_tf.algorithm.noise import normals, permutations, policy_noise
 from maac_tf.algorithm.objectives import Path, PolicyNoise
-from maac_tf.algorithm.soundness import numbers_of
 from maac_tf.algorithm.updates import in_turn
 from maac_tf.checks import Option, configurable, require
 from maac_tf.data.replay import ReplayBuffer
@@ -54,7 +53,8 @@ class Maac(tf.Module):
     actor_critic: policy and critics.
     dynamics, dynamics_fit, model_env: the ensemble, its fit, and what is imagined in it; or None.
     critic_targets: what the critics learn.
-    strategy, guard: has replicas that share each batch; sees numbers that go wrong in an update.
+    strategy: its replicas have their share of each batch.
+    guard: sees numbers that go wrong in an update.
     env_buffer, model_buffer: D_env, and D_model or None (`imagined_data.ImaginedData`).
   """
 
@@ -115,10 +115,9 @@ class Maac(tf.Module):
     self.horizon, self.num_final_actions = horizon, num_final_actions
     self.critic_targets = critic_targets or RolloutTargets()
     self.discount, self.kl_penalty = discount, kl_penalty
-    self.strategy = tf.distribute.get_strategy()
+    self.strategy, self.target_entropy = tf.distribute.get_strategy(), -float(self.action_size)
     self.batch_size = batch_size // replicas.count()  # of each
     self.num_real = round(self.batch_size * real_fraction)
-    self.target_entropy = -float(self.action_size)
     jit_compile = self.jit_compile = jit_compile and replicas.count() == 1  # XLA cannot reduce
 
     *seeds, model_seed, fit_seed = (int(s) for s in _seeds(seed))
@@ -152,6 +151,13 @@ class Maac(tf.Module):
     """Of policy, critics and models, normalisers included."""
     networks = filter(None, (*self.actor_critic.networks, self.dynamics))
     return [v.value for network in networks for v in network.variables]
+
+  def updated_variables(self) -> list[tf.Variable]:
+    """What an update changes."""
+    steps = self._policy_step, self._critic_step, self._temperature_step
+    parts = *self.actor_critic.networks, *(step.optimizer for step in steps)
+    of_keras = [v.value for part in parts for v in part.variables]
+    return [*of_keras, *self.actor_critic.variables, self._log_temperature]
 
   @property
   def act(self) -> Act:
@@ -271,8 +277,9 @@ class Maac(tf.Module):
   def updates(self, noise: UpdateNoise) -> dict[str, tf.Tensor]:
     """One update for each row of `noise`; returns the metrics of `update`, averaged."""
     update = replicas.on_each(self.strategy, lambda x: self.update(replicas.row(x)))
+    limits = soundness.limits(self)
     metrics = in_turn(update, noise)
-    self.guard.look(numbers_of(self, metrics))
+    self.guard.look(soundness.numbers(metrics, limits))
     return {name: tf.reduce_mean(values) for name, values in metrics.items()}
 
   @tf.function(autograph=False)
@@ -315,6 +322,10 @@ class _Adam(tf.Module):
     super().__init__()
     self._variables, self._optimizer = variables, keras.optimizers.Adam(learning_rate)
     self._optimizer.build(variables)
+
+  @property
+  def optimizer(self) -> keras.optimizers.Adam:
+    return self._optimizer
 
   @property
   def count(self) -> tf.Tensor:

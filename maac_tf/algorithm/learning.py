@@ -8,14 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from maac_tf.algorithm.imagined_data import ImaginedData
 from maac_tf.algorithm.learner import Maac
 from maac_tf.checks import require
+from maac_tf.networks import guard
 
 # Updates in one call of the compiled function, at the most: long enough to cost nothing, short
 # enough for a progress bar, and for a checkpoint between two.
 MAX_UPDATES_PER_CALL = 100
+# A call of updates in which a number went wrong is skipped. So many in a row, or all of a pass, end
+# the run.
+MAX_SKIPPED_CALLS = 3
 # D_model holds one iteration's rollouts, older ones come from models and a policy that are out of
 # date; and no more than so many transitions.
 MAX_MODEL_CAPACITY = 1_000_000
@@ -39,7 +44,8 @@ class UnderWay:
     row: metrics of the iteration so far.
     fitted: metrics of the fit, in the pass of lines 4-12 under way; None before it is over.
     calls: of updates, in this pass.
-    imagined, updated: metrics of each round, and of each call.
+    imagined, updated: metrics of each round, and of each call that was not skipped.
+    skipped, skipped_calls: updates since the last finished iteration; and calls, the last ones.
     seconds: wall-clock, by name.
   """
 
@@ -51,6 +57,8 @@ class UnderWay:
   calls: int = 0
   imagined: list[dict[str, float]] = dataclasses.field(default_factory=list)
   updated: list[dict[str, float]] = dataclasses.field(default_factory=list)
+  skipped: int = 0
+  skipped_calls: int = 0
   seconds: dict[str, float] = dataclasses.field(default_factory=_no_seconds)
 
   @contextlib.contextmanager
@@ -65,8 +73,8 @@ class UnderWay:
 
   def end_iteration(self) -> tuple[Metrics, dict[str, float]]:
     """Returns its row, and its seconds."""
-    ended = self.row, self.seconds
-    self.row, self.seconds = {}, _no_seconds()
+    ended = self.row | {"update/skipped": self.skipped}, self.seconds
+    self.row, self.skipped, self.seconds = {}, 0, _no_seconds()
     return ended
 
 
@@ -132,7 +140,7 @@ class Learning:
       Metrics.
 
     Raises:
-      FloatingPointError: when a number went wrong (`networks.guard`).
+      FloatingPointError: when numbers went wrong too often (`MAX_SKIPPED_CALLS`), or in the fit.
     """
     if now.fitted is None:
       now.fitted = self.fit(now, pause)
@@ -145,15 +153,31 @@ class Learning:
         with now.clock("imagine"):  # line 7
           now.imagined.append(self.imagine(iteration))
       with now.clock("update"):  # lines 8-11
-        metrics = self._learner.train(counts[now.calls % len(counts)], self._next_seed())
-        self._learner.guard.stop_if_wrong()
-        now.updated.append(_numbers("", metrics))
+        self._update(counts[now.calls % len(counts)], min(calls, MAX_SKIPPED_CALLS), now)
       now.calls += 1
       progress(0.9 / calls)
       pause()
     found = now.fitted | _means(now.imagined) | _means(now.updated)
     now.end_pass()
     return found
+
+  def _update(self, count: int, most_skipped: int, now: UnderWay) -> None:
+    """So many updates; or none, where a number went wrong."""
+    variables = self._learner.updated_variables()
+    before = [tf.identity(v) for v in variables]
+    metrics = self._learner.train(count, self._next_seed())
+    what = self._learner.guard.take()
+    if not what:
+      now.updated.append(_numbers("", metrics))
+      now.skipped_calls = 0
+      return
+    now.skipped += count
+    now.skipped_calls += 1
+    if now.skipped_calls >= most_skipped:
+      raise guard.error(what)
+    logging.warning("%d updates were skipped: %s.", count, what)
+    for variable, value in zip(variables, before, strict=True):
+      variable.assign(value)
 
   def fit(self, now: UnderWay, pause: Callable[[], None]) -> dict[str, float]:
     """Lines 4-5: normalisers and models learn from D_env."""

@@ -6,7 +6,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from maac_tf.networks.actor_critic import ActorCritic
-from maac_tf.networks.guard import FINITE, MULTIPLE, Limited
+from maac_tf.networks.guard import FINITE, MULTIPLE, Limit
 
 
 class Learner(Protocol):
@@ -21,27 +21,48 @@ class Learner(Protocol):
     """β, []."""
 
 
-def numbers_of(learner: Learner, metrics: Mapping[str, tf.Tensor]) -> dict[str, Limited]:
-  """The numbers of n updates, causes first.
+# Causes first.
+NUMBERS = {
+  "the policy: entropy": "policy/entropy",
+  "models or critics: imagined return": "policy/loss",
+  "the policy: gradient": "policy/gradient_norm",
+  "the critics' targets: mean": "critic/target",
+  "the critics: loss": "critic/loss",
+  "the critics: gradient": "critic/gradient_norm",
+}
+
+
+def limits(learner: Learner) -> dict[str, Limit]:
+  """By name of a metric, [].
 
   Data allow the largest reward of D_env and a standard deviation, with the entropy bonus; returns
   of these over a discounted life; losses of such returns, and gradients like these.
 
   Args:
-    learner: what was updated.
-    metrics: of the updates, [n] each.
+    learner: before the updates, as what goes wrong in them may be in its limits, too.
   """
   parts = learner.actor_critic
   reward = MULTIPLE * (parts.largest_reward + parts.reward_scale)
   value = reward + MULTIPLE * learner.temperature * learner.action_size
   value /= 1.0 - learner.discount
   loss, unit = float(parts.critic.num_critics) * tf.square(value), parts.reward_scale
-  # A temperature that has gone wrong allows no return at all.
   return {
-    "the policy: entropy": (metrics["policy/entropy"], FINITE),
-    "models or critics: imagined return": (metrics["policy/loss"], value),
-    "the policy: gradient": (metrics["policy/gradient_norm"], MULTIPLE * value / unit),
-    "the critics' targets: mean": (metrics["critic/target"], value),
-    "the critics: loss": (metrics["critic/loss"], loss),
-    "the critics: gradient": (metrics["critic/gradient_norm"], loss / tf.square(unit)),
+    "policy/entropy": FINITE,
+    "policy/loss": value,
+    "policy/gradient_norm": MULTIPLE * value / unit,
+    "critic/target": value,
+    "critic/loss": loss,
+    "critic/gradient_norm": loss / tf.square(unit),
   }
+
+
+def numbers(
+  metrics: Mapping[str, tf.Tensor], limits: Mapping[str, Limit]
+) -> dict[str, tuple[tf.Tensor, Limit]]:
+  """Of n updates, for `Guard.look`.
+
+  Args:
+    metrics: of the updates, [n] each.
+    limits: see above.
+  """
+  return {name: (metrics[key], limits[key]) for name, key in NUMBERS.items()}

@@ -220,7 +220,7 @@ class Trainer(tf.Module):
       The row of metrics; None where there was no evaluation.
 
     Raises:
-      FloatingPointError: when a number went wrong (`networks.guard`).
+      FloatingPointError: when numbers went wrong (`Learning.run`).
       ConfigError: when the random steps show that there is nothing to learn.
     """
     now = self.under_way

@@ -18,7 +18,7 @@ from maac_tf.data.types import Transition
 from maac_tf.models.bootstrap import RECENT_TRANSITIONS, Bootstrap, in_batches
 from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.likelihood import training_loss, validation_loss
-from maac_tf.networks.guard import wrong
+from maac_tf.networks import guard
 from maac_tf.tasks.symmetries import Symmetry
 
 # With early stopping: epochs without improvement before a fit ends, and epochs at the most.
@@ -128,7 +128,7 @@ class DynamicsFit(tf.Module):
     self._epochs_without = count([0] * dynamics.ensemble_size)
     self._kept_loss = tf.Variable([0.0] * dynamics.ensemble_size, trainable=False)
     self._total, self._train_loss = (tf.Variable(0.0, trainable=False) for _ in range(2))
-    self._batches_per_call = MIN_BATCHES_PER_CALL
+    self._batches_per_call, self._is_replica = MIN_BATCHES_PER_CALL, replicas.count() > 1
 
   @property
   def steps(self) -> tf.Tensor:
@@ -182,9 +182,10 @@ class DynamicsFit(tf.Module):
     trained = int(self._train(tf.constant(self._batches_per_call)))
     loss = float(self._total + self._train_loss)
     if not math.isfinite(loss):
-      raise wrong("the models: loss", loss)
+      raise guard.error(guard.said("the models: loss", loss))
     seconds = (time.perf_counter() - start) / max(trained, 1)
-    self._batches_per_call = max(MIN_BATCHES_PER_CALL, int(SECONDS_PER_CALL / seconds))
+    if not self._is_replica:  # which must do as all others
+      self._batches_per_call = max(MIN_BATCHES_PER_CALL, int(SECONDS_PER_CALL / seconds))
 
   def report(self) -> dict[str, tf.Tensor]:
     """Of the last fit, scalars.

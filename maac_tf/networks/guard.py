@@ -1,10 +1,11 @@
-"""Numbers that go wrong in updates: the first one is named, and the run ends.
+"""Numbers that go wrong in updates: the first one is named.
 
 They are looked at after the loop of a compiled call of updates. Inside the loop, XLA compiles ten
 times as long.
 """
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -12,8 +13,7 @@ import tensorflow as tf
 MULTIPLE = 1_000.0
 FINITE: float = tf.float32.max  # the limit of what may be as large as it likes
 
-# A number of each of n updates, [n], and the most that its size may be.
-Limited = tuple[tf.Tensor, tf.Tensor | float]
+Limit: TypeAlias = tf.Tensor | float  # the most that a number's size may be
 
 
 class Guard(tf.Module):
@@ -25,11 +25,11 @@ class Guard(tf.Module):
     self._first = tf.Variable(-1, dtype=tf.int64, trainable=False)  # which of the names; -1: none
     self._seen = tf.Variable([0.0, 0.0], trainable=False)  # its size, and the limit
 
-  def look(self, numbers: Mapping[str, Limited]) -> None:
+  def look(self, numbers: Mapping[str, tuple[tf.Tensor, Limit]]) -> None:
     """Looks for one that is beyond its limit or not finite, in the first update that has one.
 
     Args:
-      numbers: by WHOSE: WHAT, causes before what they lead to.
+      numbers: that of each of n updates, [n], and its limit, by WHOSE: WHAT; causes first.
     """
     self._names = tuple(numbers)
     sizes = tf.stack([tf.abs(size) for size, _ in numbers.values()], 1)  # [n, names]
@@ -42,18 +42,23 @@ class Guard(tf.Module):
     self._seen.assign(tf.where(is_new, seen, self._seen))
     self._first.assign(tf.where(is_new, first, self._first))
 
-  def stop_if_wrong(self) -> None:
-    """Raises FloatingPointError, which names the number, if one was found."""
+  def take(self) -> str | None:
+    """What was found, in words, which is then forgotten; or None."""
     if (first := int(self._first.numpy())) < 0:
-      return
+      return None
+    self._first.assign(-1)
     size, limit = self._seen.numpy()
-    raise wrong(self._names[first], size, limit)
+    return said(self._names[first], size, limit)
 
 
-def wrong(name: str, size: float, limit: float = FINITE) -> FloatingPointError:
-  """The error of a number, by WHOSE: WHAT."""
+def said(name: str, size: float, limit: float = FINITE) -> str:
+  """Of a number, by WHOSE: WHAT, that is beyond its limit."""
   most = "a finite number" if limit == FINITE else f"{limit:.3g} at the most"
+  return f"{name} became {size:.4g}, where the data allow {most}"
+
+
+def error(what: str) -> FloatingPointError:
+  """That ends a run, of what was `said`."""
   return FloatingPointError(
-    f"{name} became {size:.4g}, where the data allow {most}. Resuming would lead there again: "
-    "start a run with other settings or another seed."
+    f"{what}. Resuming would lead there again: start a run with other settings or another seed."
   )

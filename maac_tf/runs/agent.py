@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from maac_tf import files
-from maac_tf.algorithm.planner import Planner
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
 from maac_tf.runs import (
@@ -26,7 +25,8 @@ from maac_tf.runs import (
   plotting,
   room,
   run_directory,
-  saved_model,
+  saved_config,
+  unused,
 )
 from maac_tf.runs.experiment import Callback
 from maac_tf.runs.policy import Policy, policy_of
@@ -103,7 +103,7 @@ class MAAC:
     with self._bindings:
       texts = [config.binding(name, value) for name, value in named.items()]
       given, own = _given(environment)
-      overridden = run_directory.load(_paths(gin_files), texts, self.run_dir, own, trust)
+      overridden = saved_config.load_given(_paths(gin_files), texts, self.run_dir, own, trust)
       self._task = _bound_task(given)
       config.bind("train.task", self._task.name)
     self._dataset = None if dataset is None else os.path.expanduser(dataset)
@@ -111,7 +111,7 @@ class MAAC:
     self._trainer: Trainer | None = None  # to be made
     self._policies: dict[str, tuple[int, Policy]] = {}  # each with its iteration
     self._noise = np.random.default_rng(seed or 0)  # of actions that are drawn
-    experiment.warn_of_unused(self.trainer, overridden, self._task)
+    unused.warn(self.trainer, overridden, self._task)
 
   @classmethod
   def load(
@@ -133,7 +133,7 @@ class MAAC:
       ConfigError: if there is no run, or this code and settings cannot go on with it.
     """
     run_dir = files.local(run_dir)
-    if not run_directory.saved_config(run_dir):
+    if not saved_config.find(run_dir):
       raise ConfigError(f"There is no run in {run_dir!r}.")
     return cls(environment, run_dir=run_dir, settings=settings, trust=trust)
 
@@ -181,7 +181,7 @@ class MAAC:
     Raises:
       ConfigError: for a wrong or too small number of steps, what the machine has no room for, or a
         run directory that cannot be used.
-      FloatingPointError: when a number went wrong in an update.
+      FloatingPointError: when numbers went on going wrong in updates.
     """
     callbacks = [callbacks] if callable(callbacks) else callbacks
     trainer = self.trainer
@@ -277,7 +277,11 @@ class MAAC:
     if not planner:
       exports.export_policy(self.trainer, path, exports.format_of(path))
     else:
-      _export_planner(self.trainer, path, self._bindings, settings or {})
+      with self._bindings:
+        own = config.text()
+      with config.Bindings():
+        config.load([], [own, *itertools.starmap(config.binding, (settings or {}).items())])
+        exports.export_planner(self.trainer, path)
 
   @_quiet()
   def _make_trainer(self) -> Trainer:
@@ -286,7 +290,7 @@ class MAAC:
         of_run = config.value("train.seed"), config.value("train.environments")
         trainer = experiment.build_trainer(self._task, *of_run, self._strategy)
       if self.run_dir and run_directory.has_checkpoint(self.run_dir):
-        run_directory.check_config(self.run_dir, config.operative())
+        saved_config.check(self.run_dir, config.operative())
         run_directory.restore(trainer, self.run_dir)
       self._logged = experiment.take(trainer, self._dataset, self.run_dir)
     return trainer
@@ -317,23 +321,6 @@ def _raise_if(stopped_by: int | None, run_dir: str) -> None:
     raise KeyboardInterrupt(f"Saved in {run_dir}: learn() goes on.")
   if stopped_by:
     raise SystemExit(128 + stopped_by)
-
-
-def _export_planner(
-  trainer: Trainer, path: str, bindings: config.Bindings, settings: Mapping[str, Any]
-) -> None:
-  """With an agent's own config, and settings over it."""
-  if (format := exports.format_of(path)) != "saved_model":
-    raise ConfigError(f"Only a SavedModel plans: {path!r} would be a file of {format}.")
-  if os.path.exists(path):
-    raise ConfigError(f"{path!r} exists: give another path.")
-  with bindings:
-    own = config.text()
-  with trainer.best.in_use(), config.Bindings():
-    config.load([], [own, *itertools.starmap(config.binding, settings.items())])
-    with config.user_errors(), files.creating(path):
-      about, planner = exports.metadata(trainer, is_best=False), Planner(trainer.learner)
-      saved_model.save_planner(trainer.learner, planner, path, about)
 
 
 def _paths(gin_files: Path | Sequence[Path]) -> list[str]:

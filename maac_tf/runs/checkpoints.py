@@ -26,7 +26,7 @@ from maac_tf.data.types import Transition
 from maac_tf.runs import metrics
 
 KEPT = 2
-CONFIGS = "config.gin", "operative_config.gin"
+FOLDER, CONFIGS = "checkpoints", ("config.gin", "operative_config.gin")
 _VARIABLES, _D_MODEL, _STATE, _SUMS = "variables", "d_model.npz", "state.json", "checksums.json"
 _CHUNK = 2**24  # bytes
 _OF_OTHER_NETWORKS = (

@@ -11,7 +11,7 @@ from absl import flags
 from maac_tf import files
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
-from maac_tf.runs import experiment, gin_files, run_directory
+from maac_tf.runs import experiment, gin_files, saved_config
 
 flags.disclaim_key_flags()  # they are of the command that asks for them
 
@@ -148,7 +148,7 @@ def load(setting: Setting, run_dir: str | None = None, trusted: bool = False) ->
     The names of the parameters that the user overrode, as of `config.load`.
 
   Raises:
-    ConfigError: for a wrong file or binding, or as `run_directory.load_config`.
+    ConfigError: for a wrong file or binding, or as `saved_config.load`.
   """
   params = list(setting.gin_param.value)
   named = {
@@ -158,7 +158,7 @@ def load(setting: Setting, run_dir: str | None = None, trusted: bool = False) ->
     "train.seed": setting.seed.value,
   }
   params += [f"{name} = {value!r}" for name, value in named.items() if value is not None]
-  return run_directory.load(setting.gin_file.value, params, run_dir, trusted=trusted)
+  return saved_config.load_given(setting.gin_file.value, params, run_dir, trusted=trusted)
 
 
 def console_script() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from maac_tf.checks import ConfigError
+from maac_tf.runs import workers
 
 
 def device(
@@ -18,11 +19,18 @@ def device(
       them.
 
   Returns:
-    What enters as the strategy of several devices, as `experiment.train` takes it; or as None.
+    What enters as the strategy of several devices, or of the workers that TF_CONFIG names, as
+    `experiment.train` takes it; or as None.
 
   Raises:
     ConfigError: for a device that there is not.
   """
+  if together := workers.strategy():
+    if name:
+      raise ConfigError(
+        f"With the workers of TF_CONFIG, each has all its devices: no --device={name}."
+      )
+    return contextlib.nullcontext(together)
   if name is None:
     return contextlib.nullcontext()
   resolver = _connect_to_tpu() if name.startswith("TPU") else None

@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated
@@ -12,19 +11,27 @@ from typing import Annotated
 import gin
 import tensorflow as tf
 
-from maac_tf.algorithm.critic_targets import CriticTargets
 from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError, Option, configurable, integer
-from maac_tf.runs import config, datasets, room, run_directory, version
+from maac_tf.runs import (
+  config,
+  datasets,
+  room,
+  run_directory,
+  saved_config,
+  unused,
+  version,
+  workers,
+)
 from maac_tf.runs.pauses import Pauses, Stopped
 from maac_tf.runs.progress import Progress
 from maac_tf.runs.run_directory import RunDirectory
+from maac_tf.runs.workers import Follower
 from maac_tf.tasks.adapter import Environment
-from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.parallel import ParallelEnvironment
-from maac_tf.tasks.registry import find_task, make_task
+from maac_tf.tasks.registry import make_task
 from maac_tf.tasks.task import Task
 
 # Called with the row of metrics after each iteration; False ends the training.
@@ -74,15 +81,16 @@ def train(
   """
   with config.user_errors():
     trainer = build_trainer(task, seed, environments, strategy)
-  warn_of_unused(trainer, overridden)
+  if show := workers.is_chief(strategy):
+    unused.warn(trainer, overridden)
   logged = take(trainer, dataset, run_dir)
   if offline and not run_directory.has_checkpoint(run_dir):
     trainer.go_offline()
-  room.check(trainer, run_dir, iterations)
-  with contextlib.closing(RunDirectory(run_dir, trainer, logged)) as run:
+  room.check(trainer, run_dir, iterations, show)
+  with contextlib.closing(workers.open_run(run_dir, trainer, logged)) as run:
     if offline:
       trainer.go_offline()
-    return iterate(trainer, run, iterations)
+    return iterate(trainer, run, iterations, show=show)
 
 
 def take(trainer: Trainer, dataset: str | None, run_dir: str | None) -> datasets.Dataset | None:
@@ -155,7 +163,7 @@ def iterations_offline(trainer: Trainer, updates: int) -> int:
 
 def iterate(
   trainer: Trainer,
-  run: RunDirectory,
+  run: RunDirectory | Follower,
   iterations: int,
   callbacks: Sequence[Callback] = (),
   show: bool = True,
@@ -170,7 +178,8 @@ def iterate(
     As `train`; None also where a callback ended it.
   """
   try:
-    return _iterate(trainer, run, iterations, callbacks, show)
+    with workers.errors(trainer):
+      return _iterate(trainer, run, iterations, callbacks, show)
   except Exception as error:
     error.add_note(run.what_is_saved())
     raise
@@ -178,7 +187,7 @@ def iterate(
 
 def _iterate(
   trainer: Trainer,
-  run: RunDirectory,
+  run: RunDirectory | Follower,
   iterations: int,
   callbacks: Sequence[Callback],
   show: bool,
@@ -195,6 +204,7 @@ def _iterate(
       progress.write(f"{_summary(first)}  (before the first update)")
     while int(trainer.iteration) < iterations and pauses.signal is None:
       row = trainer.run_iteration(progress)
+      workers.agree(trainer)
       run.metrics.log(row)
       run.save()
       pauses.saved()
@@ -245,44 +255,6 @@ def build_trainer(
   return Trainer(learner, environment, seed)
 
 
-def warn_of_unused(trainer: Trainer, overridden: Collection[str], task: Task | None = None) -> None:
-  """Says which of the overridden parameters have no effect, a line each; see `unused_options`."""
-  for name, reason in config.without_effect(overridden, unused_options(trainer, task)).items():
-    print(f"Warning: {name} has no effect: {reason}.", file=sys.stderr)
-
-
-def unused_options(trainer: Trainer, task: Task | None = None) -> dict[str, str]:
-  """Options, or all of an owner, that the others leave without effect, each with the reason.
-
-  Args:
-    task: with all that it knows; None: what the name of the trainer's finds.
-  """
-  learner, unused = trainer.learner, {}
-  task = task or find_task(learner.task.name)
-  if task.reward_fn is None:
-    unused["make_task.learn_reward"] = "the task has no reward function: the reward is learned"
-  if task.termination_fn is None:
-    unused["make_task.learn_end"] = "the task has no termination function: the end is learned"
-  if task.coordinates == PLAIN:
-    unused["make_task.coordinates"] = "the task has no coordinates of its own"
-  if not task.symmetries:
-    unused["make_task.symmetries"] = "the task has no symmetries"
-  used = type(learner.critic_targets)
-  for other in CriticTargets.__subclasses__():
-    if other is not used:
-      unused[other.__name__] = f"the critics' targets are {used.__name__} (Maac.critic_targets)"
-  if learner.strategy.num_replicas_in_sync > 1:
-    unused["Maac.jit_compile"] = "what several devices do together is not compiled with XLA"
-  if not learner.imagines:
-    reason = "all data are real (Maac.real_fraction = 1)"
-    unused |= dict.fromkeys(("Trainer.rollout_starts", "Trainer.rollout_schedule"), reason)
-  if not learner.uses_model:
-    of_model = "make_task.learn_reward", "make_task.learn_end", "make_task.symmetries"
-    names = "Dynamics", "DynamicsFit", *of_model
-    unused |= dict.fromkeys(names, "nothing uses the model")
-  return unused
-
-
 def bound_task() -> Task:
   """The task of the config that was loaded.
 
@@ -317,10 +289,10 @@ def load_run(
   trusted: bool = False,
 ) -> None:
   """Loads a run's config; takes and raises as `restore`, and needs no checkpoint."""
-  if not run_directory.saved_config(run_dir):
+  if not saved_config.find(run_dir):
     raise ConfigError(f"There is no run with a checkpoint in {run_dir!r}.")
   own = [] if env is None else [config.binding("train.task", env)]
-  run_directory.load_config(run_dir, gin_params, [*given, *own], trusted)
+  saved_config.load(run_dir, gin_params, [*given, *own], trusted)
   if env not in (None, task := config.value("train.task")):
     raise ConfigError(f"{run_dir!r} is a run of {task!r}, not of {env!r}.")
 

@@ -15,10 +15,11 @@ from maac_tf import files
 from maac_tf._quiet_import import run_quietly
 from maac_tf.algorithm.evaluator import BEST_EVALUATION_EPISODES
 from maac_tf.algorithm.learner import Maac
+from maac_tf.algorithm.planner import Planner
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.checks import ConfigError
-from maac_tf.runs import runtimes, version
-from maac_tf.runs.saved_model import ExportedPolicy, save_policy
+from maac_tf.runs import config, runtimes, version
+from maac_tf.runs.saved_model import ExportedPolicy, save_planner, save_policy
 from maac_tf.tasks.actions import NO_BOUND
 from maac_tf.tasks.episodes import Act, Episodes, run_episodes
 
@@ -89,8 +90,7 @@ def export_policy(
   """
   if not path.endswith(EXTENSIONS[format]):
     raise ConfigError(f"A file of {format} ends in {EXTENSIONS[format]}: {path!r} does not.")
-  if os.path.exists(path):
-    raise ConfigError(f"{path!r} exists: give another path.")
+  _refuse_to_overwrite(path)
   if quantize and format != "litert":
     raise ConfigError(f"Only a file of LiteRT is quantised, not one of {format}.")
   learner = trainer.learner
@@ -109,6 +109,31 @@ def export_policy(
       f"(of those in [-1, 1]; {TOLERANCE} is allowed)."
     )
   return difference
+
+
+def export_planner(
+  trainer: Trainer, path: str, code: Mapping[str, str | None] | None = None
+) -> None:
+  """Writes a SavedModel that plans with the networks of the best evaluation.
+
+  Args:
+    path, code: as of `export_policy`.
+
+  Raises:
+    ConfigError: for another format, a path that exists, a run without models, or a wrong option of
+      `Planner`.
+  """
+  if (format := format_of(path)) != "saved_model":
+    raise ConfigError(f"Only a SavedModel plans: {path!r} would be a file of {format}.")
+  _refuse_to_overwrite(path)
+  with config.user_errors(), trainer.best.in_use(), files.creating(path):
+    about = metadata(trainer, is_best=False, code=code)
+    save_planner(trainer.learner, Planner(trainer.learner), path, about)
+
+
+def _refuse_to_overwrite(path: str) -> None:
+  if os.path.exists(path):
+    raise ConfigError(f"{path!r} exists: give another path.")
 
 
 def paired_episodes(trainer: Trainer, path: str, episodes: int) -> tuple[Episodes, Episodes]:

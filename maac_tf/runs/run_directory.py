@@ -19,104 +19,19 @@ from maac_tf.runs import (
   exports,
   metrics,
   plotting,
+  saved_config,
   saved_model,
   sealed,
   trust,
   version,
 )
 from maac_tf.runs.datasets import STEPS, Dataset
-from maac_tf.runs.gin_files import read_gin_file
 from maac_tf.runs.metrics import Metrics
 
-UNUSED_STEPS, _CHECKPOINTS = "unused_steps.bin", "checkpoints"
+UNUSED_STEPS = "unused_steps.bin"
 _PATTERN_CHARACTERS = "*?[\\"
 _CONFIG, _OPERATIVE_CONFIG = checkpoints.CONFIGS
 _BEFORE_CONFIG = {version.FILE, _OPERATIVE_CONFIG}  # a start that was cut short may leave these
-
-
-def saved_config(path: str) -> str | None:
-  """The gin file of the run in `path`, to resume it without naming its files; None for no run.
-
-  Raises:
-    ConfigError: when it is damaged, and no checkpoint has a copy; or for a link in the folder.
-  """
-  trust.check_folder(path)
-  both = [os.path.join(path, name) for name in (_CONFIG, _OPERATIVE_CONFIG)]
-  if not any(map(os.path.isfile, both)):
-    return None
-  for file in both:
-    _mend(path, file)
-  return both[0] if all(map(os.path.isfile, both)) else None
-
-
-def _mend(run_dir: str, file: str) -> None:
-  """Takes the copy of a checkpoint where a config is not as the run wrote it."""
-  try:
-    damaged = not sealed.is_whole(read_gin_file(file))
-  except FileNotFoundError:
-    damaged = os.path.isdir(os.path.join(run_dir, _CHECKPOINTS))  # else a start was cut short
-  except PermissionError as error:
-    raise ConfigError(f"{file!r} cannot be read: {files.reason(error)}.") from error
-  except (ConfigError, OSError):
-    damaged = True
-  if not damaged:
-    return
-  _refuse_old(run_dir)
-  checkpoint = checkpoints.newest_state(os.path.join(run_dir, _CHECKPOINTS))
-  if not checkpoint:
-    raise ConfigError(
-      f"{file!r} is not as the run wrote it, and no checkpoint has a copy: bring it back, or give "
-      "another --run_dir."
-    )
-  with files.using(file):
-    kept = f"; it is now {checkpoints.set_aside(file)!r}" if os.path.exists(file) else ""
-    checkpoints.write_whole(file, checkpoint.texts[os.path.basename(file)])
-  print(
-    f"Warning: {file!r} was not as the run wrote it{kept}. The newest checkpoint's copy is in its "
-    "place. To change an option, give --gin_param.",
-    file=sys.stderr,
-  )
-
-
-def _refuse_old(run_dir: str) -> None:
-  if os.path.exists(os.path.join(run_dir, _CHECKPOINTS, "checkpoint")):
-    raise ConfigError(
-      f"{run_dir!r} is a run of {version.describe(run_dir)}, whose checkpoints this version does "
-      "not read. Go on with it under the version that began it."
-    )
-
-
-def load_config(
-  path: str, gin_params: Sequence[str] = (), given: Sequence[str] = (), trusted: bool = False
-) -> set[str]:
-  """Loads the config of the run in `path`, then single bindings; returns as `config.load`.
-
-  Args:
-    path: the folder.
-    gin_params: the bindings.
-    given: gin texts that the caller vouches for, see `trust.check_config`; the bindings are, too.
-    trusted: whether the config may run any code.
-
-  Raises:
-    ConfigError: for no run, one with options that this version of the code does not know, or one
-      that names code for which nobody vouches.
-  """
-  saved = saved_config(path)
-  if not saved:
-    raise ConfigError(f"There is no run in {path!r}.")
-  if not trusted:
-    with config.user_errors():
-      trust.check_config(saved, read_gin_file(saved), [*gin_params, *given])
-  try:
-    return config.load([saved], gin_params)
-  except ConfigError as error:
-    unknown = config.unknown(read_gin_file(saved))
-    if not unknown:
-      raise
-    raise ConfigError(
-      f"{path!r} is a run of {version.describe(path)}, with options that this version does not "
-      f"know: {', '.join(sorted(unknown))}. Go on with it under the version that began it."
-    ) from error
 
 
 def restore(trainer: Trainer, path: str) -> None:
@@ -135,35 +50,7 @@ def restore(trainer: Trainer, path: str) -> None:
 
 def has_checkpoint(path: str) -> bool:
   """Whether the run in `path` has come so far; it may be damaged."""
-  return checkpoints.newest_state(os.path.join(path, _CHECKPOINTS)) is not None
-
-
-def load(
-  gin_files: Sequence[str],
-  gin_params: Sequence[str],
-  path: str | None,
-  given: Sequence[str] = (),
-  trusted: bool = False,
-) -> set[str]:
-  """Loads files and bindings; without a file, the config of the run in `path`, if there is one.
-
-  Takes, returns and raises as `load_config`.
-  """
-  if path and saved_config(path) and not gin_files:
-    return load_config(path, gin_params, given, trusted)
-  return config.load(gin_files, gin_params)
-
-
-def check_config(path: str, operative: str) -> None:
-  """Raises ConfigError if the run in `path` cannot go on with this config."""
-  changed = config.differences(read_gin_file(os.path.join(path, _OPERATIVE_CONFIG)), operative)
-  if changed:
-    raise ConfigError(
-      f"{path!r} holds a run of another config (- its own, + yours):\n"
-      + "\n".join(changed)
-      + f"\nGive another --run_dir, or to resume it its own config; its code was of "
-      f"{version.describe(path)}."
-    )
+  return checkpoints.newest_state(os.path.join(path, checkpoints.FOLDER)) is not None
 
 
 def _open_log(run_dir: str, trainer: Trainer) -> StepLog:
@@ -177,8 +64,8 @@ def _open_log(run_dir: str, trainer: Trainer) -> StepLog:
 
 def _find(run_dir: str, log: StepLog) -> tuple[checkpoints.Checkpoint | None, Sequence[str]]:
   """The newest whole checkpoint, and the newer ones that are damaged, of which it warns."""
-  _refuse_old(run_dir)
-  found, damaged = checkpoints.find(os.path.join(run_dir, _CHECKPOINTS), log)
+  saved_config.refuse_old(run_dir)
+  found, damaged = checkpoints.find(os.path.join(run_dir, checkpoints.FOLDER), log)
   for path, reason in damaged.items():
     if not found:
       raise ConfigError(
@@ -224,7 +111,7 @@ class RunDirectory:
     try:
       os.makedirs(path, exist_ok=True)
       others = {name for name in os.listdir(path) if name[0] != "."} - _BEFORE_CONFIG
-      if others and not saved_config(path):
+      if others and not saved_config.find(path):
         raise ConfigError(f"{path!r} is not empty and not a run: give another --run_dir.")
       self._lock.acquire(blocking=False)
     except filelock.Timeout:
@@ -254,7 +141,7 @@ class RunDirectory:
     self.resumed = rows > 0
     operative = config.operative()
     if self.resumed:
-      check_config(self.path, operative)
+      saved_config.check(self.path, operative)
     if found:
       checkpoints.restore(trainer, found, log)
     for path in damaged:
@@ -323,11 +210,11 @@ class RunDirectory:
     """Of everything, from which a resumed run goes on; raises as `save`."""
     texts = self._texts | {metrics.FILE: self.metrics.text}
     with files.using(self.path):
-      checkpoints.save(self._file(_CHECKPOINTS), self._trainer, self._log, texts)
+      checkpoints.save(self._file(checkpoints.FOLDER), self._trainer, self._log, texts)
 
   def what_is_saved(self) -> str:
     """A sentence or two."""
-    newest = checkpoints.newest_state(self._file(_CHECKPOINTS))
+    newest = checkpoints.newest_state(self._file(checkpoints.FOLDER))
     checkpoint = f"a checkpoint of {newest.env_steps:,} of them" if newest else "no checkpoint yet"
     return f"Saved are all {self._log.rows:,} real steps, in {self._log.path!r}, and {checkpoint}."
 

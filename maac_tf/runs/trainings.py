@@ -16,7 +16,7 @@ import gin
 
 from maac_tf import files
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, experiment
+from maac_tf.runs import config, experiment, unused
 from maac_tf.runs.suite_tasks import SuiteTask
 
 # Of a binding: TensorFlow would take brackets in a path for a pattern.
@@ -169,10 +169,10 @@ def _try_out(env_steps: int) -> tuple[int, int, dict[str, str]]:
       f"--env_steps ({env_steps}) end before the first evaluation, Trainer.eval_every "
       f"({trainer.eval_every}) after Trainer.random_steps ({random_steps})."
     )
-  unused = experiment.unused_options(trainer)
+  without_effect = unused.options(trainer)
   del trainer
   gc.collect()  # its graphs refer to each other, and its buffers are large
-  return iterations, random_steps + iterations * steps, unused
+  return iterations, random_steps + iterations * steps, without_effect
 
 
 class Runs(Protocol):

@@ -2,6 +2,7 @@
 
 import gin
 import gymnasium as gym
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -208,22 +209,75 @@ def test_rollout_starts_shrink_to_fit_the_buffer(tiny, monkeypatch):
       assert trainer.learner.model_buffer.size == 24 * 20  # a round fits, and none of it is lost
 
 
-def test_a_number_that_goes_wrong_ends_the_run_before_a_checkpoint(tiny, monkeypatch):
+def _eager_learning(monkeypatch):
+  """Of updates that are not compiled: a learner, and a function that runs lines 7-12."""
   trainer, now, pauses = _make(), UnderWay(fitted={}), []
   learner = trainer.learner
 
   def train(updates, seed):
-    return learner.updates(tf.nest.map_structure(lambda x: x[tf.newaxis], learner.draw(seed)))
+    seeds = tf.unstack(tf.random.split(seed, updates))
+    rows = [learner.draw(s) for s in seeds]
+    return learner.updates(tf.nest.map_structure(lambda *x: tf.stack(x), *rows))
 
   monkeypatch.setattr(learner, "train", train)
+  trainer.collect(50, random=True)
+  learner.begin_iteration()
+
+  def run():
+    return trainer.learning.run(0, now, lambda share: None, lambda: pauses.append(1))
+
+  return learner, now, pauses, run
+
+
+def test_updates_in_which_a_number_goes_wrong_are_skipped(tiny, monkeypatch):
   with eagerly():
-    trainer.collect(50, random=True)
-    learner.begin_iteration()
+    learner, now, pauses, run = _eager_learning(monkeypatch)
+    train, calls, kept = learner.train, [], []
+
+    def train_with_two_faults(updates, seed):
+      before = [v.numpy() for v in learner.updated_variables()]
+      if len(calls) == 1:  # from where the call that was skipped has started
+        assert all(map(np.array_equal, kept[0], before))
+      kept[:] = [before]
+      calls.append(updates)
+      metrics = train(updates, seed)
+      if len(calls) in (1, 3):
+        bias = learner.actor_critic.target_critic._mlp.layers[-1].bias
+        bias.assign(np.nan * tf.ones_like(bias))
+        train(updates, seed)
+      return metrics
+
+    monkeypatch.setattr(learner, "train", train_with_two_faults)
+    row = run()
+    assert calls == [5, 5, 5, 5] and len(pauses) == 4
+    assert now.end_iteration()[0]["update/skipped"] == 10 and not now.skipped
+    assert all(np.isfinite(v.numpy()).all() for v in learner.updated_variables())
+    assert np.isfinite(row["critic/loss"])
+
+
+def test_what_updates_change_is_known(tiny, monkeypatch):
+  with eagerly():
+    learner, _, _, run = _eager_learning(monkeypatch)
+    run()  # the first one imagines, too
+    all_of_it = tf.train.TrackableView(learner).descendants()
+    values = {id(x): x for x in all_of_it if isinstance(x, tf.Variable)}
+    values |= {id(x.value): x.value for x in all_of_it if isinstance(x, keras.Variable)}
+    before = {key: x.numpy() for key, x in values.items()}
+    learner.train(1, (0, 1))
+    changed = {key for key, x in values.items() if not np.array_equal(x.numpy(), before[key])}
+  assert changed and changed <= {id(v) for v in learner.updated_variables()}
+
+
+def test_numbers_that_go_on_going_wrong_end_the_run_before_a_checkpoint(tiny, monkeypatch):
+  with eagerly():
+    learner, now, pauses, run = _eager_learning(monkeypatch)
     bias = learner.actor_critic.target_critic._mlp.layers[-1].bias
     bias.assign(np.nan * tf.ones_like(bias))
-    with pytest.raises(FloatingPointError, match="the critics' targets: mean became nan, where "):
-      trainer.learning.run(0, now, lambda share: None, lambda: pauses.append(1))
-  assert not pauses and not now.updated
+    message = "the critics' targets: mean became nan, where "
+    with pytest.raises(FloatingPointError, match=message) as error:
+      run()
+  assert len(pauses) == learning.MAX_SKIPPED_CALLS - 1 and not now.updated
+  assert "\n" not in str(error.value) and "start a run with other settings" in str(error.value)
 
 
 @pytest.mark.parametrize(

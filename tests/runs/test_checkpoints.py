@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from maac_tf.checks import ConfigError
-from maac_tf.runs import checkpoints, run_directory
+from maac_tf.runs import checkpoints, saved_config
 from maac_tf.runs.experiment import restore, train
 from tests.runs.conftest import rows_of, step_log
 
@@ -89,7 +89,7 @@ def test_configs_that_are_damaged_come_back(finished_run, capsys, damage):
   damaged = [damage(text.encode()) for text in texts]
   for name, data in zip(names, damaged, strict=True):
     (finished_run / name).write_bytes(data)
-  assert run_directory.saved_config(str(finished_run)) == str(finished_run / "config.gin")
+  assert saved_config.find(str(finished_run)) == str(finished_run / "config.gin")
   assert [(finished_run / name).read_text() for name in names] == texts
   assert [(finished_run / f"damaged-1-{name}").read_bytes() for name in names] == damaged
   err = capsys.readouterr().err.splitlines()
@@ -99,7 +99,7 @@ def test_configs_that_are_damaged_come_back(finished_run, capsys, damage):
   with pytest.raises(
     ConfigError, match="config.gin' is not as the run wrote it, and no checkpoint"
   ):
-    run_directory.load_config(str(finished_run))
+    saved_config.load(str(finished_run))
 
 
 def test_what_is_not_there_comes_back(finished_run):
@@ -107,7 +107,7 @@ def test_what_is_not_there_comes_back(finished_run):
   for name in ("config.gin", "metrics.csv", "version.json", "curve.png"):
     (finished_run / name).unlink()
   shutil.rmtree(finished_run / "policy")
-  run_directory.load_config(str(finished_run))
+  saved_config.load(str(finished_run))
   assert train(str(finished_run), iterations=2) is None
   assert [(finished_run / n).read_bytes() for n in ("config.gin", "metrics.csv")] == before
   assert (finished_run / "policy" / "saved_model.pb").exists()

@@ -14,7 +14,7 @@ import tensorflow as tf
 import maac_tf
 from maac_tf.algorithm.evaluator import Evaluator
 from maac_tf.checks import ConfigError
-from maac_tf.runs import config, run_directory, sealed
+from maac_tf.runs import config, saved_config, sealed
 from maac_tf.runs.experiment import train
 from tests.runs.conftest import rows_of, step_log
 
@@ -190,21 +190,21 @@ def test_a_run_with_options_that_this_code_does_not_know_is_refused(finished_run
   _changed(finished_run / "config.gin", "Maac.horizon", "Maac.soft_returns = True\nMaac.horizon")
   (finished_run / "version.json").write_text('{"maac_tf": "0.0.7", "commit": null}')
   with pytest.raises(ConfigError) as error:
-    run_directory.load_config(str(finished_run))
+    saved_config.load(str(finished_run))
   assert "a run of maac_tf 0.0.7, commit unknown" in str(error.value)
   assert "does not know: Maac.soft_returns. " in str(error.value)
   (finished_run / "version.json").unlink()  # older still
   with pytest.raises(
     ConfigError, match="a run of maac_tf of an unknown version, commit unknown, with options"
   ):
-    run_directory.load_config(str(finished_run))
+    saved_config.load(str(finished_run))
 
 
 def test_a_mistake_of_the_users_is_not_taken_for_an_old_run(finished_run):
   with pytest.raises(ConfigError, match="horizn") as error:
-    run_directory.load_config(str(finished_run), ["Maac.horizn = 3"])
+    saved_config.load(str(finished_run), ["Maac.horizn = 3"])
   assert "does not know" not in str(error.value)
   with pytest.raises(ConfigError, match="There is no run in"):
-    run_directory.load_config(str(finished_run.parent))
-  run_directory.load_config(str(finished_run), ["Maac.horizon = 3"])
+    saved_config.load(str(finished_run.parent))
+  saved_config.load(str(finished_run), ["Maac.horizon = 3"])
   assert config.values()["Maac.horizon"] == "3" and config.values()["Maac.batch_size"] == "32"

@@ -9,7 +9,7 @@ import pytest
 
 from maac_tf import MAAC
 from maac_tf.checks import ConfigError
-from maac_tf.runs import run_directory, sealed, trust
+from maac_tf.runs import saved_config, sealed, trust
 from maac_tf.runs.experiment import restore
 from tests import commands
 from tests.runs.conftest import it_ran, snapshot, write_into_config
@@ -64,7 +64,7 @@ def test_a_config_that_names_code_is_refused_and_runs_none(theirs, code, named):
     lambda: restore(str(theirs)),
     lambda: MAAC.load(theirs),
     lambda: MAAC(run_dir=theirs),
-    lambda: run_directory.load([], ["train.iterations = 3"], str(theirs)),
+    lambda: saved_config.load_given([], ["train.iterations = 3"], str(theirs)),
   ):
     with pytest.raises(ConfigError) as error:
       read()
