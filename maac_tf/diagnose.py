@@ -8,6 +8,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from maac_tf import files
+from maac_tf.algorithm.real_returns import correlation
 from maac_tf.analysis import diagnosis
 from maac_tf.checks import ConfigError
 from maac_tf.runs import command_line, plotting
@@ -104,10 +105,11 @@ def _print_values(values: diagnosis.Values, title: str) -> None:
   print(f"{title} at {len(real)} states: real {real.mean():.5g} ± {real.std():.5g}")
   for name, believed in (("Q", values.q), ("the models' own", values.model)):
     if believed is not None:
-      error = believed - real
+      error, together = believed - real, correlation(believed, real)
+      text = "none, one of the two is constant" if together is None else f"{together:.2f}"
       print(
         f"  {name}: bias {error.mean():+.5g}, root mean square error "
-        f"{np.sqrt(np.mean(error**2)):.5g}, correlation {np.corrcoef(believed, real)[0, 1]:.2f}"
+        f"{np.sqrt(np.mean(error**2)):.5g}, correlation {text}"
       )
 
 

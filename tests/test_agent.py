@@ -286,7 +286,7 @@ def test_nothing_is_printed_that_was_not_asked_for(tmp_path, capfd):
   assert "Warning: SteveTargets.horizon has no effect" in capfd.readouterr().err
 
 
-def test_it_learns_from_logged_steps_offline_then_online(original, no_exports, tmp_path):
+def test_it_learns_from_logged_steps_offline_then_online(original, no_exports, tmp_path, capfd):
   """And the same script goes on where it is, which is at its end."""
   for axis in ("iterations, without environment steps", "environment steps"):
     agent = make(tmp_path / "run", dataset=original)
@@ -295,7 +295,8 @@ def test_it_learns_from_logged_steps_offline_then_online(original, no_exports, t
     learn(agent, 50)
     assert agent.env_steps == 80 and agent.trainer.learner.env_buffer.added == 140 + 80
     assert agent.metrics["env_steps"].tolist() == [0, 0, 0, 40, 80]
-  agent.learn(offline_updates=4, progress=False)
+  agent.learn(offline_updates=4)
+  assert " 6 iterations  return" in capfd.readouterr().out
   assert agent.metrics["env_steps"].tolist() == [0, 0, 0, 40, 80, 80]
   assert learn(agent, 90).env_steps == 120
 

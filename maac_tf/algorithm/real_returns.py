@@ -100,6 +100,12 @@ def critic_errors(learner: Maac, transitions: Sequence[Transition]) -> tuple[flo
   if len(real) < 2:
     return None
   q = learner.actor_critic.value(states.transition.observation, states.transition.action).numpy()
-  if not (np.std(q) and np.std(real)):
+  together = correlation(q, real)
+  return None if together is None else (float(np.mean(q - real)), together)
+
+
+def correlation(believed: np.ndarray, real: np.ndarray) -> float | None:
+  """Of [N] and [N] numbers; None where one of the two is constant."""
+  if not (np.std(believed) and np.std(real)):
     return None
-  return float(np.mean(q - real)), float(np.corrcoef(q, real)[0, 1])
+  return float(np.corrcoef(believed, real)[0, 1])

@@ -201,7 +201,7 @@ def _iterate(
     if not trainer.under_way.begun:
       first = trainer.begin(progress)
       run.metrics.log_events(first)
-      progress.write(f"{_summary(first)}  (before the first update)")
+      progress.write(f"{_summary(first, trainer.offline)}  (before the first update)")
     while int(trainer.iteration) < iterations and pauses.signal is None:
       row = trainer.run_iteration(progress)
       workers.agree(trainer)
@@ -209,22 +209,24 @@ def _iterate(
       run.save()
       pauses.saved()
       if row["eval/return"] is not None:
-        progress.write(_summary(row))
+        progress.write(_summary(row, trainer.offline))
       if any([callback(row) is False for callback in callbacks]):
         break
   if trainer.best.exists:
     mean, std, found = trainer.best.statistics.numpy()
+    after = f", after {found:,.0f} steps" if found else ""  # learned offline, it has none
     progress.write(
-      f"The best policy, after {found:,.0f} steps: return {mean:.5g} ± {std:.5g} over "
+      f"The best policy{after}: return {mean:.5g} ± {std:.5g} over "
       f"{BEST_EVALUATION_EPISODES} further episodes."
     )
   return pauses.signal if int(trainer.iteration) < iterations else None
 
 
-def _summary(row: Mapping[str, float | None]) -> str:
-  text = (
-    f"{row['env_steps']:>9,} steps  return {row['eval/return']:.5g} ± {row['eval/return_std']:.5g}"
+def _summary(row: Mapping[str, float | None], offline: bool) -> str:
+  count = (
+    f"{row.get('iteration', 0):>9,} iterations" if offline else f"{row['env_steps']:>9,} steps"
   )
+  text = f"{count}  return {row['eval/return']:.5g} ± {row['eval/return_std']:.5g}"
   if "model/validation_loss" in row:
     text += f"  model loss {row['model/validation_loss']:.2f}"
   return text

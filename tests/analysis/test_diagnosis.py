@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maac_tf.algorithm.real_returns import Episode, critic_errors, soft_returns
+from maac_tf.algorithm.real_returns import Episode, correlation, critic_errors, soft_returns
 from maac_tf.analysis import diagnosis
 from maac_tf.data.types import Transition
 from maac_tf.runs.experiment import build_trainer
@@ -168,6 +168,12 @@ def test_critic_errors_are_a_bias_and_a_correlation(monkeypatch):
   unknown = [t._replace(terminal=np.zeros_like(t.terminal)) for t in transitions]
   short = [tf.nest.map_structure(lambda x: x[:5], t) for t in unknown]
   assert critic_errors(learner, short) is None and critic_errors(learner, []) is None
+
+
+def test_a_constant_has_no_correlation():
+  rising, constant = np.arange(3.0), np.ones(3)
+  assert correlation(rising, -2 * rising) == pytest.approx(-1)
+  assert correlation(rising, constant) is None and correlation(constant, rising) is None
 
 
 def test_ends_are_counted_in_the_world_and_in_the_models():
