@@ -155,9 +155,9 @@ class Maac(tf.Module):
   def updated_variables(self) -> list[tf.Variable]:
     """What an update changes."""
     steps = self._policy_step, self._critic_step, self._temperature_step
-    parts = *self.actor_critic.networks, *(step.optimizer for step in steps)
-    of_keras = [v.value for part in parts for v in part.variables]
-    return [*of_keras, *self.actor_critic.variables, self._log_temperature]
+    of_keras = *self.actor_critic.networks, *(step.optimizer for step in steps)
+    own = *self.actor_critic.variables, self._log_temperature
+    return [*(v.value for part in of_keras for v in part.variables), *own]
 
   @property
   def act(self) -> Act:
@@ -219,8 +219,8 @@ class Maac(tf.Module):
       batch = Transition(*(tf.concat(pair, 0) for pair in zip(batch, imagined, strict=True)))
     path, metrics = self._update_policy(batch, noise.policy)
     log_prob = path.trajectory.log_prob[0] if self.horizon else path.final_log_prob
-    metrics |= {"policy/entropy": -tf.reduce_mean(log_prob)}
-    metrics |= self._update_critics(batch, path, noise)
+    entropy = {"policy/entropy": -tf.reduce_mean(log_prob)}
+    metrics |= entropy | self._update_critics(batch, path, noise)
     self.actor_critic.update_averages(self._policy_step.count)
     self._update_temperature(log_prob)
     return metrics
@@ -250,23 +250,14 @@ class Maac(tf.Module):
   ) -> dict[str, tf.Tensor]:
     """ψ ← ψ - β_Q ∇J_Q(ψ), towards targets within the range of values that the rewards allow."""
     parts = self.actor_critic
-    parts.follow_rewards(self._soft_rewards(batch, path))
+    seen = parts.follow_rewards(objectives.soft_rewards(batch, path, self.temperature))
     target_values = parts.target_values(noise.critics)
     *regression, metrics = self.critic_targets(self, batch, path, target_values, noise.targets)
     with tf.GradientTape() as tape:
       loss = metrics["critic/loss"] = objectives.critic_loss(parts.critic, *regression)
     metrics["critic/target"] = tf.reduce_mean(regression[-1])
     metrics["critic/gradient_norm"] = self._critic_step(tape, loss, parts.reward_scale**2)
-    if parts.value_range:
-      low, high = tf.unstack(parts.value_range.reward_quantiles)
-      metrics |= {"critic/reward_low": low, "critic/reward_high": high}
-    return metrics
-
-  def _soft_rewards(self, batch: Transition, path: Path) -> tf.Tensor:
-    """With the entropy bonus, of the first imagined step alone: none is beyond a termination."""
-    if self.horizon:
-      return path.trajectory.reward[0] - self.temperature * path.trajectory.log_prob[0]
-    return batch.reward - self.temperature * tf.reduce_mean(path.final_log_prob)
+    return metrics | seen
 
   def _update_temperature(self, log_prob: tf.Tensor) -> None:
     """Last: policy and critics have the temperature of before."""

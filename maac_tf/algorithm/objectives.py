@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from maac_tf.algorithm.rollout import RolloutNoise, Trajectory, rollout
-from maac_tf.data.types import Act, Step, Value
+from maac_tf.data.types import Act, Step, Transition, Value
 
 
 class PolicyNoise(NamedTuple):
@@ -113,3 +113,10 @@ def temperature_loss(
 ) -> tf.Tensor:
   """Drives the entropy -log_prob to the target (Haarnoja et al. 2018b); log_prob is constant."""
   return -log_temperature * tf.stop_gradient(tf.reduce_mean(log_prob) + target_entropy)
+
+
+def soft_rewards(batch: Transition, path: Path, temperature: tf.Tensor) -> tf.Tensor:
+  """With the entropy bonus, [B], of the path's first step alone: none is beyond a termination."""
+  if len(path.trajectory.reward):
+    return path.trajectory.reward[0] - temperature * path.trajectory.log_prob[0]
+  return batch.reward - temperature * tf.reduce_mean(path.final_log_prob)

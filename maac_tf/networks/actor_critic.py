@@ -171,11 +171,18 @@ class ActorCritic(tf.Module):
       self.value_range.see(reward.low[0], reward.high[0], rewards)
     self._scale_critics()
 
-  def follow_rewards(self, reward: tf.Tensor) -> None:
-    """Moves the range of values, and with it the critics' scale, towards these soft rewards."""
-    if self.value_range:
-      self.value_range.follow(replicas.together(reward))
-      self._scale_critics()
+  def follow_rewards(self, reward: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Moves the range of values, and with it the critics' scale, towards these soft rewards.
+
+    Returns:
+      Metrics, scalars.
+    """
+    if not self.value_range:
+      return {}
+    self.value_range.follow(replicas.together(reward))
+    self._scale_critics()
+    low, high = tf.unstack(self.value_range.reward_quantiles)
+    return {"critic/reward_low": low, "critic/reward_high": high}
 
   def _scale_critics(self) -> None:
     scale = self.value_range.width() if self.value_range else self.reward_scale
