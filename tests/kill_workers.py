@@ -21,7 +21,7 @@ from tests.equal_runs import differences, newest_checkpoint, run_values
 
 COMMAND = (
   *(sys.executable, "-m", "maac_tf.train", "--gin_file=gin/pendulum.gin", "--threads=1"),
-  *("--gin_param=train.iterations=8", "--gin_param=Trainer.updates_per_step=0.2"),
+  *("--gin_param=train.iterations=6", "--gin_param=Trainer.updates_per_step=0.2"),
 )
 # Environment steps after which a checkpoint tells that the training is well under way.
 KILLS = ((1, 1_200), (0, 1_600))

@@ -136,6 +136,7 @@ def test_a_saved_model_says_what_it_is_and_refuses_another_rank(trainer, tmp_pat
     "high": [None] * 27,
   }
   assert about["action"] == {"name": "action", "size": 8, "low": [-1.0] * 8, "high": [1.0] * 8}
+  assert about["seconds_per_action"] == 0.05
   act = loaded.signatures["serving_default"]
   for wrong in ([27], [2, 26]):
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):

@@ -47,11 +47,20 @@ def metadata(
     | {"low": _bounds(seen.low), "high": _bounds(seen.high)},
     "action": {"name": "action", "size": environment.action_size}
     | {"low": _bounds(box.low), "high": _bounds(box.high)},
+    "seconds_per_action": _seconds_per_action(environment.env),
     "return": known.get("best/return"),
     "return_std": known.get("best/return_std"),
     "episodes": BEST_EVALUATION_EPISODES if known.get("best/return") is not None else 0,
     "env_steps": int(known.get("best/env_steps") or trainer.env_steps),
   } | dict(code or version.current())
+
+
+def _seconds_per_action(env: gym.Env) -> float | None:
+  """What MuJoCo's environments, and most of those with a clock, have as `dt`; None elsewhere."""
+  try:
+    return float(env.get_wrapper_attr("dt"))
+  except (AttributeError, TypeError, ValueError):
+    return None
 
 
 def format_of(path: str) -> str:
