@@ -68,11 +68,11 @@ class Trainer(tf.Module):
         "a dataset",
         low=1,
       ),
-    ] = 5_000,
+    ] = 2_000,
     initial_updates: Annotated[
       int,
       Option("gradient updates on these, before the policy acts; in whole iterations", low=0),
-    ] = 5_000,
+    ] = 2_000,
     steps_per_iteration: Annotated[int, Option("environment steps", low=1)] = 250,
     min_episodes: Annotated[
       int,
