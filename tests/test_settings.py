@@ -126,8 +126,6 @@ PAPER = {
   "Trainer.rollout_starts": "100000",
   "Trainer.rollout_schedule": "(1, 1, 0, 1)",
   "make_task.learn_reward": "False",
-  "make_task.coordinates": "False",
-  "make_task.symmetries": "False",
   "Maac.horizon": "4",
   "Maac.num_final_actions": "5",
   "Maac.discount": "0.99",
@@ -284,10 +282,8 @@ def test_what_has_no_effect_is_found():
     gin.parse_config([*TINY, *bindings])
     return config.without_effect(names, unused.options(build_trainer(task)))
 
-  names = {"SteveTargets.horizon", "Maac.horizon", "train.seed", "make_task.coordinates"}
-  assert found(names | {"make_task.symmetries", "a_macro"}) == {
-    "make_task.coordinates": "the task has no coordinates of its own",
-    "make_task.symmetries": "the task has no symmetries",
+  names = {"SteveTargets.horizon", "Maac.horizon", "train.seed", "make_task.learn_reward"}
+  assert found(names | {"a_macro"}) == {
     "SteveTargets.horizon": "the critics' targets are RolloutTargets (Maac.critic_targets)",
     "a_macro": "no file that was given uses it",
   }
@@ -299,9 +295,7 @@ def test_what_has_no_effect_is_found():
   )
   names = {"Dynamics.ensemble_size", "Trainer.rollout_starts", "Maac.batch_size"}
   assert found({*names, "SteveTargets.horizon"}, *sac).keys() == names - {"Maac.batch_size"}
-  # Of an ant, whose coordinates policy and critics see, too.
-  names = {"make_task.coordinates", "make_task.symmetries", "make_task.learn_reward"}
-  without = found(names, *sac, task="ant")
-  assert without == dict.fromkeys(names - {"make_task.coordinates"}, "nothing uses the model")
+  names = {"make_task.learn_reward", "make_task.learn_end"}
+  assert found(names, *sac, task="ant_v5") == dict.fromkeys(names, "nothing uses the model")
   reason = "the task has no reward function: the reward is learned"
   assert found(names, task="ant_v5") == {"make_task.learn_reward": reason}

@@ -22,7 +22,7 @@ import maac_tf.algorithm.planner
 import maac_tf.runs.experiment  # noqa: F401  (what they import declares its options)
 from maac_tf import checks
 from maac_tf.tasks import TASKS
-from maac_tf.tasks.task import Task, never_terminates
+from maac_tf.tasks.task import never_terminates
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMANDS = sorted(
@@ -125,23 +125,14 @@ def tasks() -> str:
         environment.env.get_wrapper_attr("_max_episode_steps"),
         "given" if task.reward_fn else "learned",
         "never" if task.termination_fn is never_terminates else "given",
-        _coordinates(task),
-        len(task.symmetries) or "–",
       )
     )
     environment.close()
   titles = (
     "task", "gin files", "physics of", "S, A", "time limit", "reward function",
-    "termination function", "coordinates", "symmetries",
+    "termination function",
   )  # fmt: skip
   return _table(titles, rows)
-
-
-def _coordinates(task: Task) -> str:
-  """The function of `tasks.coordinates` that made them."""
-  names = [function.__qualname__ for function in task.coordinates]
-  made_by = [name.partition(".")[0] for name in names if ".<locals>." in name]
-  return f"`{made_by[0]}`" if made_by else "–"
 
 
 class Generated(Directive):

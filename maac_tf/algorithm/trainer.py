@@ -19,7 +19,7 @@ from maac_tf.tasks.parallel import ParallelEnvironment
 
 # Random steps in one go, at the most: a checkpoint is between two.
 MAX_RANDOM_STEPS = 1_000
-# No episode is cut off before it has so many.
+# No episode is cut off before it has so many steps.
 MIN_EPISODE_STEPS = 100
 
 
@@ -75,12 +75,7 @@ class Trainer(tf.Module):
     ] = 2_000,
     steps_per_iteration: Annotated[int, Option("environment steps", low=1)] = 250,
     min_episodes: Annotated[
-      int,
-      Option(
-        f"episodes of training are cut off so that there are so many, but not before "
-        f"{MIN_EPISODE_STEPS} steps; 0: they go on to the task's time limit",
-        low=0,
-      ),
+      int, Option("training episodes are cut off, after 100 steps or more, to be so many", low=0)
     ] = 50,
     updates_per_step: Annotated[
       float, Option("gradient updates for each environment step", low=0, high=1e6)

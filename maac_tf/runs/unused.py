@@ -6,7 +6,6 @@ from collections.abc import Collection
 from maac_tf.algorithm.critic_targets import CriticTargets
 from maac_tf.algorithm.trainer import Trainer
 from maac_tf.runs import config
-from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.registry import find_task
 from maac_tf.tasks.task import Task
 
@@ -29,10 +28,6 @@ def options(trainer: Trainer, task: Task | None = None) -> dict[str, str]:
     unused["make_task.learn_reward"] = "the task has no reward function: the reward is learned"
   if task.termination_fn is None:
     unused["make_task.learn_end"] = "the task has no termination function: the end is learned"
-  if task.coordinates == PLAIN:
-    unused["make_task.coordinates"] = "the task has no coordinates of its own"
-  if not task.symmetries:
-    unused["make_task.symmetries"] = "the task has no symmetries"
   used = type(learner.critic_targets)
   for other in CriticTargets.__subclasses__():
     if other is not used:
@@ -43,7 +38,6 @@ def options(trainer: Trainer, task: Task | None = None) -> dict[str, str]:
     reason = "all data are real (Maac.real_fraction = 1)"
     unused |= dict.fromkeys(("Trainer.rollout_starts", "Trainer.rollout_schedule"), reason)
   if not learner.uses_model:
-    of_model = "make_task.learn_reward", "make_task.learn_end", "make_task.symmetries"
-    names = "Dynamics", "DynamicsFit", *of_model
+    names = "Dynamics", "DynamicsFit", "make_task.learn_reward", "make_task.learn_end"
     unused |= dict.fromkeys(names, "nothing uses the model")
   return unused

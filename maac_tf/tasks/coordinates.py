@@ -146,7 +146,7 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
   def change(observation: tf.Tensor, next_observation: tf.Tensor) -> tf.Tensor:
     torso, _, own_velocity = split(observation)
     next_torso, _, next_own_velocity = split(next_observation)
-    turn = quaternion_product(_inverse(torso), next_torso)
+    turn = _quaternion_product(_inverse(torso), next_torso)
     w = turn[..., :1]  # no step turns by more than 169 degrees, where it is 0.1
     turn = 2.0 * w * turn[..., 1:] / tf.maximum(w * w, 0.01)
     rest = next_observation - observation
@@ -158,7 +158,7 @@ def torso_frame(orientation: int, velocity: int) -> Coordinates:
     sizes = [orientation, 3, velocity - orientation - 4, 3, -1]
     first, turn, middle, acceleration, last = tf.split(change, sizes, -1)
     turn = tf.concat([tf.ones_like(turn[..., :1]), 0.5 * turn], -1)
-    torso = quaternion_product(torso, tf.math.l2_normalize(turn, -1))
+    torso = _quaternion_product(torso, tf.math.l2_normalize(turn, -1))
     parts = observation[..., before] + first, torso, observation[..., between] + middle
     own_velocity += acceleration
     speeds = [tf.reduce_sum(axis * own_velocity, -1, keepdims=True) for axis in _world_axes(torso)]
@@ -177,7 +177,7 @@ def _inverse(quaternion: tf.Tensor) -> tf.Tensor:
   return quaternion * tf.constant([1, -1, -1, -1], quaternion.dtype)
 
 
-def quaternion_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+def _quaternion_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
   """Of two quaternions (w, x, y, z), [..., 4]: first b, then a."""
   (aw, ax, ay, az), (bw, bx, by, bz) = (tf.unstack(q, axis=-1) for q in (a, b))
   parts = (

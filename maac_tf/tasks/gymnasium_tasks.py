@@ -6,10 +6,8 @@ from typing import Any
 import gymnasium as gym
 import tensorflow as tf
 
-from maac_tf.tasks.coordinates import PLAIN, Coordinates, clipped, sine_and_cosine, torso_frame
 from maac_tf.tasks.double_integrator import DoubleIntegrator
 from maac_tf.tasks.locomotion import make_env
-from maac_tf.tasks.symmetries import Symmetry, ant_symmetries, walker_symmetries
 from maac_tf.tasks.task import Task, TensorFn, never_terminates
 
 
@@ -17,19 +15,10 @@ def _gymnasium_task(
   name: str,
   gym_id: str,
   termination_fn: TensorFn = never_terminates,
-  coordinates: Coordinates = PLAIN,
-  symmetries: tuple[Symmetry, ...] = (),
   **kwargs: Any,
 ) -> Task:
   """Gymnasium's own task, with its reward and termination."""
-  return Task(
-    name,
-    functools.partial(make_env, gym_id, **kwargs),
-    None,
-    termination_fn,
-    coordinates,
-    symmetries,
-  )
+  return Task(name, functools.partial(make_env, gym_id, **kwargs), None, termination_fn)
 
 
 def _hopper_terminates(
@@ -81,30 +70,11 @@ def _make_double_integrator() -> gym.Env:
   return gym.wrappers.TimeLimit(DoubleIntegrator(), max_episode_steps=200)
 
 
-_PITCH_COORDINATES = sine_and_cosine(angle=1)
-
-
-_ANT_COORDINATES = torso_frame(orientation=1, velocity=13)
-
-
 GYMNASIUM_TASKS = (
-  _gymnasium_task("half_cheetah_v5", "HalfCheetah-v5", coordinates=_PITCH_COORDINATES),
-  _gymnasium_task("hopper_v5", "Hopper-v5", _hopper_terminates, clipped(first=5, limit=10.0)),
-  _gymnasium_task(
-    "walker2d_v5",
-    "Walker2d-v5",
-    _walker2d_terminates,
-    clipped(first=8, limit=10.0),
-    walker_symmetries(),
-  ),
-  _gymnasium_task(
-    "ant_v5",
-    "Ant-v5",
-    _ant_terminates,
-    _ANT_COORDINATES,
-    ant_symmetries(),
-    include_cfrc_ext_in_observation=False,
-  ),
+  _gymnasium_task("half_cheetah_v5", "HalfCheetah-v5"),
+  _gymnasium_task("hopper_v5", "Hopper-v5", _hopper_terminates),
+  _gymnasium_task("walker2d_v5", "Walker2d-v5", _walker2d_terminates),
+  _gymnasium_task("ant_v5", "Ant-v5", _ant_terminates, include_cfrc_ext_in_observation=False),
   Task("pendulum", functools.partial(make_env, "Pendulum-v1"), _pendulum_reward, never_terminates),
   Task("double_integrator", _make_double_integrator, _double_integrator_reward, never_terminates),
 )

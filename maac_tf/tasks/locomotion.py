@@ -9,8 +9,6 @@ import tensorflow as tf
 from absl import logging
 from gymnasium.envs.mujoco import MujocoEnv
 
-from maac_tf.tasks.coordinates import PLAIN, Coordinates, sine_and_cosine, torso_frame
-from maac_tf.tasks.symmetries import Symmetry, ant_symmetries
 from maac_tf.tasks.task import Task, never_terminates
 
 
@@ -73,8 +71,6 @@ def _locomotion_task(
   skipped: int,
   z_index: int = 0,
   height: float | None = None,
-  coordinates: Coordinates = PLAIN,
-  symmetries: tuple[Symmetry, ...] = (),
   **kwargs: Any,
 ) -> Task:
   """A task of Wang et al.; `positions` is the length of MuJoCo's q, `z_index` of z in it."""
@@ -93,19 +89,11 @@ def _locomotion_task(
   def make_gym_env(**more: Any) -> gym.Env:
     return _LocomotionEnv(gym_id, skipped, z_index, height, **kwargs, **more)
 
-  return Task(name, make_gym_env, reward_fn, never_terminates, coordinates, symmetries)
-
-
-_PITCH_COORDINATES = sine_and_cosine(angle=1)
-
-
-_ANT_COORDINATES = torso_frame(orientation=1, velocity=13)
+  return Task(name, make_gym_env, reward_fn, never_terminates)
 
 
 LOCOMOTION_TASKS = (
-  _locomotion_task(
-    "half_cheetah", "HalfCheetah-v5", positions=9, skipped=1, coordinates=_PITCH_COORDINATES
-  ),
+  _locomotion_task("half_cheetah", "HalfCheetah-v5", positions=9, skipped=1),
   _locomotion_task(
     "hopper",
     "Hopper-v5",
@@ -113,7 +101,6 @@ LOCOMOTION_TASKS = (
     skipped=1,
     z_index=1,
     height=1.3,
-    coordinates=_PITCH_COORDINATES,
     terminate_when_unhealthy=False,
   ),
   _locomotion_task(
@@ -123,7 +110,6 @@ LOCOMOTION_TASKS = (
     skipped=1,
     z_index=1,
     height=1.3,
-    coordinates=_PITCH_COORDINATES,
     terminate_when_unhealthy=False,
     xml_file="walker2d.xml",  # the v5 file has other foot friction than the authors'
   ),
@@ -134,8 +120,6 @@ LOCOMOTION_TASKS = (
     skipped=2,
     z_index=2,
     height=0.57,
-    coordinates=_ANT_COORDINATES,
-    symmetries=ant_symmetries(),
     terminate_when_unhealthy=False,
   ),
 )

@@ -9,11 +9,6 @@ HalfCheetah, Hopper, Walker2d and Ant are those of Wang et al. 2019, which the p
 Gymnasium's physics, no termination, 1,000 steps, all of the velocities, unclipped. The tasks whose
 names end in v5 are Gymnasium's own; their rewards are of the distance travelled, which no
 observation holds, so that the models learn them.
-
-Where a robot can turn over, the task has coordinates (`make_task.coordinates`): sine and cosine of
-its pitch, or the frame of its torso. Gymnasium's hopper and walker fall before; their velocities
-are shown clipped, and so imagined. Of a robot that is alike left and right, or all round, the task
-has symmetries (`make_task.symmetries`).
 """
 
 import dataclasses
@@ -29,7 +24,6 @@ from typing import Annotated, Any
 import gymnasium as gym
 
 from maac_tf.checks import Option, configurable
-from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.gymnasium_tasks import GYMNASIUM_TASKS
 from maac_tf.tasks.locomotion import LOCOMOTION_TASKS, make_env
 from maac_tf.tasks.task import Task, never_terminates
@@ -135,21 +129,6 @@ def make_task(
       "has a gradient. Always without a function, and never where nothing ends"
     ),
   ] = True,
-  coordinates: Annotated[
-    bool,
-    Option(
-      "observation preprocessing: policy, critics and models see, and models predict, in the "
-      "coordinates of the task, where it has some (an ant's: in the frame of its torso). After a "
-      "whole turn a robot is what it was before; velocities that are shown clipped are imagined so"
-    ),
-  ] = False,
-  symmetries: Annotated[
-    bool,
-    Option(
-      "data augmentation: the models learn the images of transitions, too, by the symmetries of "
-      "the task, where it has some (a walker's: left and right)"
-    ),
-  ] = False,
   episode_steps: Annotated[
     int | None,
     Option("a time limit, for an environment that has none; of two the shorter counts", low=1),
@@ -171,8 +150,6 @@ def make_task(
     make_gym_env=make_gym_env if episode_steps or env_kwargs else task.make_gym_env,
     reward_fn=None if learn_reward else task.reward_fn,
     termination_fn=None if learn_end and ends else task.termination_fn,
-    coordinates=task.coordinates if coordinates else PLAIN,
-    symmetries=task.symmetries if symmetries else (),
   )
 
 

@@ -9,6 +9,7 @@ from maac_tf.data import collector as collector_module
 from maac_tf.data.collector import Collector, Single
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.tasks.adapter import Environment
+from maac_tf.tasks.coordinates import torso_frame
 from maac_tf.tasks.registry import find_task
 from tests.simulators import EndsAfter, Line, Unseeded
 
@@ -89,7 +90,7 @@ def test_an_episode_that_terminates_is_followed_by_another():
 def test_the_buffer_holds_what_the_environment_returned(monkeypatch):
   """Of an ant, whose policy normalises quaternions, which after a reset have another length."""
   collector, buffer, _ = _make("ant_v5")
-  features, seen = find_task("ant_v5").coordinates.features, []
+  features, seen = torso_frame(orientation=1, velocity=13).features, []
   reset = Environment.reset
 
   def recorded(self, seed):

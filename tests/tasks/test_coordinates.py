@@ -5,8 +5,18 @@ import pytest
 import tensorflow as tf
 from scipy.spatial.transform import Rotation
 
-from maac_tf.tasks.coordinates import PLAIN, sine_and_cosine, torso_frame
-from maac_tf.tasks.registry import TASKS, find_task
+from maac_tf.tasks.coordinates import PLAIN, clipped, sine_and_cosine, torso_frame
+from maac_tf.tasks.registry import find_task
+
+# What a user may give these tasks.
+OF = {
+  "half_cheetah_v5": sine_and_cosine(angle=1),
+  "hopper": sine_and_cosine(angle=1),
+  "hopper_v5": clipped(first=5, limit=10.0),
+  "walker2d_v5": clipped(first=8, limit=10.0),
+  "ant": torso_frame(orientation=1, velocity=13),
+  "ant_v5": torso_frame(orientation=1, velocity=13),
+}
 
 
 def _steps(name, count):
@@ -21,10 +31,10 @@ def _steps(name, count):
   return (tf.constant(np.array(column)) for column in zip(*rows, strict=True))
 
 
-@pytest.mark.parametrize("name", [n for n, task in TASKS.items() if task.coordinates != PLAIN])
+@pytest.mark.parametrize("name", OF)
 def test_the_predicted_change_leads_to_the_next_state(name):
   observation, after = _steps(name, 1_500)
-  coordinates = find_task(name).coordinates
+  coordinates = OF[name]
   got = coordinates.apply(observation, coordinates.change(observation, after))
   np.testing.assert_allclose(got, after, atol=1e-4, rtol=1e-5)
 
@@ -32,14 +42,13 @@ def test_the_predicted_change_leads_to_the_next_state(name):
 def test_imagined_velocities_are_clipped_as_those_shown():
   """Of both tasks: those are MuJoCo's velocities within 10, and nothing else is."""
   for name in ("hopper_v5", "walker2d_v5"):
-    task = find_task(name)
-    env = task.make_gym_env()
+    coordinates, env = OF[name], find_task(name).make_gym_env()
     observation, _ = env.reset(seed=0)
     robot = env.unwrapped
     robot.data.qpos[:], robot.data.qvel[:] = 50.0, np.linspace(-30.0, 30.0, robot.model.nv)
     after = tf.concat([robot.data.qpos[1:], robot.data.qvel], 0)
     start = tf.constant(observation)
-    got = task.coordinates.apply(start, task.coordinates.change(start, after))
+    got = coordinates.apply(start, coordinates.change(start, after))
     np.testing.assert_allclose(got, robot._get_obs(), atol=1e-6)
 
 
@@ -50,7 +59,7 @@ def _rotation(observation):
 def test_the_frame_is_the_torsos():
   """Velocity, the vertical and the x axis as SciPy turns them; the turn as a rotation vector."""
   observation, after = _steps("ant_v5", 400)
-  coordinates = find_task("ant_v5").coordinates
+  coordinates = OF["ant_v5"]
   features, change = (
     coordinates.features(observation).numpy(),
     coordinates.change(observation, after),
@@ -71,7 +80,7 @@ def test_the_frame_is_the_torsos():
 
 def test_which_way_the_torso_faces_changes_the_heading_alone():
   observation, after = _steps("ant_v5", 200)
-  coordinates = find_task("ant_v5").coordinates
+  coordinates = OF["ant_v5"]
   angles = np.random.default_rng(1).uniform(-3, 3, len(observation))
   yaw = Rotation.from_rotvec(angles[:, np.newaxis] * [0, 0, 1])
 
@@ -120,11 +129,11 @@ def test_gradients_are_those_of_finite_differences(coordinates):
   np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [n for n, task in TASKS.items() if task.coordinates != PLAIN])
+@pytest.mark.parametrize("name", OF)
 def test_features_of_numpy_arrays_are_numpys(name):
   """What the policy acts on, one state at a time."""
   observation, _ = _steps(name, 50)
-  features = find_task(name).coordinates.features
+  features = OF[name].features
   array = observation.numpy().copy()
   array.setflags(write=False)  # D_env holds it, too
   want, got = features(observation), features(array)
@@ -135,7 +144,7 @@ def test_features_of_numpy_arrays_are_numpys(name):
 
 def test_a_torsos_frame_is_the_same_under_xla():
   """Features, changes, steps and their gradients, as a compiled update has them."""
-  coordinates = find_task("ant_v5").coordinates
+  coordinates = OF["ant_v5"]
   observation, after = _steps("ant_v5", 30)
 
   def numbers(observation, after):

@@ -21,7 +21,7 @@ def _make(seed):
   environment = ParallelEnvironment(leaves_the_line, COUNT)
   buffer = ReplayBuffer(1_000, environment.observation_size, environment.action_size)
   generator = tf.random.Generator.from_seed(seed)
-  collector = Collector(environment, buffer, None, lambda: generator.make_seeds(1)[:, 0])
+  collector = Collector(environment, buffer, lambda: generator.make_seeds(1)[:, 0])
   return collector, buffer, generator
 
 

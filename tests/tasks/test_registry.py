@@ -10,7 +10,7 @@ import pytest
 from maac_tf.tasks import registry
 from maac_tf.tasks.coordinates import PLAIN
 from maac_tf.tasks.registry import TASKS, find_task, make_task
-from maac_tf.tasks.task import Task
+from maac_tf.tasks.task import Task, never_terminates
 from tests import simulators
 
 
@@ -21,22 +21,17 @@ def test_unknown_task_names_the_nearest():
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_by_default_all_is_used_but_the_symmetries(name):
+def test_by_default_all_is_used_but_what_says_where_an_episode_ends(name):
   task = find_task(name)
   assert task is TASKS[name]
-  made = make_task(name)
-  assert made.symmetries == () and made.name == name
-  assert made == dataclasses.replace(task, symmetries=())
+  ends = task.termination_fn is not never_terminates
+  assert make_task(name) == (dataclasses.replace(task, termination_fn=None) if ends else task)
+  assert make_task(name, learn_end=False) == task
 
 
 def test_what_is_not_wanted_is_left_out():
   task = find_task("ant")
-  assert task.reward_fn and task.symmetries and task.coordinates != PLAIN
-  assert make_task("ant", learn_reward=True).reward_fn is None
-  assert make_task("ant", coordinates=False).coordinates == PLAIN
-  assert make_task("ant", symmetries=True).symmetries == task.symmetries
-  nothing = make_task("ant", learn_reward=True, coordinates=False, symmetries=False)
-  assert nothing == dataclasses.replace(task, reward_fn=None, coordinates=PLAIN, symmetries=())
+  assert make_task("ant", learn_reward=True) == dataclasses.replace(task, reward_fn=None)
 
 
 def test_tasks_of_a_module_have_its_name(tmp_path, monkeypatch):

@@ -2,18 +2,22 @@
 
 import gymnasium as gym
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from maac_tf.tasks.actions import ActionBox
-from maac_tf.tasks.registry import TASKS, find_task
+from maac_tf.tasks.registry import find_task
 from maac_tf.tasks.symmetries import Symmetry, signed_permutation
 
+# The legs of Gymnasium's Walker2d-v5, the right one first, are alike.
+WALKER = Symmetry(
+  observation=signed_permutation([0, 1, 5, 6, 7, 2, 3, 4, 8, 9, 10, 14, 15, 16, 11, 12, 13]),
+  action=signed_permutation([3, 4, 5, 0, 1, 2]),
+)
 
-@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.symmetries])
-def test_the_simulator_does_the_same_from_the_image(name):
+
+def test_the_simulator_does_the_same_from_the_image():
   """State, reward and end after random actions, falls among them, over several episodes."""
-  task = find_task(name)
+  task = find_task("walker2d_v5")
   env, rng, rows = task.make_gym_env(), np.random.default_rng(0), []
   robot, (observation, _) = env.unwrapped, env.reset(seed=0)
   skipped = robot.model.nq + robot.model.nv - len(observation)  # the place, of no account
@@ -29,35 +33,12 @@ def test_the_simulator_does_the_same_from_the_image(name):
     rows.append((place, observation, action, after, reward, end))
     observation = env.reset()[0] if end or t % 100 == 99 else after
   places, observations, actions, afters, rewards, ends = map(np.array, zip(*rows, strict=True))
-  assert any(ends) == name.endswith("v5")  # Gymnasium's own fall
-  for symmetry in task.symmetries:
-    images = (
-      f(tf.constant(x)).numpy() for f, x in zip(symmetry, (observations, actions), strict=True)
-    )
-    seen = zip(*(step_from(*row) for row in zip(places, *images, strict=True)), strict=True)
-    want = symmetry.observation(tf.constant(afters)), rewards, ends
-    for got, wanted in zip(seen, want, strict=True):
-      np.testing.assert_allclose(np.array(got, float), np.array(wanted, float), atol=1e-9)
-
-
-def test_the_images_of_an_ant_are_a_group():
-  """Eight with itself, all different; the image of an image is one of them."""
-  rng = np.random.default_rng(0)
-  x, a = tf.constant(rng.normal(size=[1, 27])), tf.constant(rng.normal(size=[1, 8]))
-  group = [Symmetry(tf.identity, tf.identity), *find_task("ant_v5").symmetries]
-  all_images = [np.concatenate([s.observation(x), s.action(a)], 1) for s in group]
-
-  def index(symmetry):
-    image = np.concatenate([symmetry.observation(x), symmetry.action(a)], 1)
-    # A quaternion and its negative are the same orientation.
-    flips = np.where((np.arange(35) >= 1) & (np.arange(35) < 5), -1.0, 1.0)
-    return [
-      i for i, y in enumerate(all_images) if np.allclose(y, image) or np.allclose(y, flips * image)
-    ]
-
-  for first in group:
-    found = [index(first.then(second)) for second in group]
-    assert sorted(i for one in found for i in one) == list(range(8))
+  assert any(ends)
+  images = (f(tf.constant(x)).numpy() for f, x in zip(WALKER, (observations, actions), strict=True))
+  seen = zip(*(step_from(*row) for row in zip(places, *images, strict=True)), strict=True)
+  want = WALKER.observation(tf.constant(afters)), rewards, ends
+  for got, wanted in zip(seen, want, strict=True):
+    np.testing.assert_allclose(np.array(got, float), np.array(wanted, float), atol=1e-9)
 
 
 def test_actions_are_in_the_units_of_the_environment():
