@@ -120,7 +120,7 @@ PAPER = {
   "Trainer.random_steps": "5000",
   "Trainer.initial_updates": "0",
   "Trainer.steps_per_iteration": "1000",
-  "Trainer.min_episodes": "0",
+  "Trainer.cut_off_episodes": "False",
   "Trainer.updates_per_step": "4",
   "Trainer.rollout_frequency": "1000",
   "Trainer.rollout_starts": "100000",

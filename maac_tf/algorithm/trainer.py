@@ -13,14 +13,13 @@ from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.learning import Learning, UnderWay
 from maac_tf.checks import ConfigError, Option, configurable, require
 from maac_tf.data.collector import Collector, Environments, Single
+from maac_tf.data.replay import ReplayBuffer
 from maac_tf.tasks import environment_check
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.parallel import ParallelEnvironment
 
 # Random steps in one go, at the most: a checkpoint is between two.
 MAX_RANDOM_STEPS = 1_000
-# No episode is cut off before it has so many steps.
-MIN_EPISODE_STEPS = 100
 
 
 class Progress(Protocol):
@@ -74,9 +73,10 @@ class Trainer(tf.Module):
       Option("gradient updates on these, before the policy acts; in whole iterations", low=0),
     ] = 2_000,
     steps_per_iteration: Annotated[int, Option("environment steps", low=1)] = 250,
-    min_episodes: Annotated[
-      int, Option("training episodes are cut off, after 100 steps or more, to be so many", low=0)
-    ] = 50,
+    cut_off_episodes: Annotated[
+      bool,
+      Option("training episodes end where they earn less than D_env does; see `_least_reward`"),
+    ] = True,
     updates_per_step: Annotated[
       float, Option("gradient updates for each environment step", low=0, high=1e6)
     ] = 1,
@@ -149,7 +149,7 @@ class Trainer(tf.Module):
     )
     self.under_way, self.pause, self.offline = UnderWay(), _nothing, False
     self.random_steps, self.initial_updates = random_steps, initial_updates
-    self.min_episodes = min_episodes
+    self.cut_off_episodes = cut_off_episodes
     self.steps_per_iteration, self.eval_every = steps_per_iteration, eval_every
 
   @property
@@ -265,16 +265,16 @@ class Trainer(tf.Module):
     count = self.collector.environments.count
     steps = -(-steps // count) * count
     shape = [steps, self.learner.action_size]
-    known = max(self.random_steps, int(self.learner.env_buffer.added))
-    until = _longest_episode(known, self.min_episodes)
+    buffer = self.learner.env_buffer
+    least = _least_reward(buffer, random) if self.cut_off_episodes else -math.inf
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
       rows = _telling(progress, "random steps", noise, self.first_steps)
-      result = self.collector.collect(lambda _, action: action, rows, until)
+      result = self.collector.collect(lambda _, action: action, rows, least)
     else:
       noise = tf.random.stateless_normal(shape, self._next_seed()).numpy()
       act = self.learner.actor_critic.policy.in_numpy()
-      result = self.collector.collect(act, noise, until)
+      result = self.collector.collect(act, noise, least)
     self.env_steps.assign_add(steps)
     return result
 
@@ -291,12 +291,12 @@ class Trainer(tf.Module):
     return self.generator.make_seeds(1)[:, 0]
 
 
-def _longest_episode(steps: int, min_episodes: int) -> float:
-  """Where an episode of training is cut off, for so many episodes in so many steps.
+def _least_reward(buffer: ReplayBuffer, random: bool) -> float:
+  """What an episode must earn to go on: the mean of D_env; of random ones none goes on.
 
-  How a robot lies where it fell for the rest of an episode is soon learned; how it stands is not.
+  How a robot lies where it fell is soon learned; how it fails late in a long episode is not.
   """
-  return max(steps // min_episodes, MIN_EPISODE_STEPS) if min_episodes else math.inf
+  return math.inf if random else float(tf.reduce_mean(buffer.newest(buffer.size).reward))
 
 
 def _rounds(steps_per_iteration: int, updates_per_step: float, rollout_frequency: int) -> int:

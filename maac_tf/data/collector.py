@@ -1,5 +1,6 @@
 """Real steps into D_env (Algorithm 1, line 3); episodes go on from one call to the next."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +13,9 @@ from absl import logging
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.step_log import StepLog
 from maac_tf.data.types import TimeStep, Transition
+
+# Of an episode, the newest rewards that say whether it goes on.
+NEWEST = 100
 
 
 class Steppable(Protocol):
@@ -36,11 +40,19 @@ class Episode:
   observation: np.ndarray
   steps: int = 0
   total_reward: float = 0.0
+  newest: collections.deque[float] = dataclasses.field(
+    default_factory=lambda: collections.deque(maxlen=NEWEST)
+  )
 
   def take(self, step: TimeStep) -> None:
     self.observation = step.observation
     self.steps += 1
     self.total_reward += step.reward
+    self.newest.append(step.reward)
+
+  def earns(self, reward: float) -> bool:
+    """Whether its newest rewards are so much, or more, in the mean; fewer than `NEWEST` are."""
+    return len(self.newest) < NEWEST or math.fsum(self.newest) / NEWEST >= reward
 
 
 def play_again(environment: Steppable, seed: int, rows: Transition) -> tuple[Episode, bool]:
@@ -143,14 +155,15 @@ class Collector(tf.Module):
     self,
     act: Callable[[np.ndarray, np.ndarray], np.ndarray],
     noise: Iterable[np.ndarray],
-    episode_steps: float = math.inf,
+    least: float = -math.inf,
   ) -> float | None:
     """A step for each row of `noise` [N, A], N a multiple of E.
 
     Args:
       act: gives the action `act(observation, noise)` of [S] and [A]; of several environments, those
         of [E, S] and [E, A].
-      episode_steps: after so many an episode is cut off, as by a time limit.
+      least: an episode of which the newest rewards are less, in the mean, is cut off, as by a time
+        limit.
 
     Returns:
       The mean return of the episodes that ended or were cut off, None where none did.
@@ -171,7 +184,7 @@ class Collector(tf.Module):
         ended = step.terminal or step.truncated
         if ended:
           self._limit_watch(episode.steps, step.terminal)
-        if ended or episode.steps >= episode_steps:
+        if ended or not episode.earns(least):
           returns.append(episode.total_reward)
           over.append(i)
       if over:

@@ -165,15 +165,27 @@ def test_the_updates_of_a_round_are_calls_of_two_sizes_at_most(tiny, updates, si
   assert calls == 2 * sizes and sum(shares) == pytest.approx(1.0)
 
 
-def test_training_episodes_are_cut_off_and_evaluations_are_not(tiny):
-  trainer = _make(min_episodes=3)
-  trainer.collect(110)  # a third of the 300 random ones to come
-  trainer.learner.env_buffer.added.assign(450)  # of which 340 are not at hand
-  trainer.collect(150)  # the episode under way, too, is now cut off later
-  stored = trainer.learner.env_buffer.newest(260)
+def test_training_episodes_are_cut_off_where_they_earn_little(tiny, monkeypatch):
+  """Random ones after 100 steps, others by the mean of D_env; evaluations are not."""
+  trainer, seen = _make(), []
+  collect = trainer.collector.collect
+
+  def spy(act, noise, least):
+    seen.append(least)
+    return collect(act, noise, least)
+
+  monkeypatch.setattr(trainer.collector, "collect", spy)
+  trainer.collect(150, random=True)
+  stored = trainer.learner.env_buffer.newest(150)
+  trainer.collect(10)
+  assert seen == [np.inf, pytest.approx(stored.reward.numpy().mean(), rel=1e-5)]
   follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
-  assert np.flatnonzero(~follows).tolist() == [99, 249]
+  assert np.flatnonzero(~follows).tolist() == [99]
   assert trainer.evaluator.evaluate()["eval/length"] == 200
+  trainer = _make(cut_off_episodes=False)
+  trainer.collect(150, random=True)
+  stored = trainer.learner.env_buffer.newest(150)
+  assert np.all(stored.next_observation[:-1] == stored.observation[1:])
 
 
 def test_rollouts_grow_linearly(tiny):
@@ -288,7 +300,7 @@ def test_numbers_that_go_on_going_wrong_end_the_run_before_a_checkpoint(tiny, mo
     ({"rollout_schedule": (5, 1, 0, 1)}, "rollout_schedule must be"),
     ({"rollout_schedule": (1, 2)}, "rollout_schedule must be .from, to, first, last."),
     ({"rollout_schedule": (1.5, 2, 0, 1)}, "rollout_schedule must be a tuple of integers"),
-    ({"min_episodes": -1}, "min_episodes must be an integer of 0 or more, not -1"),
+    ({"cut_off_episodes": 1}, "cut_off_episodes must be True or False, not 1"),
     ({"updates_per_step": 0}, "makes 0 updates an iteration"),
     ({"updates_per_step": 0.52}, r"makes 20.8 updates .*rollout_frequency \(5\) must divide"),
     ({"rollout_frequency": 3}, "makes 20 updates an iteration, which"),

@@ -71,12 +71,22 @@ def test_an_episode_goes_on_from_call_to_call():
   np.testing.assert_allclose(returns[2], np.sum(rewards[200:400]), rtol=1e-5)
 
 
-def test_episodes_are_cut_off():
+@pytest.mark.parametrize("least", [np.inf, -6.0, -np.inf])
+def test_episodes_are_cut_off_where_their_newest_rewards_are_less(monkeypatch, least):
+  """Of a pendulum, whose own time limit is 200 steps."""
+  monkeypatch.setattr(collector_module, "NEWEST", 40)
   collector, buffer, _ = _make()
-  result = collector.collect(_random, _noise(200), 80)
-  assert _ends(buffer, 200) == [79, 159] and not np.any(buffer.newest(200).terminal)
-  rewards = buffer.newest(200).reward
-  np.testing.assert_allclose(result, np.sum(rewards[:160]) / 2, rtol=1e-5)
+  result = collector.collect(_random, _noise(500), least)
+  stored = buffer.newest(500)
+  rewards, ends, start = stored.reward.numpy().astype(float), [], 0
+  for t in range(500):
+    newest = rewards[max(start, t - 39) : t + 1]
+    if t - start == 199 or (len(newest) == 40 and newest.mean() < least):
+      ends.append(t)
+      start = t + 1
+  assert len(ends) == {np.inf: 12, -np.inf: 2}.get(least, len(ends)) and 2 <= len(ends) <= 12
+  assert _ends(buffer, 500) == [t for t in ends if t < 499] and not np.any(stored.terminal)
+  np.testing.assert_allclose(result, np.sum(rewards[: ends[-1] + 1]) / len(ends), rtol=1e-5)
 
 
 def test_an_episode_that_terminates_is_followed_by_another():
@@ -98,7 +108,8 @@ def test_the_buffer_holds_what_the_environment_returned(monkeypatch):
     return seen[-1].copy()
 
   monkeypatch.setattr(Environment, "reset", recorded)
-  collector.collect(lambda x, noise: np.tanh(features(x)[:8] + noise), _noise(20, 8), 5)
+  monkeypatch.setattr(collector_module, "NEWEST", 5)
+  collector.collect(lambda x, noise: np.tanh(features(x)[:8] + noise), _noise(20, 8), np.inf)
   starts = buffer.newest(20).observation.numpy()[::5]
   assert np.abs(np.linalg.norm(starts[:, 1:5], axis=1) - 1).max() > 1e-3
   for start in starts:
@@ -106,16 +117,23 @@ def test_the_buffer_holds_what_the_environment_returned(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ("task", "episode_steps"),
-  [("pendulum", 200), ("pendulum", 65), ("pendulum", 50), ("hopper_v5", 1_000)],  # 130 is 2 * 65
+  ("task", "newest", "least"),
+  [
+    ("pendulum", 100, -np.inf),
+    ("pendulum", 65, np.inf),  # 130 is 2 * 65
+    ("pendulum", 50, np.inf),
+    ("pendulum", 50, -4.0),  # of rewards before the restore, too
+    ("hopper_v5", 100, -np.inf),
+  ],
 )
-def test_a_restored_episode_goes_on(tmp_path, warnings, task, episode_steps):
+def test_a_restored_episode_goes_on(tmp_path, warnings, monkeypatch, task, newest, least):
+  monkeypatch.setattr(collector_module, "NEWEST", newest)
   one, other = (_make(task, seed) for seed in (0, 1))
   size = one[0].environments.environment.action_size
-  one[0].collect(_random, _noise(130, size), episode_steps)
+  one[0].collect(_random, _noise(130, size), least)
   _restore(one, other, tmp_path)
   noise = _noise(120, size, seed=1)
-  returns = [made[0].collect(_random, noise, episode_steps) for made in (one, other)]
+  returns = [made[0].collect(_random, noise, least) for made in (one, other)]
   assert returns[0] == returns[1] and returns[0] is not None
   for a, b in zip(one[1].newest(250), other[1].newest(250), strict=True):
     np.testing.assert_array_equal(a, b)

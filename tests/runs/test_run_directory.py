@@ -165,7 +165,7 @@ def _changed(path, old, new):
 @pytest.mark.parametrize(
   ("old", "new", "difference"),
   [
-    (r"Trainer.min_episodes = 50\n", "", r"\+ Trainer.min_episodes = 50"),
+    (r"Trainer.cut_off_episodes = True\n", "", r"\+ Trainer.cut_off_episodes = True"),
     (
       "Maac.kl_penalty = 0.0",
       "Maac.kl_penalty = 1.0",
