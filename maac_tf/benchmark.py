@@ -122,10 +122,12 @@ def _machine() -> dict[str, str | int]:
   with contextlib.suppress(OSError, KeyError), open("/proc/cpuinfo") as file:
     facts = dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", file.read(), re.MULTILINE))
     processor = "{model name} (family {cpu family}, model {model})".format_map(facts)
-  packages = "tensorflow", "tensorflow-probability", "keras", "mujoco", "gymnasium"
-  versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
-  if _RUNTIMES.value:
-    versions += [f"{p} {importlib.metadata.version(p)}" for p in ("ai-edge-litert", "onnxruntime")]
+  packages = ["tensorflow", "tensorflow-probability", "keras", "mujoco", "gymnasium"]
+  packages += ["ai-edge-litert", "onnxruntime"] if _RUNTIMES.value else []
+  versions = []
+  for package in packages:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra
+      versions.append(f"{package} {importlib.metadata.version(package)}")
   versions += ["peers: launch/peers.txt"] if _PEERS.value else []
   threads = _THREADS.value or len(os.sched_getaffinity(0))
   return {"processor": processor, "threads": threads, "versions": ", ".join(versions)}

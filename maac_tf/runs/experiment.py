@@ -200,6 +200,7 @@ def _iterate(
     trainer.pause = pauses
     if not trainer.under_way.begun:
       first = trainer.begin(progress)
+      workers.agree(trainer)
       run.metrics.log_events(first)
       progress.write(f"{_summary(first, trainer.offline)}  (before the first update)")
     while int(trainer.iteration) < iterations and pauses.signal is None:

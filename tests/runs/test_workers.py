@@ -13,6 +13,7 @@ from maac_tf.runs import devices, experiment, workers
 from tests import commands
 from tests.conftest import BARE
 from tests.kill_workers import free_ports
+from tests.learners import eagerly
 
 WORKER = "127.0.0.1:23461"
 
@@ -130,6 +131,21 @@ def test_those_that_differ_end(original_run, monkeypatch):
   others[0] = lambda mine: tf.one_hot(3, len(mine))
   with pytest.raises(ConfigError, match="The workers have not the same steps or networks"):
     workers.open_run(str(original_run), trainer, None)
+
+
+def test_they_are_compared_before_the_first_update(tmp_path, monkeypatch):
+  gin.parse_config(BARE)
+  trainer, seen = experiment.build_trainer("pendulum"), []
+
+  def agree(trainer):
+    seen.append((int(trainer.env_steps), int(trainer.iteration)))
+    raise ConfigError("they differ")
+
+  monkeypatch.setattr(workers, "agree", agree)
+  follower = workers.Follower(str(tmp_path), trainer)
+  with eagerly(), pytest.raises(ConfigError, match="they differ"):
+    experiment.iterate(trainer, follower, 2, show=False)
+  assert seen == [(300, 0)]
 
 
 def test_a_follower_has_what_the_chief_wrote(original_run):
