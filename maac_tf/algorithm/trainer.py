@@ -249,13 +249,17 @@ class Trainer(tf.Module):
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
       rows = _telling(progress, "random steps", noise, self.random_steps)
-      result = self.collector.collect(lambda _, action: action, rows, self.episode_steps)
+      result = self.collector.collect(lambda _, action: action, rows, math.inf if self.min_episodes else -math.inf)
     else:
       noise = tf.random.stateless_normal(shape, self._next_seed()).numpy()
       act = self.learner.actor_critic.policy.in_numpy()
-      result = self.collector.collect(act, noise, self.episode_steps)
+      result = self.collector.collect(act, noise, self._mean_reward() if self.min_episodes else -math.inf)
     self.env_steps.assign_add(steps)
     return result
+
+  def _mean_reward(self) -> float:
+    buffer = self.learner.env_buffer
+    return float(tf.reduce_mean(buffer.newest(buffer.size).reward))
 
   def _evaluate_if_due(self, progress: Progress) -> Mapping[str, float | None]:
     steps = self.steps_per_iteration

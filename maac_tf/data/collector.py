@@ -1,5 +1,6 @@
 """Real steps into D_env (Algorithm 1, line 3); episodes go on from one call to the next."""
 
+import collections
 import math
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -11,6 +12,8 @@ from absl import logging
 from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.step_log import StepLog
 from maac_tf.data.types import TimeStep, Transition
+
+WINDOW = 100
 
 
 class Steppable(Protocol):
@@ -66,12 +69,13 @@ class Collector(tf.Module):
     self,
     act: Callable[[np.ndarray, np.ndarray], np.ndarray],
     noise: Iterable[np.ndarray],
-    episode_steps: float = math.inf,
+    least: float = -math.inf,
   ) -> float | None:
     """A step for each row of `noise` [N, A], with the action `act(observation, noise)` [A].
 
     Args:
-      episode_steps: after so many an episode is cut off, as by a time limit.
+      least: where its last `WINDOW` rewards are less than this in the mean, an episode is cut off, as
+        by a time limit.
 
     Returns:
       The mean return of the episodes that ended or were cut off, None where none did.
@@ -88,7 +92,7 @@ class Collector(tf.Module):
       over = step.terminal or step.truncated
       if over:
         self._limit_watch(episode.steps, step.terminal)
-      if over or episode.steps >= episode_steps:
+      if over or episode.recent() < least:
         returns.append(episode.total_reward)
         episode = self._new_episode()
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
@@ -131,13 +135,19 @@ class _Episode:
   def __init__(self, environment: Steppable, seed: int):
     self._environment, self.seed = environment, seed
     self.observation, self.steps, self.total_reward = environment.reset(seed), 0, 0.0
+    self._rewards: collections.deque[float] = collections.deque(maxlen=WINDOW)
 
   def step(self, action: np.ndarray) -> TimeStep:
     step = self._environment.step(action)
     self.observation = step.observation
     self.steps += 1
     self.total_reward += step.reward
+    self._rewards.append(step.reward)
     return step
+
+  def recent(self) -> float:
+    """The mean of the last rewards; infinite before there are so many."""
+    return float(np.mean(self._rewards)) if len(self._rewards) == WINDOW else math.inf
 
   def repeats(
     self,
