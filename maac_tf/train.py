@@ -72,15 +72,14 @@ def main(argv: list[str]) -> int:
   except Exception as error:
     error.add_note(f"Resume with: {_resume_command(run_dir)}")
     raise
-  if stopped_by:
-    print(f"Saved. Resume with: {_resume_command(run_dir)}")
-    return 128 + stopped_by
-  if workers.is_chief(strategy):
+  if workers.is_chief(strategy):  # the others have saved nothing
     print(
-      f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, "
+      f"Saved. Resume with: {_resume_command(run_dir)}"
+      if stopped_by
+      else f"Finished. The best policy is in {run_dir}/policy, the last in {run_dir}/policy_last, "
       f"the curve in {run_dir}/curve.png."
     )
-  return 0
+  return 128 + stopped_by if stopped_by else 0
 
 
 def _resume_command(run_dir: str) -> str:

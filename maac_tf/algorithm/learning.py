@@ -171,13 +171,13 @@ class Learning:
       now.updated.append(_numbers("", metrics))
       now.skipped_calls = 0
       return
+    for variable, value in zip(variables, before, strict=True):
+      variable.assign(value)
     now.skipped += count
     now.skipped_calls += 1
     if now.skipped_calls >= most_skipped:
       raise guard.error(what)
     logging.warning("%d updates were skipped: %s.", count, what)
-    for variable, value in zip(variables, before, strict=True):
-      variable.assign(value)
 
   def fit(self, now: UnderWay, pause: Callable[[], None]) -> dict[str, float]:
     """Lines 4-5: normalisers and models learn from D_env."""

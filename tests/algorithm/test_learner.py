@@ -36,7 +36,12 @@ def test_xla_and_plain_updates_agree(bindings):
 
 def test_compiled_updates_run_in_the_loop_of_a_call():
   learner = make_learner(*SAC, "Maac.jit_compile = True")
+  variables = learner.updated_variables()
+  read, before = [tf.identity(v) for v in variables], values_of(variables)
   assert np.isfinite(learner.train(2, SEED)["critic/loss"])
+  # What was read before a call, to go back to, is not what XLA writes into.
+  assert all(map(np.array_equal, read, before))
+  assert not all(map(np.array_equal, values_of(variables), before))
 
 
 @pytest.mark.parametrize("bindings", [STEVE, ROLLOUT], ids=["steve", "rollouts"])

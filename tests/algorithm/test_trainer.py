@@ -289,6 +289,8 @@ def test_numbers_that_go_on_going_wrong_end_the_run_before_a_checkpoint(tiny, mo
     with pytest.raises(FloatingPointError, match=message) as error:
       run()
   assert len(pauses) == learning.MAX_SKIPPED_CALLS - 1 and not now.updated
+  networks = learner.actor_critic.critic.variables  # to which the fault has not come
+  assert all(np.isfinite(v.numpy()).all() for v in networks)
   assert "\n" not in str(error.value) and "start a run with other settings" in str(error.value)
 
 
