@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from maac_tf.algorithm import evaluator, learning
-from maac_tf.algorithm.critic_targets import RolloutTargets, SteveTargets
+from maac_tf.algorithm.critic_targets import RolloutTargets
 from maac_tf.algorithm.imagined_data import ImaginedData
+from maac_tf.algorithm.steve import SteveTargets
 from maac_tf.runs import config, unused
 from maac_tf.runs.experiment import build_trainer, make_trainer
 from tests.commands import ROOT

@@ -3,13 +3,12 @@
 Shapes: B batch, S observation size, A action size, H horizon.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+import maac_tf.algorithm.steve  # noqa: F401  gin finds its class
 from maac_tf import replicas
 from maac_tf.algorithm import objectives, soundness
 from maac_tf.algorithm.critic_targets import CriticTargets, RolloutTargets
@@ -24,6 +23,7 @@ from maac_tf.models.ensemble import Dynamics
 from maac_tf.models.fit import DynamicsFit
 from maac_tf.models.model_env import ModelEnv
 from maac_tf.networks.actor_critic import CRITICS_PER_TARGET, ActorCritic
+from maac_tf.networks.adam import Adam
 from maac_tf.networks.guard import Guard
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.task import Task
@@ -139,9 +139,9 @@ class Maac(tf.Module):
     _check_combination(self, batch_size)
 
     self._log_temperature = tf.Variable(np.log(initial_temperature), dtype=tf.float32)
-    self._policy_step = _Adam(self.actor_critic.policy.trainable_variables, learning_rate)
-    self._critic_step = _Adam(self.actor_critic.critic.trainable_variables, learning_rate)
-    self._temperature_step = _Adam([self._log_temperature], temperature_learning_rate)
+    self._policy_step = Adam(self.actor_critic.policy.trainable_variables, learning_rate)
+    self._critic_step = Adam(self.actor_critic.critic.trainable_variables, learning_rate)
+    self._temperature_step = Adam([self._log_temperature], temperature_learning_rate)
     self.guard = Guard()
     self.compiled_updates = tf.function(
       self.updates, autograph=False, jit_compile=jit_compile or None
@@ -304,35 +304,6 @@ def _draw_critics(actor_critic: ActorCritic, seed: tf.Tensor) -> tf.Tensor | tup
 def _seeds(seed: int) -> np.ndarray:
   """Of the policy, the critics, the ensemble and the roles of its data."""
   return np.random.SeedSequence(seed).generate_state(4) // 2
-
-
-class _Adam(tf.Module):
-  """Steps of Adam down a loss, for the same variables each time."""
-
-  def __init__(self, variables: Sequence[keras.Variable | tf.Variable], learning_rate: float):
-    super().__init__()
-    self._variables, self._optimizer = variables, keras.optimizers.Adam(learning_rate)
-    self._optimizer.build(variables)
-
-  @property
-  def optimizer(self) -> keras.optimizers.Adam:
-    return self._optimizer
-
-  @property
-  def count(self) -> tf.Tensor:
-    """Steps so far, []."""
-    return self._optimizer.iterations
-
-  def __call__(
-    self, tape: tf.GradientTape, loss: tf.Tensor, unit: tf.Tensor | float = 1.0
-  ) -> tf.Tensor:
-    """A step; returns the norm of the gradient of loss / unit.
-
-    Adam's steps are of the same size in any unit, but for losses near its epsilon.
-    """
-    gradient = replicas.average(tape.gradient(loss, self._variables, 1.0 / unit))
-    self._optimizer.apply(replicas.summands(gradient), self._variables)
-    return tf.linalg.global_norm(gradient)
 
 
 def _check_combination(learner: Maac, batch_size: int) -> None:

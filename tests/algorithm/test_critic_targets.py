@@ -5,14 +5,8 @@ import pytest
 import tensorflow as tf
 
 from maac_tf.algorithm import objectives
-from maac_tf.algorithm.critic_targets import (
-  CriticTargets,
-  Regression,
-  RolloutTargets,
-  SteveNoise,
-  SteveTargets,
-  steve_targets,
-)
+from maac_tf.algorithm.critic_targets import CriticTargets, Regression, RolloutTargets
+from maac_tf.algorithm.steve import SteveNoise, SteveTargets, steve_targets
 from maac_tf.data.types import Transition
 from maac_tf.networks.critic import Critic
 from maac_tf.networks.policy import Policy
