@@ -88,7 +88,7 @@ class ActorCritic(tf.Module):
         low=0,
         high=0.99999,
       ),
-    ] = 0.998,
+    ] = 0.9995,
   ):
     """Makes the networks.
 
