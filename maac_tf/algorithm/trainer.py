@@ -296,7 +296,7 @@ def _least_reward(buffer: ReplayBuffer, random: bool) -> float:
 
   How a robot lies where it fell is soon learned; how it fails late in a long episode is not.
   """
-  return math.inf if random else float(tf.reduce_mean(buffer.newest(buffer.size).reward))
+  return math.inf if random else float(buffer.mean_reward())
 
 
 def _rounds(steps_per_iteration: int, updates_per_step: float, rollout_frequency: int) -> int:
