@@ -173,7 +173,7 @@ class Maac(tf.Module):
       assert self.model_buffer, "`imagined_data.ImaginedData` gives it"
       model_indices = self.model_buffer.random_indices([self.batch_size - self.num_real], model)
     return UpdateNoise(
-      env_indices=self.env_buffer.random_indices([self.num_real], env),
+      env_indices=self.env_buffer.recent_indices([self.num_real], env),
       model_indices=model_indices,
       policy=policy_noise(self.horizon, *sizes, policy),
       targets=self.critic_targets.draw(self, targets),

@@ -66,6 +66,12 @@ class ReplayBuffer(tf.Module):
     age = tf.random.stateless_uniform(shape, seed, 0, ages, tf.int64)
     return (self.added - 1 - age) % self.capacity
 
+  def recent_indices(self, shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:
+    """Random ones, of which half are of the newest eighth: age / size is u^3 of a uniform u."""
+    share = tf.random.stateless_uniform(shape, seed, dtype=tf.float64) ** 3
+    age = tf.cast(share * tf.cast(self.size, tf.float64), tf.int64)
+    return (self.added - 1 - age) % self.capacity
+
   def ages(self) -> tf.Tensor:
     """How many transitions are newer than the one at each index, [size] int64."""
     return (self.added - 1 - tf.range(self.size)) % self.size
