@@ -34,26 +34,37 @@ def merged(shares):
   real, imagined = shares.env_indices.shape[1], shares.model_indices.shape[1]
   rows = np.arange(count * (real + imagined)).reshape(count, -1)  # as they are concatenated
   order = np.concatenate([rows[:, :real].ravel(), rows[:, real:].ravel()])
+  steps = shares.targets.real
+  beside = np.arange(steps.indices.numpy().size).reshape(count, -1)
+  later = merged_policy_noise(steps.later, beside, beside.ravel())
+  noise = shares._replace(
+    env_indices=shares.env_indices.numpy().ravel(),
+    model_indices=shares.model_indices.numpy().ravel(),
+    policy=merged_policy_noise(shares.policy, rows, order),
+    targets=shares.targets._replace(
+      real=steps._replace(indices=steps.indices.numpy().ravel(), later=later)
+    ),
+    critics=shares.critics[0],
+  )
+  return tf.nest.map_structure(tf.constant, noise)
+
+
+def merged_policy_noise(noise, rows, order):
+  """Of shares whose rows have these numbers [R, b], in a batch in this order, [R b]."""
 
   def batch(x):  # [R, n, b, ...] -> [n, R b, ...]
     return np.concatenate(list(x.numpy()), 1)[:, order]
 
-  model_noise, permutations = shares.policy.rollout.model
+  model_noise, permutations = noise.rollout.model
   place = np.argsort(order)[rows]  # of the shares' rows in the batch
   dealt = np.stack([p[x] for p, x in zip(place, permutations.numpy(), strict=True)])  # [R, H, b]
-  dealt = dealt.reshape(*dealt.shape[:2], MEMBERS, -1).transpose(1, 2, 0, 3)  # [H, E, R, b / E]
-  dealt = dealt.reshape(len(dealt), -1).astype(np.int32)
-  rollout = shares.policy.rollout._replace(
-    action=batch(shares.policy.rollout.action), model=(batch(model_noise), dealt)
+  shares, steps, size = dealt.shape
+  dealt = dealt.reshape(shares, steps, MEMBERS, size // MEMBERS).transpose(1, 2, 0, 3)
+  dealt = dealt.reshape(steps, shares * size).astype(np.int32)  # the members' turns, in each share
+  rollout = noise.rollout._replace(
+    action=batch(noise.rollout.action), model=(batch(model_noise), dealt)
   )
-  policy = shares.policy._replace(rollout=rollout, final_action=batch(shares.policy.final_action))
-  noise = shares._replace(
-    env_indices=shares.env_indices.numpy().ravel(),
-    model_indices=shares.model_indices.numpy().ravel(),
-    policy=policy,
-    critics=shares.critics[0],
-  )
-  return tf.nest.map_structure(tf.constant, noise)
+  return noise._replace(rollout=rollout, final_action=batch(noise.final_action))
 
 
 def largest_difference(one, two):

@@ -84,7 +84,7 @@ def test_a_task_of_the_package(folder, arguments):
   code, out, err = commands.run("check", *arguments, "--nocost", "--steps=100", cwd=folder)
   assert code == 0 and err == "", err
   assert out.startswith("hopper_v5: observations of 11 numbers, actions of 3.")
-  assert "The reward is learned, the end of an episode a function of the task" in out
+  assert "The reward is learned, the end of an episode learned" in out
 
 
 REFUSED = {

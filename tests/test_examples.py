@@ -84,7 +84,7 @@ def test_its_numbers_are_those_of_a_loop(horizon):
     np.testing.assert_array_equal(regression.observation, batch.observation)
     np.testing.assert_array_equal(regression.action, steps.action[0])
   learner.critic_targets = of_all_steps  # the default's
-  want = targets(learner, noise)[0].targets
+  want = targets(learner, noise)[0].targets[:32]  # the others begin with a real step
   np.testing.assert_allclose(found[-1], want, rtol=1e-4, atol=1e-4)
 
 

@@ -265,8 +265,7 @@ class Trainer(tf.Module):
     count = self.collector.environments.count
     steps = -(-steps // count) * count
     shape = [steps, self.learner.action_size]
-    buffer = self.learner.env_buffer
-    least = _least_reward(buffer, random) if self.cut_off_episodes else -math.inf
+    least = _least_reward(self.learner.env_buffer, random) if self.cut_off_episodes else -math.inf
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
       rows = _telling(progress, "random steps", noise, self.first_steps)

@@ -161,7 +161,8 @@ def test_values_are_bounded_by_the_rewards_seen():
     bias.assign(tf.reshape(tf.constant(value), bias.shape))
     regression, _, path = targets(learner, noise)
     rewards = np.sum(path.trajectory.reward, 0)
-    np.testing.assert_allclose(regression.targets - rewards, bound, rtol=1e-4)
+    found = regression.targets[: len(rewards)] - rewards  # the others begin with a real step
+    np.testing.assert_allclose(found, bound, rtol=1e-4)
 
 
 def test_the_bounds_follow_the_soft_rewards():
