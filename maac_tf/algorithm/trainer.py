@@ -293,7 +293,7 @@ class Trainer(tf.Module):
 def _least_reward(buffer: ReplayBuffer, random: bool) -> float:
   """What an episode must earn to go on: the mean of D_env; of random ones none goes on.
 
-  How a robot lies where it fell is soon learned; how it fails late in a long episode is not.
+  A robot that lies where it fell would fill D_env, with little of how it fails late in an episode.
   """
   return math.inf if random else float(buffer.mean_reward())
 
