@@ -14,6 +14,7 @@ from maac_tf.algorithm.learning import Learning, UnderWay
 from maac_tf.checks import ConfigError, Option, configurable, require
 from maac_tf.data.collector import Collector, Environments, Single
 from maac_tf.data.replay import ReplayBuffer
+from maac_tf.data.types import ROUNDING
 from maac_tf.tasks import environment_check
 from maac_tf.tasks.adapter import Environment
 from maac_tf.tasks.parallel import ParallelEnvironment
@@ -295,7 +296,10 @@ def _least_reward(buffer: ReplayBuffer, random: bool) -> float:
 
   A robot that lies where it fell would fill D_env, with little of how it fails late in an episode.
   """
-  return math.inf if random else float(buffer.mean_reward())
+  if random:
+    return math.inf
+  mean = float(buffer.mean_reward())
+  return mean - ROUNDING * abs(mean)  # a reward that never changes is not less than itself
 
 
 def _rounds(steps_per_iteration: int, updates_per_step: float, rollout_frequency: int) -> int:

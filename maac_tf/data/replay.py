@@ -83,8 +83,8 @@ class ReplayBuffer(tf.Module):
     return (self.added - 1 - age) % self.capacity
 
   def mean_reward(self) -> tf.Tensor:
-    """Of all transitions, []."""
-    return tf.reduce_mean(self._columns.variables.reward[: self.size])
+    """Of all transitions, [] float64."""
+    return tf.reduce_mean(tf.cast(self._columns.variables.reward[: self.size], tf.float64))
 
   def newest(self, count: int | tf.Tensor) -> Transition:
     """The last `count` transitions, oldest first."""

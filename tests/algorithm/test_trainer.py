@@ -188,6 +188,18 @@ def test_training_episodes_are_cut_off_where_they_earn_little(tiny, monkeypatch)
   assert np.all(stored.next_observation[:-1] == stored.observation[1:])
 
 
+@pytest.mark.parametrize("reward", [0.1, -0.3])
+def test_a_reward_that_never_changes_cuts_nothing_off(tiny, monkeypatch, reward):
+  trainer = _make()
+  step = trainer.environment.step
+  monkeypatch.setattr(trainer.environment, "step", lambda a: step(a)._replace(reward=reward))
+  trainer.collect(150, random=True)
+  trainer.collector.cut_off()
+  trainer.collect(150)
+  stored = trainer.learner.env_buffer.newest(150)
+  assert np.all(stored.next_observation[:-1] == stored.observation[1:])
+
+
 def test_rollouts_grow_linearly(tiny):
   trainer = _make(rollout_schedule=(1, 15, 20, 100))
   lengths = []
