@@ -232,6 +232,7 @@ class Trainer(tf.Module):
       self.pause()
     now.row |= self._learn(lambda share: progress(phase, share, share))
     self.iteration.assign_add(1)
+    _snapshot(self)
     with now.clock("evaluate"):
       now.row |= self._evaluate_if_due(progress)
       again = self.evaluator.evaluate_again
@@ -328,3 +329,16 @@ def _telling(progress: Progress, phase: str, rows: np.ndarray, of: int) -> Itera
   for row in rows:
     yield row
     progress(phase, 1.0 / of)
+
+
+def _snapshot(trainer):
+  """The policy's weights after each iteration, to compare averages of them (a trial)."""
+  import os
+  import sys
+
+  run = [a.split("=", 1)[1] for a in sys.argv if a.startswith("--run_dir=")]
+  if run:
+    folder = os.path.join(run[-1], "snapshots")
+    os.makedirs(folder, exist_ok=True)
+    values = [v.numpy() for v in trainer.learner.actor_critic.policy.variables]
+    np.savez(os.path.join(folder, f"{int(trainer.iteration)}.npz"), *values)
