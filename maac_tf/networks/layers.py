@@ -33,6 +33,11 @@ def soft_clip(x: tf.Tensor, low: tf.Tensor | float, high: tf.Tensor | float) -> 
   return low + tf.nn.softplus(x - low)
 
 
+def symlog(x: tf.Tensor) -> tf.Tensor:
+  """sign(x) log(1 + |x|): near 0 the identity, and far from it small (Hafner et al. 2023)."""
+  return tf.sign(x) * tf.math.log(1.0 + tf.abs(x))
+
+
 class _GlorotPerMember(keras.initializers.Initializer):
   """Glorot-uniform for a stack [members, in, out] of independent kernels.
 
@@ -96,7 +101,7 @@ class Normalizer(keras.layers.Layer):
     self.moves = self.add_weight(shape=size, initializer="ones", trainable=False)
 
   def call(self, x: tf.Tensor) -> tf.Tensor:
-    return (x - self.mean) / self.scale * self.moves
+    return symlog((x - self.mean) / self.scale * self.moves)
 
   def fit(self, seen: Statistics) -> None:
     """Takes mean and standard deviation of these numbers."""

@@ -20,6 +20,7 @@ from maac_tf.networks.layers import (
   mlp,
   normalizer,
   soft_clip,
+  symlog,
 )
 from maac_tf.tasks.coordinates import PLAIN, Coordinates
 
@@ -113,7 +114,7 @@ class Policy(keras.Model):
       weights: Sequence[tf.Tensor], observation: tf.Tensor, noise: tf.Tensor | None
     ) -> tf.Tensor:
       center, gain, *hidden, last_kernel, last_bias = weights
-      x = (self.coordinates.features(observation) - center) * gain
+      x = symlog((self.coordinates.features(observation) - center) * gain)
       for kernel, bias in zip(hidden[::2], hidden[1::2], strict=True):
         x = activation(tf.matmul(x, kernel) + bias)
       if noise is None:
@@ -132,12 +133,9 @@ class Policy(keras.Model):
       (observation [..., S], noise [..., A]) -> action [..., A] in [-1, 1], as of `act`; noise 0.0
       gives the deterministic action.
     """
-    mean, gain, layers = self._weights()
+    center, gain, layers = self._weights()
     # On a single row an operation is mostly overhead, so what can goes into the weights: the
     # normaliser, the activation's factor, and the minus sign of the log standard deviation.
-    kernel, bias = layers[0]
-    kernel = kernel * gain[:, np.newaxis]
-    layers[0] = kernel, bias - mean @ kernel
     factor, activation = NUMPY_ACTIVATIONS[self._activation]
     action_size = len(layers[-1][1]) // 2
     signs = np.repeat(np.array([1.0, -1.0], np.float32), action_size)
@@ -151,7 +149,8 @@ class Policy(keras.Model):
     features = self.coordinates.features
 
     def act(observation: np.ndarray, noise: np.ndarray | float) -> np.ndarray:
-      x = np.asarray(features(observation))
+      x = (np.asarray(features(observation)) - center) * gain
+      x = np.copysign(np.log1p(np.abs(x)), x)
       for kernel, bias in hidden_layers:
         x = activation(x.dot(kernel) + bias)  # a fifth less time than x @ kernel
       x = x.dot(last_kernel) + last_bias
