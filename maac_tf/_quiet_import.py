@@ -1,7 +1,9 @@
 """Imports TensorFlow without the notes that it writes to the terminal while it starts.
 
 TensorFlow's C++ side writes about oneDNN and absent GPUs before any log level can be set. They
-are caught here, and written out after all if the import fails. TF_CPP_MIN_LOG_LEVEL=0 shows them.
+are caught here, and written out after all if the import fails. Later ones, such as an "error" of
+oneDNN that only means another kernel, are not shown either: a real error raises, too.
+TF_CPP_MIN_LOG_LEVEL=0 shows all.
 """
 
 import os
@@ -36,5 +38,5 @@ def run_quietly(function: Callable[[], T]) -> T:
       os.close(terminal)
 
 
-if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0" and "tensorflow" not in sys.modules:
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0" and "tensorflow" not in sys.modules:
   run_quietly(_import_tensorflow)

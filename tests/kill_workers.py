@@ -53,7 +53,7 @@ def start(run, log):
   for index in range(2):
     config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
     with open(f"{log}-{index}", "w") as file:
-      environment = os.environ | {"TF_CONFIG": config, "TF_CPP_MIN_LOG_LEVEL": "3"}
+      environment = os.environ | {"TF_CONFIG": config}
       processes.append(
         subprocess.Popen([*COMMAND, f"--run_dir={run}"], env=environment, stdout=file, stderr=file)
       )
