@@ -76,7 +76,7 @@ class Trainer(tf.Module):
     steps_per_iteration: Annotated[int, Option("environment steps", low=1)] = 250,
     cut_off_episodes: Annotated[
       bool,
-      Option("training episodes end where they earn less than D_env does; see `_least_reward`"),
+      Option("training episodes end where they earn little beside D_env; see `_least_reward`"),
     ] = True,
     updates_per_step: Annotated[
       float, Option("gradient updates for each environment step", low=0, high=1e6)
@@ -266,7 +266,7 @@ class Trainer(tf.Module):
     count = self.collector.environments.count
     steps = -(-steps // count) * count
     shape = [steps, self.learner.action_size]
-    least = _least_reward(self.learner.env_buffer, random) if self.cut_off_episodes else -math.inf
+    least = self._least_reward(random) if self.cut_off_episodes else -math.inf
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
       rows = _telling(progress, "random steps", noise, self.first_steps)
@@ -277,6 +277,20 @@ class Trainer(tf.Module):
       result = self.collector.collect(act, noise, least)
     self.env_steps.assign_add(steps)
     return result
+
+  def _least_reward(self, random: bool) -> float:
+    """What an episode must earn to go on: halfway from the first steps to the mean of D_env.
+
+    A robot that lies where it fell would fill D_env, with little of how it fails late in an
+    episode. One that starts earns less than one that runs: the mean itself would cut off each
+    episode there. Of random episodes none goes on.
+    """
+    if random:
+      return math.inf
+    buffer = self.learner.env_buffer
+    first = np.mean(buffer.oldest(self.random_steps).reward.numpy(), dtype=np.float64)
+    halfway = (float(first) + float(buffer.mean_reward())) / 2
+    return halfway - ROUNDING * abs(halfway)  # a reward that never changes is not less than itself
 
   def _evaluate_if_due(self, progress: Progress) -> Mapping[str, float | None]:
     steps = self.steps_per_iteration
@@ -289,17 +303,6 @@ class Trainer(tf.Module):
   def _next_seed(self) -> tf.Tensor:
     """A fresh seed, [2] int64: all of a run's randomness is split off the one generator."""
     return self.generator.make_seeds(1)[:, 0]
-
-
-def _least_reward(buffer: ReplayBuffer, random: bool) -> float:
-  """What an episode must earn to go on: the mean of D_env; of random ones none goes on.
-
-  A robot that lies where it fell would fill D_env, with little of how it fails late in an episode.
-  """
-  if random:
-    return math.inf
-  mean = float(buffer.mean_reward())
-  return mean - ROUNDING * abs(mean)  # a reward that never changes is not less than itself
 
 
 def _rounds(steps_per_iteration: int, updates_per_step: float, rollout_frequency: int) -> int:

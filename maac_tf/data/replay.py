@@ -90,6 +90,11 @@ class ReplayBuffer(tf.Module):
     """The last `count` transitions, oldest first."""
     return self.gather((self.added - count + tf.range(count, dtype=tf.int64)) % self.capacity)
 
+  def oldest(self, count: int | tf.Tensor) -> Transition:
+    """The first `count` transitions of those that there are, oldest first."""
+    first = self.added - self.size
+    return self.gather((first + tf.range(count, dtype=tf.int64)) % self.capacity)
+
   def gather(self, indices: tf.Tensor) -> Transition:
     """The transitions at `indices` [...], with replacement where they repeat."""
     return Transition(*(tf.gather(variable, indices) for variable in self._columns.variables))
