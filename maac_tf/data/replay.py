@@ -90,10 +90,10 @@ class ReplayBuffer(tf.Module):
     """The last `count` transitions, oldest first."""
     return self.gather((self.added - count + tf.range(count, dtype=tf.int64)) % self.capacity)
 
-  def oldest(self, count: int | tf.Tensor) -> Transition:
-    """The first `count` transitions of those that there are, oldest first."""
-    first = self.added - self.size
-    return self.gather((first + tf.range(count, dtype=tf.int64)) % self.capacity)
+  def oldest(self, count: int) -> Transition:
+    """The first `count` transitions, or all where there are fewer, oldest first."""
+    indices = self.added - self.size + tf.range(tf.minimum(self.size, count))
+    return self.gather(indices % self.capacity)
 
   def gather(self, indices: tf.Tensor) -> Transition:
     """The transitions at `indices` [...], with replacement where they repeat."""

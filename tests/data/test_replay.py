@@ -32,6 +32,8 @@ def test_newest_overwrite_oldest():
   np.testing.assert_array_equal(np.sort(stored.reward), [2, 3, 4, 5, 6])
   np.testing.assert_array_equal(stored.next_observation[:, 0], stored.reward + 1)
   np.testing.assert_array_equal(stored.terminal, stored.reward % 2)
+  np.testing.assert_array_equal(buffer.oldest(3).reward, [2, 3, 4])
+  np.testing.assert_array_equal(buffer.oldest(9).reward, [2, 3, 4, 5, 6])
 
 
 def test_samples_are_uniform_over_what_is_stored():
