@@ -13,6 +13,7 @@ from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.types import Transition
 
 BLOCK = 2_048  # rows
+SAMPLE = 10_000  # rows, that quantiles are taken of
 
 
 class Statistics(NamedTuple):
@@ -23,6 +24,8 @@ class Statistics(NamedTuple):
   std: np.ndarray  # [K] float64
   low: np.ndarray  # [K] float64, the least
   high: np.ndarray  # [K] float64, the greatest
+  center: np.ndarray  # [K] float64, the median
+  width: np.ndarray  # [K] float64, half of the middle 68 %, as the std of a normal distribution
 
   @property
   def largest(self) -> np.ndarray:
@@ -36,7 +39,8 @@ class Statistics(NamedTuple):
 
 def statistics_of(values: tf.Tensor) -> Statistics:
   """Of [N, K] numbers, summed in float64."""
-  return _together(_summary(values).numpy()[np.newaxis], np.array([len(values)]))
+  blocks = _summary(values).numpy()[np.newaxis]
+  return _together(blocks, np.array([len(values)]), np.asarray(values))
 
 
 class RunningStatistics:
@@ -49,6 +53,7 @@ class RunningStatistics:
   def __init__(self, buffer: ReplayBuffer, columns: Callable[[Transition], tf.Tensor]):
     """Of `columns`: [N, ...] transitions to [N, K]."""
     self._buffer, self._blocks, self._added = buffer, dict[int, np.ndarray](), 0
+    self._columns_of = lambda rows: columns(buffer.gather(rows))
     self._summary_of = tf.function(
       lambda first, end: _summary(columns(buffer.gather(tf.range(first, end)))), autograph=False
     )
@@ -65,7 +70,8 @@ class RunningStatistics:
     self._added = added
     firsts = np.arange(0, size, BLOCK)
     blocks = np.stack([self._blocks[block] for block in range(len(firsts))])
-    return _together(blocks, np.minimum(size - firsts, BLOCK))
+    rows = np.linspace(0, size - 1, min(size, SAMPLE)).astype(np.int64)
+    return _together(blocks, np.minimum(size - firsts, BLOCK), self._columns_of(rows).numpy())
 
 
 def _summary(values: tf.Tensor) -> tf.Tensor:
@@ -76,10 +82,13 @@ def _summary(values: tf.Tensor) -> tf.Tensor:
   return tf.stack([mean, squares, tf.reduce_min(exact, 0), tf.reduce_max(exact, 0)])
 
 
-def _together(blocks: np.ndarray, counts: np.ndarray) -> Statistics:
+def _together(blocks: np.ndarray, counts: np.ndarray, sample: np.ndarray) -> Statistics:
   """Of summaries [n, 4, K] of so many rows, [n] (Chan, Golub and LeVeque 1983)."""
   means, squares, low, high = blocks.transpose(1, 0, 2)
   count, weights = int(counts.sum()), counts[:, np.newaxis]
   mean = (weights * means).sum(0) / count
   variance = (squares + weights * (means - mean) ** 2).sum(0) / count
-  return Statistics(count, mean, np.sqrt(variance), low.min(0), high.max(0))
+  std = np.sqrt(variance)
+  below, center, above = np.quantile(sample.astype(np.float64), [0.16, 0.5, 0.84], axis=0)
+  width = np.maximum((above - below) / 2, std / 10)
+  return Statistics(count, mean, std, low.min(0), high.max(0), center, width)

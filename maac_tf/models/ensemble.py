@@ -106,7 +106,7 @@ class Dynamics(keras.Model):
     else:
       self.min_log_var = weight("min_log_var", -10.0)
       self.max_log_var = weight("max_log_var", 0.5)
-    self.input_normalizer = normalizer(inputs, dtype)
+    self.input_normalizer = normalizer(inputs, dtype, bounded=True)
     self.target_normalizer = normalizer(outputs, dtype)
     # Of the logit of an end.
     never = keras.initializers.Constant(NEVER)

@@ -60,7 +60,7 @@ class Critic(keras.Model):
     num_features, _ = coordinates.sizes(observation_size)
     sizes = (num_features + action_size, *hidden_units, 1)
     self._mlp = mlp(num_critics, sizes, activation, seed, dtype, layer_norm, zero_last_layer)
-    self.normalizer = normalizer(num_features, dtype)
+    self.normalizer = normalizer(num_features, dtype, bounded=True)
     self.scale = self.add_weight(shape=(), initializer="ones", trainable=False)  # of the output
     self.built = True
 

@@ -27,6 +27,9 @@ PORTABLE_ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 }
 
 
+KNEE = 3.0
+
+
 def soft_clip(x: tf.Tensor, low: tf.Tensor | float, high: tf.Tensor | float) -> tf.Tensor:
   """A smooth, monotone map of `x` into (low, high), close to the identity well inside."""
   x = high - tf.nn.softplus(high - x)
@@ -89,6 +92,10 @@ class Normalizer(keras.layers.Layer):
     moves: 0 for a constant, else 1.
   """
 
+  def __init__(self, bounded: bool = False, dtype: str | None = None):
+    super().__init__(dtype=dtype)
+    self._bounded = bounded
+
   def build(self, input_shape: Sequence[int | None]) -> None:
     size = input_shape[-1:]
     self.mean = self.add_weight(shape=size, initializer="zeros", trainable=False)
@@ -96,22 +103,24 @@ class Normalizer(keras.layers.Layer):
     self.moves = self.add_weight(shape=size, initializer="ones", trainable=False)
 
   def call(self, x: tf.Tensor) -> tf.Tensor:
-    return (x - self.mean) / self.scale * self.moves
+    x = (x - self.mean) / self.scale * self.moves
+    return KNEE * tf.asinh(x / KNEE) if self._bounded else x
 
   def fit(self, seen: Statistics) -> None:
     """Takes mean and standard deviation of these numbers."""
     moves = seen.std > ROUNDING * seen.largest
+    center, width = (seen.center, seen.width) if self._bounded else (seen.mean, seen.std)
     for weight, value in (
-      (self.mean, seen.mean),
-      (self.scale, np.where(moves, seen.std, 1.0)),
+      (self.mean, center),
+      (self.scale, np.where(moves, width, 1.0)),
       (self.moves, moves),
     ):
       weight.assign(value.astype(weight.dtype))
 
 
-def normalizer(size: int, dtype: str) -> Normalizer:
+def normalizer(size: int, dtype: str, bounded: bool = False) -> Normalizer:
   """A `Normalizer` of [..., size] with its weights made."""
-  layer = Normalizer(dtype=dtype)
+  layer = Normalizer(bounded, dtype=dtype)
   layer.build((size,))
   return layer
 

@@ -18,6 +18,7 @@ from maac_tf.networks.layers import (
   NUMPY_ACTIVATIONS,
   PORTABLE_ACTIVATIONS,
   mlp,
+  KNEE,
   normalizer,
   soft_clip,
 )
@@ -57,7 +58,7 @@ class Policy(keras.Model):
     sizes = (num_features, *hidden_units, 2 * action_size)
     self._mlp = mlp(1, sizes, activation, seed, dtype)
     self._activation = activation
-    self.normalizer = normalizer(num_features, dtype)
+    self.normalizer = normalizer(num_features, dtype, bounded=True)
     self.built = True
 
   def call(self, observation: tf.Tensor) -> tfp.distributions.Distribution:
@@ -114,6 +115,7 @@ class Policy(keras.Model):
     ) -> tf.Tensor:
       center, gain, *hidden, last_kernel, last_bias = weights
       x = (self.coordinates.features(observation) - center) * gain
+      x = KNEE * tf.asinh(x / KNEE)
       for kernel, bias in zip(hidden[::2], hidden[1::2], strict=True):
         x = activation(tf.matmul(x, kernel) + bias)
       if noise is None:
@@ -136,8 +138,9 @@ class Policy(keras.Model):
     # On a single row an operation is mostly overhead, so what can goes into the weights: the
     # normaliser, the activation's factor, and the minus sign of the log standard deviation.
     kernel, bias = layers[0]
-    kernel = kernel * gain[:, np.newaxis]
-    layers[0] = kernel, bias - mean @ kernel
+    layers[0] = KNEE * kernel, bias
+    gain = gain / KNEE
+    offset = -mean * gain
     factor, activation = NUMPY_ACTIVATIONS[self._activation]
     action_size = len(layers[-1][1]) // 2
     signs = np.repeat(np.array([1.0, -1.0], np.float32), action_size)
@@ -151,7 +154,7 @@ class Policy(keras.Model):
     features = self.coordinates.features
 
     def act(observation: np.ndarray, noise: np.ndarray | float) -> np.ndarray:
-      x = np.asarray(features(observation))
+      x = np.arcsinh(np.asarray(features(observation)) * gain + offset)
       for kernel, bias in hidden_layers:
         x = activation(x.dot(kernel) + bias)  # a fifth less time than x @ kernel
       x = x.dot(last_kernel) + last_bias
