@@ -287,10 +287,7 @@ class Trainer(tf.Module):
     """
     if random:
       return math.inf
-    buffer = self.learner.env_buffer
-    first = np.mean(buffer.oldest(self.random_steps).reward.numpy(), dtype=np.float64)
-    halfway = (float(first) + float(buffer.mean_reward())) / 2
-    return halfway - ROUNDING * abs(halfway)  # a reward that never changes is not less than itself
+    return -math.inf
 
   def _evaluate_if_due(self, progress: Progress) -> Mapping[str, float | None]:
     steps = self.steps_per_iteration
