@@ -266,7 +266,7 @@ class Trainer(tf.Module):
     count = self.collector.environments.count
     steps = -(-steps // count) * count
     shape = [steps, self.learner.action_size]
-    least = self._least_reward(random) if self.cut_off_episodes else -math.inf
+    least = self._least_reward(random) if self.cut_off_episodes else (-math.inf, -math.inf)
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
       rows = _telling(progress, "random steps", noise, self.first_steps)
@@ -278,7 +278,7 @@ class Trainer(tf.Module):
     self.env_steps.assign_add(steps)
     return result
 
-  def _least_reward(self, random: bool) -> float:
+  def _least_reward(self, random: bool) -> tuple[float, float]:
     """What an episode must earn to go on: halfway from the first steps to the mean of D_env.
 
     A robot that lies where it fell would fill D_env, with little of how it fails late in an
@@ -286,11 +286,12 @@ class Trainer(tf.Module):
     episode there. Of random episodes none goes on.
     """
     if random:
-      return math.inf
+      return math.inf, math.inf
     buffer = self.learner.env_buffer
     first = np.mean(buffer.oldest(self.random_steps).reward.numpy(), dtype=np.float64)
-    halfway = (float(first) + float(buffer.mean_reward())) / 2
-    return halfway - ROUNDING * abs(halfway)  # a reward that never changes is not less than itself
+    mean = float(buffer.mean_reward())
+    halfway = (float(first) + mean) / 2  # a reward that never changes is not less than itself:
+    return halfway - ROUNDING * abs(halfway), mean - ROUNDING * abs(mean)
 
   def _evaluate_if_due(self, progress: Progress) -> Mapping[str, float | None]:
     steps = self.steps_per_iteration

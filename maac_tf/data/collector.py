@@ -50,8 +50,12 @@ class Episode:
     self.total_reward += step.reward
     self.newest.append(step.reward)
 
-  def earns(self, reward: float) -> bool:
-    """Whether its newest rewards are so much, or more, in the mean; fewer than `NEWEST` are."""
+  def earns(self, least: tuple[float, float]) -> bool:
+    """Whether its newest rewards are so much in the mean; fewer than `NEWEST` are.
+
+    The first number is for rewards of the first steps, from rest; the second for later ones.
+    """
+    reward = least[self.steps >= 2 * NEWEST]
     return len(self.newest) < NEWEST or math.fsum(self.newest) / NEWEST >= reward
 
 
@@ -155,7 +159,7 @@ class Collector(tf.Module):
     self,
     act: Callable[[np.ndarray, np.ndarray], np.ndarray],
     noise: Iterable[np.ndarray],
-    least: float = -math.inf,
+    least: tuple[float, float] = (-math.inf, -math.inf),
   ) -> float | None:
     """A step for each row of `noise` [N, A], N a multiple of E.
 
