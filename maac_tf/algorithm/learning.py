@@ -116,9 +116,9 @@ class Learning:
     self.imagined_data: ImaginedData | None = None
     if learner.imagines:
       assert learner.dynamics, "a learner that imagines has models"
-      ensemble_size = learner.dynamics.ensemble_size
-      most = rounds * (rollout_starts // ensemble_size * ensemble_size) * rollout_schedule[1]
-      self.imagined_data = ImaginedData(learner, max(ensemble_size, min(most, MAX_MODEL_CAPACITY)))
+      size = learner.dynamics.ensemble_size
+      most = rounds * max(1, rollout_starts // size) * size * rollout_schedule[1]
+      self.imagined_data = ImaginedData(learner, max(size, min(most, MAX_MODEL_CAPACITY)))
 
   def run(
     self,

@@ -214,6 +214,7 @@ def test_rollouts_grow_linearly(tiny):
     (40, (20, 20, 0, 1), 10**6, 4 * 40 * 20),  # one iteration's rollouts, of 4 rounds
     (43, (1, 5, 0, 9), 10**6, 4 * 40 * 5),  # a multiple of the ensemble, the longest rollouts
     (40, (20, 20, 0, 1), 1_000, 1_000),
+    (1, (20, 20, 0, 1), 10**6, 4 * 4 * 20),  # no fewer than one for each member
   ],
 )
 def test_d_model_holds_an_iterations_rollouts(tiny, monkeypatch, starts, schedule, most, capacity):
