@@ -17,7 +17,7 @@ def has_fallen(observation, action, next_observation):
 
 balance = Task(
   name="balance",
-  make_gym_env=lambda: gym.make("InvertedPendulum-v5"),
+  make_gym_env=lambda **kwargs: gym.make("InvertedPendulum-v5", **kwargs),
   reward_fn=None,  # the models learn the reward
   termination_fn=has_fallen,
   symmetries=(Symmetry(observation=tf.negative, action=tf.negative),),  # left is like right

@@ -1,4 +1,4 @@
-"""Runs a policy: one that comes along, or an exported one,
+"""Runs a policy: a pre-trained one, or an exported one,
 
 python -m maac_tf.evaluate --policy=hopper_v5
 python -m maac_tf.evaluate --policy=runs/R/policy
@@ -31,7 +31,7 @@ from maac_tf.tasks.task import Task
 _POLICY = command_line.define_path(
   "policy",
   None,
-  "A SavedModel, a file .tflite or .onnx, or the name of a policy that comes along: hopper_v5.",
+  "A SavedModel, a file .tflite or .onnx, or the name of a pre-trained policy: hopper_v5.",
 )
 _RUN_DIR = command_line.define_path("run_dir", None, "The folder of a run, in place of --policy.")
 _VOUCHED = command_line.define_vouched(

@@ -170,7 +170,7 @@ PAPER_TASKS = {
 
 @pytest.mark.parametrize("task", PAPER_TASKS)
 def test_paper_is_the_setting_of_the_paper(task, monkeypatch):
-  """What the authors' runs and ours of them had (design section 3), task by task."""
+  """What the authors' runs and ours of them had, task by task."""
   capacities = []
 
   def small(learner, capacity):  # half a gigabyte, if it were not

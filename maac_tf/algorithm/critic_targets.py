@@ -109,7 +109,7 @@ class RolloutTargets(CriticTargets):
   def __init__(
     self,
     real_share: Annotated[
-      float, Option("rows that begin with a real step, beside the batch, for each of its", low=0)
+      float, Option("targets that begin with a real step, for each row of a batch", low=0)
     ] = 0.5,
   ):
     self.real_share = real_share

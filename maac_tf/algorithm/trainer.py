@@ -76,7 +76,10 @@ class Trainer(tf.Module):
     steps_per_iteration: Annotated[int, Option("environment steps", low=1)] = 250,
     cut_off_episodes: Annotated[
       bool,
-      Option("training episodes end where they earn less than D_env does; see `_least_reward`"),
+      Option(
+        "cut off a training episode where its last 100 rewards are less, in the mean, than those "
+        "of D_env; a random one after 100 steps"
+      ),
     ] = True,
     updates_per_step: Annotated[
       float, Option("gradient updates for each environment step", low=0, high=1e6)

@@ -104,7 +104,7 @@ def load_policy(path: str | os.PathLike[str], environment: gym.Env | None = None
   ONNX holds the deterministic policy alone.
 
   Args:
-    path: the folder, a file .tflite or .onnx, or the name of a policy that comes along, such as
+    path: the folder, a file .tflite or .onnx, or the name of a pre-trained policy, such as
       "hopper_v5".
     environment: where observations or actions are no vectors: one with their spaces. It is not
       stepped. Without it, observations are [S] or [N, S], and actions float32 [A] or [N, A].

@@ -180,7 +180,7 @@ def suite_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> 
 
 
 def policies_table(results: str, table: dict[str, Any], report: dict[str, Any]) -> str:
-  """What the policies that come along say of themselves."""
+  """What the pre-trained policies say of themselves."""
   lines = [["policy", "return", "episodes", "environment steps of training", "code"]]
   for name in runtimes.policies():
     about = runtimes.load(os.path.join(runtimes.POLICIES, name)).metadata

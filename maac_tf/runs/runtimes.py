@@ -27,7 +27,7 @@ EXTRAS = {  # module: what installs it
   "minari": "minari",
 }
 METADATA_FILE = "metadata.json"  # in a LiteRT file, which may be a zip archive, too
-# The policies that come along: a SavedModel each, in a folder of its name.
+# The pre-trained policies: a SavedModel each, in a folder of its name.
 POLICIES = os.path.join(os.path.dirname(os.path.abspath(maac_tf.__file__)), "policies")
 
 
@@ -70,7 +70,7 @@ def load(path: str, signature: str = "serving_default") -> Loaded:
 
 
 def policies() -> list[str]:
-  """The names of those that come along."""
+  """The names of the pre-trained ones."""
   return sorted(os.listdir(POLICIES))
 
 
@@ -78,7 +78,7 @@ def saved_model(path: str) -> Any:
   """What TensorFlow makes of a SavedModel.
 
   Args:
-    path: its folder, or the name of a policy that comes along.
+    path: its folder, or the name of a pre-trained policy.
 
   Raises:
     ConfigError: where there is none, or one that is damaged.
@@ -92,7 +92,7 @@ def saved_model(path: str) -> Any:
   nearest = difflib.get_close_matches(path, policies(), 1)
   hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
   raise ConfigError(
-    f"There is no SavedModel in {path!r}. The policies that come along are {', '.join(policies())}."
+    f"There is no SavedModel in {path!r}. The pre-trained policies are {', '.join(policies())}."
     f"{hint}"
   )
 

@@ -1,4 +1,4 @@
-"""The policies that come along."""
+"""The pre-trained policies."""
 
 import gymnasium as gym
 import numpy as np
@@ -54,7 +54,7 @@ def test_evaluate_takes_a_name_and_says_what_the_file_states(tmp_path):
   code, out, err = commands.run("evaluate", "--policy=hoper_v5", cwd=tmp_path)
   known = ", ".join(runtimes.policies())
   assert code == 1 and err == (
-    f"Error: There is no SavedModel in 'hoper_v5'. The policies that come along are {known}. "
+    f"Error: There is no SavedModel in 'hoper_v5'. The pre-trained policies are {known}. "
     "Did you mean 'hopper_v5'?\n"
   )
 
