@@ -290,7 +290,7 @@ class Trainer(tf.Module):
     buffer = self.learner.env_buffer
     first = np.mean(buffer.oldest(self.random_steps).reward.numpy(), dtype=np.float64)
     mean = float(buffer.mean_reward())
-    halfway = (float(first) + mean) / 2  # a reward that never changes is not less than itself:
+    halfway = (min(float(first), mean) + mean) / 2  # a reward that never changes is not less than itself:
     return halfway - ROUNDING * abs(halfway), mean - ROUNDING * abs(mean)
 
   def _evaluate_if_due(self, progress: Progress) -> Mapping[str, float | None]:
