@@ -29,7 +29,7 @@ SETTINGS = {
   for name, value in (binding.split(" = ") for binding in BARE)
   if name != "train.task"
 } | {"Trainer.random_steps": 60, "Trainer.eval_episodes": 1}
-OTHERS = {"Maac.discount": 0.9, "Critic.num_critics": 3, "Maac.kl_penalty": 0.1}
+OTHERS = {"Maac.discount": 0.9, "Critic.num_critics": 3}
 
 
 _train = vars(Maac)["train"]

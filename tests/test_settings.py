@@ -131,7 +131,6 @@ PAPER = {
   "Maac.num_final_actions": "5",
   "Maac.discount": "0.99",
   "Maac.initial_temperature": "0.1",
-  "Maac.kl_penalty": "0.0",
   "Maac.critic_targets": "@SteveTargets()",
   "SteveTargets.horizon": "2",
   "Maac.batch_size": "256",

@@ -79,10 +79,6 @@ class Maac(tf.Module):
       float,
       Option("β at first, for a nat of entropy; tuned to -A nats of it", low=1e-6, high=1e6),
     ] = 0.1,
-    kl_penalty: Annotated[
-      float,
-      Option("what a nat of KL divergence from the EMA policy costs", low=0, high=1e6),
-    ] = 0.0,
     batch_size: Annotated[int, Option("B, transitions an update", low=1)] = 256,
     real_fraction: Annotated[
       float, Option("the share of a batch from D_env; the rest is from D_model", low=0, high=1)
@@ -114,7 +110,7 @@ class Maac(tf.Module):
     self.action_box = environment.action_box
     self.horizon, self.num_final_actions = horizon, num_final_actions
     self.critic_targets = critic_targets or RolloutTargets()
-    self.discount, self.kl_penalty = discount, kl_penalty
+    self.discount = discount
     self.strategy, self.target_entropy = tf.distribute.get_strategy(), -float(self.action_size)
     self.batch_size = batch_size // replicas.count()  # of each
     self.num_real = round(self.batch_size * real_fraction)
@@ -237,9 +233,6 @@ class Maac(tf.Module):
       loss = metrics["policy/loss"] = objectives.policy_loss(
         path, self.actor_critic.value, discount=self.discount, temperature=self.temperature
       )
-      if self.kl_penalty:
-        metrics["policy/kl"] = tf.reduce_mean(self.actor_critic.divergence(batch.observation))
-        loss += self.kl_penalty * self.actor_critic.reward_scale * metrics["policy/kl"]
     metrics["policy/gradient_norm"] = self._policy_step(tape, loss, self.actor_critic.reward_scale)
     if self.horizon:
       metrics["policy/terminated"] = 1.0 - tf.reduce_mean(path.trajectory.not_done[-1])
@@ -307,12 +300,6 @@ def _seeds(seed: int) -> np.ndarray:
 
 
 def _check_combination(learner: Maac, batch_size: int) -> None:
-  decay, penalty = learner.actor_critic.ema_decay, learner.kl_penalty
-  require(
-    decay or not penalty,
-    f"Maac.kl_penalty ({penalty}) is of the policy's divergence from the EMA policy, which with "
-    "ActorCritic.ema_decay = 0 is the policy itself: set Maac.kl_penalty = 0.0, too.",
-  )
   replicas.require_shares("Maac.batch_size", batch_size)
   if learner.dynamics:
     ensemble_size = learner.dynamics.ensemble_size

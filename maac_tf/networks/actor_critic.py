@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from maac_tf import replicas
 from maac_tf.checks import Option, configurable
@@ -58,7 +57,7 @@ class ActorCritic(tf.Module):
     normalize_rewards: Annotated[
       bool,
       Option(
-        "in temperature, KL penalty and losses, 1 is a standard deviation of D_env's rewards: they "
+        "in temperature and losses, 1 is a standard deviation of D_env's rewards: they "
         "mean the same at any scale of these. Returns and values stay in the task's units"
       ),
     ] = True,
@@ -147,11 +146,6 @@ class ActorCritic(tf.Module):
       return tf.clip_by_value(found, *self.value_range.bounds()) if self.value_range else found
 
     return values
-
-  def divergence(self, observation: tf.Tensor) -> tf.Tensor:
-    """KL(π, EMA π) at [B, S], [B]: of the Gaussians, as both are squashed alike."""
-    now, average = (p(observation).distribution for p in (self.policy, self.ema_policy))
-    return tfp.distributions.kl_divergence(now, average)
 
   def columns(self, transition: Transition) -> tf.Tensor:
     """What `fit_normalizers` takes the statistics of: features and reward of [N, ...] steps."""

@@ -16,9 +16,9 @@ from tests.learners import ROLLOUT, SAC, SEED, STEVE, TD, eagerly, make_learner,
   "bindings",
   [
     (*STEVE, "Maac.horizon = 1", "SteveTargets.horizon = 1"),
-    (*ROLLOUT, "Maac.kl_penalty = 1.0"),
+    ROLLOUT,
   ],
-  ids=["steve", "rollouts_with_kl_penalty"],
+  ids=["steve", "rollouts"],
 )
 def test_xla_and_plain_updates_agree(bindings):
   plain, xla = make_learner(*bindings), make_learner(*bindings, "Maac.jit_compile = True")
@@ -76,39 +76,6 @@ def test_policy_and_critics_have_the_learning_rate_and_the_temperature_its_own()
   learner.update(learner.draw(SEED))
   steps = [np.abs(new - old).max() for new, old in zip(values_of(watched), before, strict=True)]
   np.testing.assert_allclose(steps, [2e-3, 2e-3, 5e-4], rtol=1e-2)
-
-
-def test_the_penalty_is_added_to_the_policys_loss():
-  settings = *SAC, "ActorCritic.ema_decay = 0.5"
-  found, gradients = [], []
-  for penalty in (0.0, 7.0):
-    learner = make_learner(*settings, f"Maac.kl_penalty = {penalty}")
-    rng = np.random.default_rng(0)
-    for variable in learner.actor_critic.ema_policy.trainable_variables:
-      variable.assign_add(tf.constant(0.1 * rng.normal(size=variable.shape), tf.float32))
-    noise = learner.draw(SEED)
-    states = learner.env_buffer.gather(noise.env_indices).observation
-    variables = learner.actor_critic.policy.trainable_variables
-    with tf.GradientTape() as tape:
-      want = tf.reduce_mean(learner.actor_critic.divergence(states))
-    want_gradient = tape.gradient(want, variables)
-    learner._policy_step._optimizer.apply = lambda gradient, _: gradients.append(gradient)
-    found.append(learner.update(noise))
-  assert "policy/kl" not in found[0]
-  np.testing.assert_allclose(found[1]["policy/kl"], want, rtol=1e-5)
-  for without, with_it, kl_gradient in zip(*gradients, want_gradient, strict=True):
-    np.testing.assert_allclose(with_it, without + 7.0 * kl_gradient, rtol=1e-4, atol=1e-4)
-
-
-def test_a_penalty_keeps_the_policy_near_its_average():
-  far = []
-  for penalty in (0.0, 100.0):
-    settings = "ActorCritic.ema_decay = 0.99", "Maac.learning_rate = 3e-3"
-    learner = make_learner(*SAC, *settings, f"Maac.kl_penalty = {penalty}")
-    learner.train(30, SEED)
-    states = learner.env_buffer.gather(tf.range(200)).observation
-    far.append(np.mean(learner.actor_critic.divergence(states)))
-  assert 0.0 < far[1] < 0.2 * far[0], far
 
 
 def test_one_call_of_train_is_as_many_updates():
@@ -193,7 +160,6 @@ def test_sac_builds_no_model():
   ("bindings", "message"),
   [
     (["Maac.batch_size = 30"], r"batch_size \(30\) must be a multiple"),
-    (["Maac.kl_penalty = 1.0"], "which with ActorCritic.ema_decay = 0 is the policy itself"),
     (["Critic.num_critics = 1"], "STEVE weighs its targets by the disagreement"),
     (["ActorCritic.bound_values = True"], "critics that start from zero and are clipped"),
     (["Maac.horizon = -1"], "Maac.horizon must be an integer of 0 or more, not -1"),

@@ -1,4 +1,4 @@
-"""Averages, normalisers, bounds and the divergence of policy and critics, by their formulas."""
+"""Averages, normalisers and bounds of policy and critics, by their formulas."""
 
 import dataclasses
 
@@ -62,19 +62,6 @@ def test_the_ema_policy_is_of_a_share_of_the_updates(most):
   for a, b in zip(got, average, strict=True):
     np.testing.assert_allclose(a, b, atol=1e-6)
   assert most or all(map(np.array_equal, got, policy))
-
-
-def test_the_divergence_is_that_of_the_gaussians():
-  """From its formula; policy and average start alike."""
-  parts, (observation, *_) = _make(), _data()
-  np.testing.assert_array_equal(parts.divergence(observation), np.zeros(200))
-  _shake(parts.ema_policy.trainable_variables, 0)
-  (m, s), (m0, s0) = (
-    (g.mean().numpy(), g.stddev().numpy())
-    for g in (p(observation).distribution for p in (parts.policy, parts.ema_policy))
-  )
-  want = np.log(s0 / s) + (s**2 + (m - m0) ** 2) / (2.0 * s0**2) - 0.5
-  np.testing.assert_allclose(parts.divergence(observation), want.sum(-1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("coordinates", [PLAIN, sine_and_cosine(2)], ids=["plain", "own"])

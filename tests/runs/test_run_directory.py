@@ -167,11 +167,11 @@ def _changed(path, old, new):
   [
     (r"Trainer.cut_off_episodes = True\n", "", r"\+ Trainer.cut_off_episodes = True"),
     (
-      "Maac.kl_penalty = 0.0",
-      "Maac.kl_penalty = 1.0",
-      r"- Maac.kl_penalty = 1.0\n\+ Maac.kl_p.*0.0",
+      "Maac.num_final_actions = 1",
+      "Maac.num_final_actions = 2",
+      r"- Maac.num_final_actions = 2\n\+ Maac.num_f.*1",
     ),
-    ("Maac.kl_penalty", "Maac.soft = 3\nMaac.kl_penalty", "- Maac.soft = 3"),
+    ("Maac.num_final", "Maac.soft = 3\nMaac.num_final", "- Maac.soft = 3"),
   ],
   ids=["a_new_option", "another_default", "an_option_that_is_gone"],
 )
