@@ -76,10 +76,7 @@ class Trainer(tf.Module):
     steps_per_iteration: Annotated[int, Option("environment steps", low=1)] = 250,
     cut_off_episodes: Annotated[
       bool,
-      Option(
-        "cut off a training episode where its last 100 rewards are less, in the mean, than those "
-        "of D_env; a random one after 100 steps"
-      ),
+      Option("cut off training episodes whose last 100 rewards are below the mean of D_env"),
     ] = True,
     updates_per_step: Annotated[
       float, Option("gradient updates for each environment step", low=0, high=1e6)
