@@ -13,7 +13,6 @@ from maac_tf.algorithm.learner import Maac
 from maac_tf.algorithm.learning import Learning, UnderWay
 from maac_tf.checks import ConfigError, Option, configurable, require
 from maac_tf.data.collector import Collector, Environments, Single
-from maac_tf.data.replay import ReplayBuffer
 from maac_tf.data.types import ROUNDING
 from maac_tf.tasks import environment_check
 from maac_tf.tasks.adapter import Environment
@@ -269,7 +268,7 @@ class Trainer(tf.Module):
     count = self.collector.environments.count
     steps = -(-steps // count) * count
     shape = [steps, self.learner.action_size]
-    least = _least_reward(self.learner.env_buffer, random) if self.cut_off_episodes else -math.inf
+    least = self._least_reward(random) if self.cut_off_episodes else -math.inf
     if random:
       noise = tf.random.stateless_uniform(shape, self._next_seed(), -1.0, 1.0).numpy()
       rows = _telling(progress, "random steps", noise, self.first_steps)
@@ -280,6 +279,18 @@ class Trainer(tf.Module):
       result = self.collector.collect(act, noise, least)
     self.env_steps.assign_add(steps)
     return result
+
+  def _least_reward(self, random: bool) -> float | np.ndarray:
+    """What an episode must earn to go on: what others did in as many steps. Random ones do not.
+
+    A robot that lies where it fell would fill D_env, with little of how it fails late in an
+    episode. One that starts from rest earns less than one that runs: beside the mean of all steps
+    each start would be cut off, and nothing learned of what comes after.
+    """
+    if random:
+      return math.inf
+    usual = self.collector.usual_rewards()
+    return usual - ROUNDING * np.abs(usual)  # a reward that never changes is not less than itself
 
   def _evaluate_if_due(self, progress: Progress) -> Mapping[str, float | None]:
     steps = self.steps_per_iteration
@@ -292,17 +303,6 @@ class Trainer(tf.Module):
   def _next_seed(self) -> tf.Tensor:
     """A fresh seed, [2] int64: all of a run's randomness is split off the one generator."""
     return self.generator.make_seeds(1)[:, 0]
-
-
-def _least_reward(buffer: ReplayBuffer, random: bool) -> float:
-  """What an episode must earn to go on: the mean of D_env; of random ones none goes on.
-
-  A robot that lies where it fell would fill D_env, with little of how it fails late in an episode.
-  """
-  if random:
-    return math.inf
-  mean = float(buffer.mean_reward())
-  return mean - ROUNDING * abs(mean)  # a reward that never changes is not less than itself
 
 
 def _rounds(steps_per_iteration: int, updates_per_step: float, rollout_frequency: int) -> int:

@@ -16,6 +16,8 @@ from maac_tf.data.types import TimeStep, Transition
 
 # Of an episode, the newest rewards that say whether it goes on.
 NEWEST = 100
+# Of which steps of an episode the rewards are told apart; those after them count as the last.
+STEPS_APART = 1_000
 
 
 class Steppable(Protocol):
@@ -50,9 +52,13 @@ class Episode:
     self.total_reward += step.reward
     self.newest.append(step.reward)
 
-  def earns(self, reward: float) -> bool:
-    """Whether its newest rewards are so much, or more, in the mean; fewer than `NEWEST` are."""
-    return len(self.newest) < NEWEST or math.fsum(self.newest) / NEWEST >= reward
+  def earns(self, least: np.ndarray) -> bool:
+    """Whether its newest rewards are, in the mean, `least` [STEPS_APART] of its last step or more.
+
+    Fewer than `NEWEST` always are.
+    """
+    limit = least[min(self.steps, STEPS_APART) - 1]
+    return len(self.newest) < NEWEST or math.fsum(self.newest) / NEWEST >= limit
 
 
 def play_again(environment: Steppable, seed: int, rows: Transition) -> tuple[Episode, bool]:
@@ -147,6 +153,8 @@ class Collector(tf.Module):
     self.replay = replay
     self.log: StepLog | None = None
     self._limit_watch = _LimitWatch(environments.time_limit)
+    # Of all steps, by their number in the episode: how many, and the sum of their rewards.
+    self._seen = tf.Variable(tf.zeros([2, STEPS_APART], tf.float64), trainable=False)
     # Of each episode under way: the seed of its reset (-1: none yet) and its steps so far.
     self._episode = tf.Variable([-1, 0] * environments.count, dtype=tf.int64, trainable=False)
     self._running: list[Episode] = []
@@ -155,7 +163,7 @@ class Collector(tf.Module):
     self,
     act: Callable[[np.ndarray, np.ndarray], np.ndarray],
     noise: Iterable[np.ndarray],
-    least: float = -math.inf,
+    least: float | np.ndarray = -math.inf,
   ) -> float | None:
     """A step for each row of `noise` [N, A], N a multiple of E.
 
@@ -163,12 +171,13 @@ class Collector(tf.Module):
       act: gives the action `act(observation, noise)` of [S] and [A]; of several environments, those
         of [E, S] and [E, A].
       least: an episode of which the newest rewards are less, in the mean, is cut off, as by a time
-        limit.
+        limit; for all steps of an episode, or [STEPS_APART].
 
     Returns:
       The mean return of the episodes that ended or were cut off, None where none did.
     """
     count, rows, returns = self.environments.count, [], []
+    least, seen = np.broadcast_to(least, STEPS_APART), self._seen.numpy()
     episodes = self._running or self._restored_episodes()
     for drawn in zip(*[iter(noise)] * count, strict=True):
       if count == 1:
@@ -179,6 +188,7 @@ class Collector(tf.Module):
       for i, (episode, action, step) in enumerate(zip(episodes, actions, steps, strict=True)):
         rows.append((episode.observation, action, step.reward, step.observation, step.terminal))
         episode.take(step)
+        seen[:, min(episode.steps, STEPS_APART) - 1] += 1.0, step.reward
         if self.log:
           self.log.append(rows[-1], episode.steps == 1, i)
         ended = step.terminal or step.truncated
@@ -191,9 +201,18 @@ class Collector(tf.Module):
         self._begin(episodes, over)
     columns = (np.asarray(column, np.float32) for column in zip(*rows, strict=True))
     self._buffer.add(Transition(*map(tf.constant, columns)))
+    self._seen.assign(seen)
     self._running = episodes
     self._episode.assign([number for e in episodes for number in (e.seed, e.steps)])
     return float(np.mean(returns)) if returns else None
+
+  def usual_rewards(self) -> np.ndarray:
+    """[STEPS_APART]: for each step of an episode the mean reward of all steps until it, so far.
+
+    Of an episode that is longer than any before: that of all steps. Before the first step: -inf.
+    """
+    count, total = np.cumsum(self._seen.numpy(), 1)
+    return np.divide(total, count, out=np.full(STEPS_APART, -math.inf), where=count > 0)
 
   def cut_off(self) -> None:
     """The environment is needed elsewhere: the next step is the first of a new episode."""

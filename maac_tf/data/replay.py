@@ -82,10 +82,6 @@ class ReplayBuffer(tf.Module):
     age = tf.random.stateless_uniform(shape, seed, 0, ages, tf.int64)
     return (self.added - 1 - age) % self.capacity
 
-  def mean_reward(self) -> tf.Tensor:
-    """Of all transitions, [] float64."""
-    return tf.reduce_mean(tf.cast(self._columns.variables.reward[: self.size], tf.float64))
-
   def newest(self, count: int | tf.Tensor) -> Transition:
     """The last `count` transitions, oldest first."""
     return self.gather((self.added - count + tf.range(count, dtype=tf.int64)) % self.capacity)

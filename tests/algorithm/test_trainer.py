@@ -166,7 +166,7 @@ def test_the_updates_of_a_round_are_calls_of_two_sizes_at_most(tiny, updates, si
 
 
 def test_training_episodes_are_cut_off_where_they_earn_little(tiny, monkeypatch):
-  """Random ones after 100 steps, others by the mean of D_env; evaluations are not."""
+  """Random ones after 100 steps, others by the mean of as many steps; evaluations are not."""
   trainer, seen = _make(), []
   collect = trainer.collector.collect
 
@@ -178,7 +178,10 @@ def test_training_episodes_are_cut_off_where_they_earn_little(tiny, monkeypatch)
   trainer.collect(150, random=True)
   stored = trainer.learner.env_buffer.newest(150)
   trainer.collect(10)
-  assert seen == [np.inf, pytest.approx(stored.reward.numpy().mean(), rel=1e-5)]
+  assert seen[0] == np.inf
+  rewards = stored.reward.numpy().astype(float)  # of 100 steps of an episode, and 50 of another
+  want = [np.mean(np.r_[rewards[:n], rewards[100 : 100 + n]]) for n in range(1, 101)]
+  np.testing.assert_allclose(seen[1], [*want, *[want[-1]] * 900], rtol=1e-5)
   follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
   assert np.flatnonzero(~follows).tolist() == [99]
   assert trainer.evaluator.evaluate()["eval/length"] == 200
@@ -186,6 +189,33 @@ def test_training_episodes_are_cut_off_where_they_earn_little(tiny, monkeypatch)
   trainer.collect(150, random=True)
   stored = trainer.learner.env_buffer.newest(150)
   assert np.all(stored.next_observation[:-1] == stored.observation[1:])
+
+
+def test_a_robot_that_runs_but_starts_slowly_is_not_cut_off(tiny, monkeypatch):
+  """The first 100 steps of each episode earn half of what the later ones do."""
+  trainer, steps = _make(random_steps=100), 0
+  step, reset = trainer.environment.step, trainer.environment.reset
+
+  def begin(seed=None):
+    nonlocal steps
+    steps = 0
+    return reset(seed)
+
+  def run(action):
+    nonlocal steps
+    steps += 1
+    reward = float(trainer.env_steps > 0) * (5.0 if steps <= 100 else 10.0)
+    return step(action)._replace(reward=reward)
+
+  monkeypatch.setattr(trainer.environment, "reset", begin)
+  monkeypatch.setattr(trainer.environment, "step", run)
+  trainer.collect(100, random=True)
+  trainer.env_steps.assign(100)
+  for _ in range(20):
+    trainer.collect(100)
+  stored = trainer.learner.env_buffer.newest(2_000)
+  follows = np.all(stored.next_observation[:-1] == stored.observation[1:], axis=-1)
+  assert np.flatnonzero(~follows).tolist() == list(range(199, 1_999, 200))  # the time limit
 
 
 @pytest.mark.parametrize("reward", [0.1, -0.3])

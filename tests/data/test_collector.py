@@ -71,20 +71,20 @@ def test_an_episode_goes_on_from_call_to_call():
   np.testing.assert_allclose(returns[2], np.sum(rewards[200:400]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("least", [np.inf, -6.0, -np.inf])
+@pytest.mark.parametrize("least", [np.inf, -6.0, -np.inf, np.linspace(-8.0, -2.0, 1_000)])
 def test_episodes_are_cut_off_where_their_newest_rewards_are_less(monkeypatch, least):
   """Of a pendulum, whose own time limit is 200 steps."""
   monkeypatch.setattr(collector_module, "NEWEST", 40)
   collector, buffer, _ = _make()
   result = collector.collect(_random, _noise(500), least)
-  stored = buffer.newest(500)
+  stored, limits = buffer.newest(500), np.broadcast_to(least, 1_000)
   rewards, ends, start = stored.reward.numpy().astype(float), [], 0
   for t in range(500):
     newest = rewards[max(start, t - 39) : t + 1]
-    if t - start == 199 or (len(newest) == 40 and newest.mean() < least):
+    if t - start == 199 or (len(newest) == 40 and newest.mean() < limits[t - start]):
       ends.append(t)
       start = t + 1
-  assert len(ends) == {np.inf: 12, -np.inf: 2}.get(least, len(ends)) and 2 <= len(ends) <= 12
+  assert len(ends) == {np.inf: 12, -np.inf: 2}.get(limits[0], len(ends)) and 2 <= len(ends) <= 12
   assert _ends(buffer, 500) == [t for t in ends if t < 499] and not np.any(stored.terminal)
   np.testing.assert_allclose(result, np.sum(rewards[: ends[-1] + 1]) / len(ends), rtol=1e-5)
 

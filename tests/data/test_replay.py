@@ -25,9 +25,9 @@ def _transitions(numbers):
 def test_newest_overwrite_oldest():
   buffer = ReplayBuffer(5, 2, 1)
   buffer.add(_transitions([0, 1, 2]))
-  assert buffer.size == 3 and buffer.mean_reward() == 1
+  assert buffer.size == 3
   buffer.add(_transitions([3, 4, 5, 6]))
-  assert buffer.size == 5 and buffer.mean_reward() == 4
+  assert buffer.size == 5
   stored = buffer.gather(tf.range(5))
   np.testing.assert_array_equal(np.sort(stored.reward), [2, 3, 4, 5, 6])
   np.testing.assert_array_equal(stored.next_observation[:, 0], stored.reward + 1)
