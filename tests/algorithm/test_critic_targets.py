@@ -168,7 +168,7 @@ def _steve_case(horizon, members, batch=8, ensemble_size=4, seed=0, ends=True):
 
 
 def _steve_loop(transition, noise, horizon, members, ensemble_size, discount, temperature):
-  """The definition of the paper's section 4.3 and of STEVE, one number at a time."""
+  """The definition of STEVE's targets, one number at a time."""
   batch = len(transition.reward)
   group = batch // ensemble_size
   transition = [x.numpy() for x in transition]
